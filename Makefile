@@ -1,0 +1,77 @@
+# Key Release Agent. `make help` lists the targets.
+
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+DOMAIN  ?= dist/domain
+VERSION ?= v0.1.0
+EPOCH   ?= 1
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+PORT    ?= 8443
+
+# What Debian must provide: a file that shows it is there, and its package.
+NEEDS := /usr/bin/gcc=gcc /usr/include/stdlib.h=libc6-dev /usr/bin/qemu-system-x86_64=qemu-system-x86 \
+	/usr/share/OVMF/OVMF_CODE_4M.fd=ovmf /usr/bin/swtpm=swtpm /usr/bin/softhsm2-util=softhsm2 \
+	/usr/lib/systemd/boot/efi/linuxx64.efi.stub=systemd-boot-efi /sbin/mke2fs=e2fsprogs /sbin/debugfs=e2fsprogs \
+	/usr/bin/mcopy=mtools /sbin/mkfs.fat=dosfstools /usr/bin/age=age /usr/bin/openssl=openssl /usr/bin/curl=curl
+
+.PHONY: help setup domain image eval run test vmtest check race bench mutants clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: ## install what Debian must provide (as root; otherwise print the command)
+	@missing=""
+	for n in $(NEEDS); do [ -e "$${n%%=*}" ] || missing="$$missing $${n#*=}"; done
+	missing=$$(printf '%s\n' $$missing | sort -u | xargs)
+	if [ -n "$$missing" ]; then
+		cmd="apt-get install -y --no-install-recommends $$missing"
+		if [ "$$(id -u)" = 0 ]; then
+			echo "installing: $$missing"
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$cmd -qq >/dev/null
+		else
+			echo "Some Debian packages are missing. Run this once, then make again:"; echo
+			echo "    sudo $$cmd"; echo
+			exit 1
+		fi
+	fi
+	command -v go >/dev/null || { echo "Go is missing: install Go 1.26 or newer and put it on PATH."; exit 1; }
+
+domain: setup ## make a throwaway domain in dist/domain, unless one is there
+	@[ -e $(DOMAIN)/domain.json ] || go run ./image/cmd/domain init $(DOMAIN)
+
+image: domain ## build dist/kra.efi, kra.cpio.zst, kra.img and kra.json for DOMAIN (default dist/domain)
+	@go run ./image/cmd/mkimage -domain $(DOMAIN) -out dist -version $(VERSION) -epoch $(EPOCH) -commit $(COMMIT)
+
+eval: image ## the whole product in one command, in QEMU with a software TPM
+	@mkdir -p dist/bin
+	go build -o dist/bin/ ./kra/cmd/kra ./image/cmd/domain
+	go run ./qemu/cmd/eval -dist dist -domain $(DOMAIN)
+
+run: image ## start the box: its console on your terminal, its port on https://127.0.0.1:8443
+	@go run ./qemu/cmd/kra-vm -dist dist -port $(PORT)
+
+check: setup ## gofmt, vet and staticcheck
+	@bad=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$bad" ] || { echo "not gofmt-ed:"; echo "$$bad"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+race: setup ## unit, fuzz-seed and process-level tests under the race detector
+	@go test -race -timeout 30m ./...
+
+vmtest: image ## the tests that boot the image in QEMU
+	@go test -count=1 -timeout 60m ./qemu -vm -dist $(CURDIR)/dist -domain $(abspath $(DOMAIN))
+
+test: check race vmtest ## everything that CI runs
+
+bench: setup ## cost of a release as a ratio to the bare PKCS#11 operation; JSON lines in dist/bench.json
+	@mkdir -p dist
+	go run ./appliance/cmd/bench -o dist/bench.json
+
+mutants: setup ## break each claimed feature and see its named test fail
+	@go test -count=1 -timeout 120m ./appliance -run TestMutants -v -mutants=all
+
+clean: ## remove dist/
+	@rm -rf dist
