@@ -1,0 +1,50 @@
+package block
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+)
+
+// ErrSpent is returned by Use when the key was used before, or never set.
+var ErrSpent = errors.New("file key is spent")
+
+// A FileKey is a file key in the clear. It lives in a closure, where neither fmt
+// nor reflection sees it. The zero FileKey is spent.
+type FileKey struct{ take func() []byte }
+
+// NewFileKey takes ownership of b, which must be FileKeySize bytes.
+func NewFileKey(b []byte) (FileKey, error) {
+	if len(b) != FileKeySize {
+		return FileKey{}, errFileKey
+	}
+	var once sync.Mutex
+	return FileKey{func() []byte {
+		once.Lock()
+		defer once.Unlock()
+		k := b
+		b = nil
+		return k
+	}}, nil
+}
+
+// Use calls f with the key, once, and clears it afterwards.
+func (k FileKey) Use(f func(key []byte) error) error {
+	if k.take == nil {
+		return ErrSpent
+	}
+	b := k.take()
+	if b == nil {
+		return ErrSpent
+	}
+	defer clear(b)
+	return f(b)
+}
+
+// Format implements fmt.Formatter: it writes no part of the key.
+func (FileKey) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "FileKey") }
+
+// LogValue implements slog.LogValuer: it shows no part of the key.
+func (FileKey) LogValue() slog.Value { return slog.StringValue("FileKey") }
