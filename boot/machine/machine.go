@@ -1,0 +1,133 @@
+// Package machine is what krad may ask of process 1: restart, stop, lock, set the clock, set the network, tell how it is.
+//
+// One request is in flight at a time on one connected stream that process 1 hands to krad. Each message is one line of JSON in
+// one encoding; anything else ends the connection. The requests cannot name a program, a path or a stage: a krad in the wrong
+// hands gains no verb here but to stop, to lock, and to lie about the time and the network.
+package machine
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Limits of the protocol.
+const (
+	MaxLine   = 64 << 10 // bytes in one message
+	MaxReason = 4 << 10  // bytes in the reason of a lock
+	MaxDNS    = 3        // name servers, as many as a resolver reads
+)
+
+// A Refused is a request that process 1 understood and did not do.
+type Refused struct{ Reason string }
+
+func (r *Refused) Error() string { return r.Reason }
+
+// verb names a request on the wire.
+type verb string
+
+const (
+	verbReboot   verb = "reboot"
+	verbPowerOff verb = "poweroff"
+	verbLock     verb = "lock"
+	verbClock    verb = "clock"
+	verbNetwork  verb = "network"
+	verbStatus   verb = "status"
+)
+
+// request is one line from krad. Only the fields of its verb are set.
+type request struct {
+	Do      verb     `json:"do"`
+	Reason  string   `json:"reason,omitempty"`
+	Unix    int64    `json:"unix,omitempty"`
+	Network *Network `json:"network,omitempty"`
+}
+
+// reply is one line from process 1: an error, a status, or neither when it is done.
+type reply struct {
+	Error  string  `json:"error,omitempty"`
+	Status *Status `json:"status,omitempty"`
+}
+
+// check refuses a request whose fields are not exactly those of its verb.
+func (r request) check() error {
+	want := request{Do: r.Do}
+	switch r.Do {
+	case verbReboot, verbPowerOff, verbStatus:
+	case verbLock:
+		if r.Reason == "" || len(r.Reason) > MaxReason {
+			return fmt.Errorf("reason has %d bytes, want 1 to %d", len(r.Reason), MaxReason)
+		}
+		want.Reason = r.Reason
+	case verbClock:
+		if r.Unix <= 0 {
+			return fmt.Errorf("time %d is before 1970", r.Unix)
+		}
+		want.Unix = r.Unix
+	case verbNetwork:
+		if r.Network == nil {
+			return errors.New("network is missing")
+		}
+		if err := r.Network.Check(); err != nil {
+			return err
+		}
+		want.Network = r.Network
+	default:
+		return fmt.Errorf("unknown request %q", string(r.Do))
+	}
+	if want != r {
+		return fmt.Errorf("request %q carries fields of another", string(r.Do))
+	}
+	return nil
+}
+
+// decode parses one line into v and refuses every encoding of it but the one that encode makes.
+func decode(line []byte, v any) error {
+	if err := json.Unmarshal(line, v); err != nil {
+		return fmt.Errorf("parse message: %w", err)
+	}
+	again, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	if !bytes.Equal(line, again) {
+		return errors.New("message is not in its one encoding")
+	}
+	return nil
+}
+
+// send writes v as one line. Text that is not UTF-8 (a daemon's last words) changes under its first encoding and not again, so the
+// second one is sent.
+func send[T any](w io.Writer, v T) error {
+	var again T
+	b, err := json.Marshal(v)
+	if err == nil {
+		err = json.Unmarshal(b, &again)
+	}
+	if err == nil {
+		b, err = json.Marshal(again)
+	}
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	if len(b) >= MaxLine {
+		return fmt.Errorf("message has %d bytes, limit %d", len(b), MaxLine)
+	}
+	_, err = w.Write(append(b, '\n'))
+	return err
+}
+
+// receive reads one line into v. The reader must hold MaxLine bytes.
+func receive(r *bufio.Reader, v any) error {
+	line, err := r.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		return fmt.Errorf("message is longer than %d bytes", MaxLine)
+	}
+	if err != nil {
+		return err
+	}
+	return decode(line[:len(line)-1], v)
+}

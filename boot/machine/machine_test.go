@@ -1,0 +1,168 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// box is a Handler that remembers what it was asked.
+type box struct {
+	did    []string
+	refuse error
+}
+
+func (b *box) note(s string) error { b.did = append(b.did, s); return b.refuse }
+
+func (b *box) Reboot() error              { return b.note("reboot") }
+func (b *box) PowerOff() error            { return b.note("poweroff") }
+func (b *box) Lock(reason string) error   { return b.note("lock " + reason) }
+func (b *box) SetClock(t time.Time) error { return b.note("clock " + t.Format(time.RFC3339)) }
+func (b *box) SetNetwork(_ context.Context, n Network) error {
+	return b.note("network " + string(n.Mode) + " " + n.Address.String())
+}
+func (b *box) Status() Status {
+	return Status{Mode: "locked", Reason: "PCR \xff 4", Services: []Service{{Name: "krad", State: Ready, PID: 7}}}
+}
+
+// pair connects a client to a served handler; ended receives what Serve returned.
+func pair(t *testing.T, h Handler) (*Client, <-chan error) {
+	t.Helper()
+	near, far := net.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(t.Context(), far, h) }()
+	c := NewClient(near)
+	t.Cleanup(func() { c.Close() })
+	return c, ended
+}
+
+func TestEveryRequestReachesTheHandler(t *testing.T) {
+	ctx := t.Context()
+	b := &box{}
+	c, ended := pair(t, b)
+	err := errors.Join(
+		c.SetClock(ctx, time.Date(2026, 11, 21, 22, 0, 0, 500, time.UTC)),
+		c.SetNetwork(ctx, Network{Mode: Static, Address: netip.MustParsePrefix("10.0.2.15/24"), Gateway: netip.MustParseAddr("10.0.2.2")}),
+		c.SetNetwork(ctx, Network{Mode: DHCP}),
+		c.Lock(ctx, "state is older than the record"),
+		c.Reboot(ctx),
+		c.PowerOff(ctx),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Status(ctx)
+	if err != nil || s.Reason != "PCR \ufffd 4" || len(s.Services) != 1 {
+		t.Errorf("Status() = %+v, %v", s, err)
+	}
+	want := []string{"clock 2026-11-21T22:00:00Z", "network static 10.0.2.15/24", "network dhcp invalid Prefix",
+		"lock state is older than the record", "reboot", "poweroff"}
+	if d := cmp.Diff(want, b.did); d != "" {
+		t.Error(d)
+	}
+	c.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("Serve after hang-up = %v", err)
+	}
+}
+
+func TestRefusalIsNotTheEndOfTheConnection(t *testing.T) {
+	b := &box{refuse: errors.New("the clock of this host is not ours")}
+	c, _ := pair(t, b)
+	var r *Refused
+	if err := c.SetClock(t.Context(), time.Unix(1e9, 0)); !errors.As(err, &r) {
+		t.Fatalf("SetClock = %v; want a Refused", err)
+	}
+	b.refuse = nil
+	if err := c.Reboot(t.Context()); err != nil {
+		t.Errorf("Reboot after a refusal = %v", err)
+	}
+}
+
+func TestSilentServerMeetsTheDeadline(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	go io.Copy(io.Discard, far)
+	c := NewClient(near)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := c.Reboot(ctx); err == nil {
+		t.Fatal("Reboot without an answer = nil")
+	}
+	if err := c.Reboot(t.Context()); err == nil {
+		t.Error("the connection was used again after a late answer could come")
+	}
+}
+
+var badNetworks = map[string]Network{
+	"no mode":              {},
+	"unknown mode":         {Mode: "bridge"},
+	"address with dhcp":    {Mode: DHCP, Address: netip.MustParsePrefix("10.0.0.1/8")},
+	"gateway with off":     {Mode: Off, Gateway: netip.MustParseAddr("10.0.0.1")},
+	"no address":           {Mode: Static},
+	"multicast":            {Mode: Static, Address: netip.MustParsePrefix("224.0.0.1/8")},
+	"loopback":             {Mode: Static, Address: netip.MustParsePrefix("127.0.0.1/8")},
+	"gateway elsewhere":    {Mode: Static, Address: netip.MustParsePrefix("10.0.0.1/24"), Gateway: netip.MustParseAddr("10.0.1.1")},
+	"gateway itself":       {Mode: Static, Address: netip.MustParsePrefix("10.0.0.1/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
+	"gateway other family": {Mode: Static, Address: netip.MustParsePrefix("10.0.0.1/24"), Gateway: netip.MustParseAddr("fe80::1")},
+	"gap in name servers":  {Mode: Static, Address: netip.MustParsePrefix("10.0.0.1/24"), DNS: [MaxDNS]netip.Addr{1: netip.MustParseAddr("10.0.0.2")}},
+}
+
+func TestBadNetworksAreRefused(t *testing.T) {
+	for name, n := range badNetworks {
+		if err := n.Check(); err == nil {
+			t.Errorf("%s: %+v passed", name, n)
+		}
+	}
+}
+
+func TestGarbageEndsTheConnection(t *testing.T) {
+	for name, line := range map[string]string{
+		"not JSON":         "reboot\n",
+		"unknown verb":     `{"do":"shell"}` + "\n",
+		"repeated field":   `{"do":"status","do":"reboot"}` + "\n",
+		"other case":       `{"Do":"reboot"}` + "\n",
+		"space":            `{"do": "reboot"}` + "\n",
+		"field of another": `{"do":"reboot","reason":"x"}` + "\n",
+		"no reason":        `{"do":"lock"}` + "\n",
+		"long":             strings.Repeat("x", MaxLine) + "\n",
+		"time before 1970": `{"do":"clock","unix":-5}` + "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			near, far := net.Pipe()
+			b, ended := &box{}, make(chan error, 1)
+			go func() { ended <- Serve(t.Context(), far, b) }()
+			go io.WriteString(near, line)
+			if err := <-ended; err == nil || len(b.did) != 0 {
+				t.Errorf("Serve = %v, did %q", err, b.did)
+			}
+		})
+	}
+}
+
+// FuzzRequest asserts that what is accepted has one encoding and passes its check only with the fields of its verb.
+func FuzzRequest(f *testing.F) {
+	seeds, err := filepath.Glob("testdata/fuzz/FuzzRequest/*")
+	if err != nil || len(seeds) < 4 {
+		f.Fatalf("seeds: %d, %v", len(seeds), err)
+	}
+	f.Add([]byte(`{"do":"status"}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		var r request
+		if decode(line, &r) != nil || r.check() != nil {
+			return
+		}
+		var out strings.Builder
+		if err := send(&out, r); err != nil || out.String() != string(line)+"\n" {
+			t.Errorf("send = %q, %v; want %q", out.String(), err, line)
+		}
+	})
+}

@@ -1,0 +1,40 @@
+package machine
+
+// State is where a daemon is in its life.
+type State string
+
+// The states of a daemon.
+const (
+	Starting State = "starting" // runs, has not said READY yet
+	Ready    State = "ready"
+	Waiting  State = "waiting" // ended, will be started again
+	Stopped  State = "stopped" // will not be started again
+)
+
+// A Service is one daemon as its supervisor sees it.
+type Service struct {
+	Name     string `json:"name"`
+	State    State  `json:"state"`
+	PID      int    `json:"pid"`      // in process 1's eyes; 0 when it does not run
+	Restarts int    `json:"restarts"` // since the boot
+	Said     string `json:"said"`     // its last STATUS=
+	Ended    string `json:"ended"`    // why it last ended, empty if it never did
+}
+
+// A Port is a network interface of the box.
+type Port struct {
+	Name      string   `json:"name"`
+	MAC       string   `json:"mac"`
+	Up        bool     `json:"up"` // has a carrier
+	Addresses []string `json:"addresses"`
+}
+
+// Status is how the machine is.
+type Status struct {
+	Mode     string    `json:"mode"`   // factory, enrolled or locked
+	Reason   string    `json:"reason"` // why it is locked
+	Stage    string    `json:"stage"`  // last stage extended into PCR 14 in this boot
+	Services []Service `json:"services"`
+	Ports    []Port    `json:"ports"`
+	Network  string    `json:"network"` // what the network is doing, in words
+}
