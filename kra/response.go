@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/keyrelease/krabox/kra/block"
 )
 
 // A Response answers a Request: one Result for each header, in their order. Checkpoint and chain belong to all receipts in
@@ -19,18 +21,19 @@ type Response struct {
 // A Result is a released key with its receipt, or a refusal. The zero Result is a refusal. A refusal says nothing else:
 // whoever asks must not learn why.
 type Result struct {
-	key     MessageKey
-	access  AccessID
-	receipt []byte
+	released bool
+	key      MessageKey
+	access   AccessID
+	receipt  []byte
 }
 
 // Released makes the result that hands out a key. receipt is the receipt's JSON without white space.
 func Released(key MessageKey, access AccessID, receipt []byte) Result {
-	return Result{key, access, receipt}
+	return Result{true, key, access, receipt}
 }
 
 // Refused reports whether the result is a refusal.
-func (r Result) Refused() bool { return r.key.take == nil }
+func (r Result) Refused() bool { return !r.released }
 
 // Key returns the released key.
 func (r Result) Key() MessageKey { return r.key }
@@ -127,7 +130,7 @@ func (w wireResult) close() (Result, error) {
 		}
 		return Result{}, nil
 	}
-	key, err := NewMessageKey(w.Key)
+	key, err := block.NewFileKey(w.Key)
 	if err != nil {
 		return Result{}, err
 	}
