@@ -1,0 +1,202 @@
+package block_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+var update = flag.Bool("update", false, "make the vectors anew")
+
+const vectorDir = "testdata/vectors"
+
+// A vector is one entry of vectors.json, as FORMAT.md describes it.
+type vector struct {
+	File    string   `json:"file"`
+	Expect  string   `json:"expect"`
+	Why     string   `json:"why,omitempty"`
+	Wraps   []string `json:"wraps,omitempty"`
+	Keys    []string `json:"keys,omitempty"`
+	FileKey string   `json:"file_key,omitempty"`
+	Payload string   `json:"payload,omitempty"`
+}
+
+func TestVectors(t *testing.T) {
+	if *update {
+		writeVectors(t)
+	}
+	raw, err := os.ReadFile(filepath.Join(vectorDir, "vectors.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []vector
+	if err := json.Unmarshal(raw, &all); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 30 {
+		t.Fatalf("%d vectors; want the committed 30 or more", len(all))
+	}
+	for _, v := range all {
+		t.Run(v.File, func(t *testing.T) { checkVector(t, v) })
+	}
+}
+
+func checkVector(t *testing.T, v vector) {
+	raw, err := os.ReadFile(filepath.Join(vectorDir, v.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, payload, err := block.ParseHeader(bytes.NewReader(raw), block.MaxHeader)
+	if v.Expect == "refused" {
+		if err == nil || !strings.Contains(err.Error(), v.Why) {
+			t.Fatalf("ParseHeader = %v; want an error with %q", err, v.Why)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wraps []string
+	for _, w := range h.Wraps() {
+		wraps = append(wraps, w.Suite().String()+" "+w.KeyID().String())
+	}
+	if !slices.Equal(wraps, v.Wraps) {
+		t.Errorf("wraps = %q; want %q", wraps, v.Wraps)
+	}
+	for _, name := range v.Keys {
+		checkOpens(t, v, name, h, raw, payload)
+	}
+}
+
+func checkOpens(t *testing.T, v vector, name string, h block.Header, raw []byte, payload io.Reader) {
+	key, err := openWith(readKey(t, name), h)
+	if v.Expect == "wrap" {
+		if err == nil {
+			t.Errorf("%s opens the wrap", name)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatalf("open with %s: %v", name, err)
+	}
+	if err := h.VerifyMAC(key); v.Expect == "mac" {
+		if !errors.Is(err, block.ErrMAC) {
+			t.Errorf("VerifyMAC = %v; want ErrMAC", err)
+		}
+		return
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if got := hex.EncodeToString(key); got != v.FileKey {
+		t.Errorf("file key = %s; want %s", got, v.FileKey)
+	}
+	r, err := age.Decrypt(bytes.NewReader(raw), age.NewInjectedFileKeyIdentity(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, r); err != nil {
+		t.Fatal(err)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != v.Payload {
+		t.Errorf("payload = %s; want %s", got, v.Payload)
+	}
+}
+
+var errNoWrap = errors.New("no wrap for this key opens")
+
+// openWith is an agent in six lines: the first wrap for this key that opens.
+func openWith(key crypto.PrivateKey, h block.Header) ([]byte, error) {
+	for _, w := range h.Wraps() {
+		switch k := key.(type) {
+		case *ecdh.PrivateKey:
+			if fileKey, err := block.OpenP256(k, w); err == nil {
+				return fileKey, nil
+			}
+		case *rsa.PrivateKey:
+			if fileKey, err := openRSA(k, w); err == nil {
+				return fileKey, nil
+			}
+		}
+	}
+	return nil, errNoWrap
+}
+
+func openRSA(k *rsa.PrivateKey, w block.Wrap) ([]byte, error) {
+	id, err := block.KeyIDOf(k.Public())
+	if err != nil || w.KeyID() != id || w.Suite() != block.SuiteRSAOAEP {
+		return nil, errNoWrap
+	}
+	return rsa.DecryptOAEP(sha256.New(), nil, k, w.Body(), block.Info(id))
+}
+
+func readKey(t testing.TB, name string) crypto.PrivateKey {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(vectorDir, name+".pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := pem.Decode(raw)
+	k, err := x509.ParsePKCS8PrivateKey(p.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, ok := k.(*ecdsa.PrivateKey); ok {
+		d, err := e.ECDH()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	return k
+}
+
+func writeKey(t *testing.T, name string) crypto.PrivateKey {
+	t.Helper()
+	path := filepath.Join(vectorDir, name+".pem")
+	if _, err := os.Stat(path); err == nil {
+		return readKey(t, name)
+	}
+	var k any
+	var err error
+	switch name {
+	case "rsa2048":
+		k, err = rsa.GenerateKey(rand.Reader, 2048)
+	case "rsa3072":
+		k, err = rsa.GenerateKey(rand.Reader, 3072)
+	default:
+		k, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return readKey(t, name)
+}
