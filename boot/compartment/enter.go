@@ -1,0 +1,96 @@
+package compartment
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits that every daemon gets.
+const (
+	maxThreads = 1024
+	maxLocked  = 64 << 20 // bytes of memory that a daemon may keep from being swapped
+)
+
+// Become enters the compartment and turns this process into the daemon. It returns only an error; the caller must then exit, for
+// it may be half confined.
+//
+// The order matters: mounts and the bounding set need root, landlock must come after the last file that stage1 needs itself,
+// and changing the user forgets the parent-death signal.
+func Become(p Policy) error {
+	runtime.LockOSThread()
+	steps := []struct {
+		what string
+		do   func(Policy) error
+	}{
+		{"tell the process id", tellPID},
+		{"set limits", limit},
+		{"mount own /proc", mountProc},
+		{"drop capabilities", dropCapabilities},
+		{"become user", becomeUser},
+		{"follow the parent", func(Policy) error { return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0) }},
+		{"forbid core dumps", func(Policy) error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }},
+		{"forbid new privileges", func(Policy) error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
+		{"restrict files", restrictFiles},
+	}
+	for _, s := range steps {
+		if err := s.do(p); err != nil {
+			return fmt.Errorf("%s: %w", s.what, err)
+		}
+	}
+	err := unix.Exec(p.Program, append([]string{p.Program}, p.Args...), os.Environ())
+	return fmt.Errorf("execute %s: %w", p.Program, err)
+}
+
+// tellPID fills in the process ids that a supervisor without pid namespaces cannot know before the fork.
+func tellPID(Policy) error {
+	pid := strconv.Itoa(os.Getpid())
+	for _, name := range []string{"LISTEN_PID", "WATCHDOG_PID"} {
+		if _, set := os.LookupEnv(name); !set {
+			continue
+		}
+		if err := os.Setenv(name, pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func limit(p Policy) error {
+	limits := map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: uint64(p.OpenFiles)}
+	if p.Kind == Sealed {
+		limits[unix.RLIMIT_NPROC] = maxThreads
+		limits[unix.RLIMIT_MEMLOCK] = maxLocked
+	}
+	for which, n := range limits {
+		var had unix.Rlimit
+		if err := unix.Getrlimit(which, &had); err != nil {
+			return err
+		}
+		if p.Kind == Open {
+			n = min(n, had.Max) // an ordinary user cannot raise it
+		}
+		if err := unix.Setrlimit(which, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mountProc cuts the mounts loose from the outer ones and shows the new pid namespace in /proc, so that no other process is seen.
+func mountProc(p Policy) error {
+	if p.Kind != Sealed {
+		return nil
+	}
+	if os.Getpid() != 1 {
+		return errors.New("not the first process of a pid namespace")
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+}
