@@ -1,0 +1,128 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+)
+
+// A link is one connection to hsmd. It never recovers: when it ends, every operation under way on it is lost.
+type link struct {
+	out *outbox
+
+	mu      sync.Mutex
+	next    uint32
+	waiting map[uint32]chan []byte // owned by mu; nil once the link has ended
+	ended   chan struct{}          // closed when waiting becomes nil
+}
+
+var errLink = errors.New("connection to hsmd is lost")
+
+// dialLink connects and reads answers until the connection ends.
+func dialLink(ctx context.Context, path string) (*link, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to hsmd: %w", err)
+	}
+	r := bufio.NewReaderSize(conn, bufferSize)
+	if err := greet(conn, r); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("greet hsmd: %w", err)
+	}
+	l := &link{out: &outbox{conn: conn}, waiting: map[uint32]chan []byte{}, ended: make(chan struct{})}
+	go l.read(r)
+	return l, nil
+}
+
+func (l *link) read(r *bufio.Reader) {
+	defer l.close()
+	for {
+		op, rest, err := readFrame(r)
+		if err != nil {
+			return
+		}
+		l.mu.Lock()
+		c := l.waiting[op]
+		delete(l.waiting, op)
+		l.mu.Unlock()
+		if c == nil {
+			clear(rest) // the asker has gone; the answer may hold keys
+			continue
+		}
+		c <- rest
+	}
+}
+
+// close ends the link.
+func (l *link) close() {
+	l.out.conn.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting != nil {
+		l.waiting = nil
+		close(l.ended)
+	}
+}
+
+// alive reports whether the link has not been seen to end.
+func (l *link) alive() bool {
+	select {
+	case <-l.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// do sends one request, written by fill, and returns the answer: status and body. errLink means that nobody knows
+// whether hsmd did it.
+func (l *link) do(ctx context.Context, v verb, room int, fill func(*writer)) ([]byte, error) {
+	answer := make(chan []byte, 1)
+	l.mu.Lock()
+	if l.waiting == nil {
+		l.mu.Unlock()
+		return nil, errLink
+	}
+	l.next++
+	op := l.next
+	l.waiting[op] = answer
+	l.mu.Unlock()
+
+	w := newFrame(op, room)
+	w.u8(uint8(v))
+	fill(w)
+	frame, err := w.seal()
+	if err != nil {
+		l.forget(op)
+		return nil, err
+	}
+	if l.out.send(frame) != nil {
+		l.close()
+		return nil, errLink
+	}
+	select {
+	case b := <-answer:
+		return b, nil
+	case <-ctx.Done():
+		l.forget(op)
+		return nil, ctx.Err()
+	case <-l.ended:
+		select {
+		case b := <-answer: // it came just before the end
+			return b, nil
+		default:
+			return nil, errLink
+		}
+	}
+}
+
+// forget abandons an operation. hsmd goes on with it; its answer is thrown away.
+func (l *link) forget(op uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.waiting, op)
+}

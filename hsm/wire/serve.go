@@ -1,0 +1,212 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// maxSlow bounds the slow operations that one connection has under way; the next waits unread.
+const maxSlow = 8
+
+// A Service does what a Client asks for. Each function may be called by several goroutines at once and returns the
+// errors of this package where one fits. A Token or key that it is given is cleared after it returns.
+type Service struct {
+	Open     func(Token) (Instance, error)
+	Generate func(Suite, Custody) (Key, Files, error)
+	Import   func(pkcs8 []byte, c Custody) (Key, Files, error)
+	Destroy  func(block.KeyID) (Files, error)
+	List     func() ([]Key, error)
+	Since    func(n uint64) ([]receipt.Item, receipt.ChainHead, error)
+	Check    func(receipt.ChainHead) error
+	Status   func() (Instance, error)
+
+	// Unwrap calls done once, from any goroutine, or returns an error and never calls it.
+	Unwrap func(wraps []block.Wrap, done func([]Result, receipt.ChainHead)) error
+}
+
+// Serve answers the connections of l until ctx ends or l fails. It returns when every connection is closed.
+func (s Service) Serve(ctx context.Context, l net.Listener) error {
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept connection: %w", err)
+		}
+		conns.Go(func() {
+			defer conn.Close()
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			s.converse(conn)
+		})
+	}
+}
+
+// converse answers one connection until it ends or breaks a rule.
+func (s Service) converse(conn net.Conn) {
+	r := bufio.NewReaderSize(conn, bufferSize)
+	if greet(conn, r) != nil {
+		return
+	}
+	out := &outbox{conn: conn}
+	slow := make(chan struct{}, maxSlow)
+	for {
+		op, rest, err := readFrame(r)
+		if err != nil {
+			return
+		}
+		if verb(rest[0]) == verbUnwrap {
+			if s.unwrap(out, op, rest[1:]) != nil {
+				return
+			}
+			continue
+		}
+		slow <- struct{}{}
+		go func() {
+			defer func() { <-slow }()
+			answer := newFrame(op, 256)
+			s.answer(answer, rest)
+			clear(rest)
+			reply(out, op, answer)
+		}()
+	}
+}
+
+// reply sends an answer, or that it is too large to be one.
+func reply(out *outbox, op uint32, answer *writer) {
+	frame, err := answer.seal()
+	if err != nil {
+		answer = newFrame(op, maxReason)
+		answer.err(err)
+		frame, _ = answer.seal()
+	}
+	// A failed write has closed the connection, which the reader notices.
+	_ = out.send(frame)
+}
+
+// unwrap starts a batch. Whoever finishes the batch sends the answer.
+func (s Service) unwrap(out *outbox, op uint32, body []byte) error {
+	r := reader{b: body}
+	wraps := r.wraps()
+	if err := r.done(); err != nil {
+		return err
+	}
+	err := s.Unwrap(wraps, func(results []Result, head receipt.ChainHead) {
+		w := newFrame(op, 128+len(results)*(block.FileKeySize+1))
+		w.err(nil)
+		w.batch(results, head)
+		reply(out, op, w)
+	})
+	if err != nil {
+		w := newFrame(op, maxReason)
+		w.err(err)
+		reply(out, op, w)
+	}
+	return nil
+}
+
+// answer does what a request asks for and writes status and body.
+func (s Service) answer(w *writer, request []byte) {
+	mark := len(w.b)
+	if err := s.do(w, verb(request[0]), &reader{b: request[1:]}); err != nil {
+		w.b = w.b[:mark]
+		w.err(err)
+	}
+}
+
+var errVerb = errors.New("operation is not known")
+
+// do writes a successful answer, or returns why there is none.
+func (s Service) do(w *writer, v verb, r *reader) error {
+	w.err(nil)
+	switch v {
+	case verbOpen:
+		return s.doOpen(w, r)
+	case verbGenerate:
+		suite, custody := Suite(r.enum(uint8(RSA3072))), Custody(r.enum(uint8(Replicable)))
+		if err := r.done(); err != nil {
+			return err
+		}
+		key, changed, err := s.Generate(suite, custody)
+		w.key(key)
+		w.files(changed)
+		return err
+	case verbImport:
+		custody, pkcs8 := Custody(r.enum(uint8(Replicable))), r.bytes(MaxPKCS8)
+		if err := r.done(); err != nil {
+			return err
+		}
+		key, changed, err := s.Import(pkcs8, custody)
+		w.key(key)
+		w.files(changed)
+		return err
+	case verbDestroy:
+		var id block.KeyID
+		r.fixed(id[:])
+		if err := r.done(); err != nil {
+			return err
+		}
+		changed, err := s.Destroy(id)
+		w.files(changed)
+		return err
+	}
+	return s.ask(w, v, r)
+}
+
+func (s Service) doOpen(w *writer, r *reader) error {
+	t := r.token()
+	defer t.Clear()
+	if err := r.done(); err != nil {
+		return err
+	}
+	i, err := s.Open(t)
+	w.instance(i)
+	return err
+}
+
+// ask is do for what changes nothing.
+func (s Service) ask(w *writer, v verb, r *reader) error {
+	switch v {
+	case verbList:
+		if err := r.done(); err != nil {
+			return err
+		}
+		keys, err := s.List()
+		w.keys(keys)
+		return err
+	case verbSince:
+		n := r.u64()
+		if err := r.done(); err != nil {
+			return err
+		}
+		items, head, err := s.Since(n)
+		w.items(items, head)
+		return err
+	case verbCheck:
+		head := r.head()
+		if err := r.done(); err != nil {
+			return err
+		}
+		return s.Check(head)
+	case verbStatus:
+		if err := r.done(); err != nil {
+			return err
+		}
+		i, err := s.Status()
+		w.instance(i)
+		return err
+	}
+	return errVerb
+}
