@@ -1,0 +1,110 @@
+package console
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyrelease/krabox/kra"
+)
+
+// args are the words of a line that matched a form. Kinds have been checked, so that conversions cannot fail.
+type args struct {
+	fixed []string
+	words map[string][]string
+}
+
+func (a args) pick(choices ...string) string {
+	for _, f := range a.fixed {
+		for _, c := range choices {
+			if f == c {
+				return f
+			}
+		}
+	}
+	return ""
+}
+
+func (a args) get(kind string) string {
+	if w := a.words[kind]; len(w) > 0 {
+		return w[0]
+	}
+	return ""
+}
+
+func (a args) access() kra.AccessID { return kra.AccessID(a.get("ACCESS")) }
+func (a args) rule() Rule           { return Rule(a.get("RULE")) }
+func (a args) group() Group         { return Group(a.get("GROUP")) }
+func (a args) alias() kra.Anchor    { return kra.Anchor(a.get("ALIAS")) }
+
+func (a args) custody() Custody {
+	if a.pick("bound") != "" {
+		return Bound
+	}
+	return Replicable
+}
+
+func (a args) naming() kra.Naming {
+	if a.pick("common") != "" {
+		return kra.CommonName
+	}
+	return kra.WholeName
+}
+
+func (a args) decryptor() kra.Decryptor {
+	d, _ := kra.ParseDecryptor(a.get("DECRYPTOR")) // checked; nobody if it was left out
+	return d
+}
+
+func (a args) addr(kind string) netip.Addr {
+	addr, _ := netip.ParseAddr(a.get(kind))
+	return addr
+}
+
+func (a args) prefix() netip.Prefix {
+	p, _ := netip.ParsePrefix(a.get("PREFIX"))
+	return p
+}
+
+func (a args) keys() []KeyRef {
+	var out []KeyRef
+	for _, k := range a.words["KEYS"] {
+		out = append(out, KeyRef(k))
+	}
+	return out
+}
+
+// sugar writes the condition that times, networks and groups stand for.
+func (a args) sugar() string {
+	var all []string
+	for _, s := range []struct{ kind, call string }{{"SCHEDULE", "clock.within"}, {"NETWORK", "source.net"}, {"GROUP", "groups.has"}} {
+		if v := a.get(s.kind); v != "" {
+			all = append(all, s.call+`("`+v+`")`)
+		}
+	}
+	return strings.Join(all, " && ")
+}
+
+func (a args) lists() []string {
+	var out []string
+	for l := range strings.SplitSeq(a.get("LIST"), ";") {
+		if l = strings.TrimSpace(l); l != "" {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func (a args) time() time.Time {
+	t, _ := parseTime(a.get("TIME"))
+	return t
+}
+
+func (a args) number(kind string, otherwise int64) int64 {
+	n, err := strconv.ParseInt(a.get(kind), 10, 64)
+	if err != nil {
+		return otherwise
+	}
+	return n
+}

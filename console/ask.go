@@ -1,0 +1,134 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/keyrelease/krabox/console/wire"
+)
+
+// do runs one line, asking whatever the agent wants to know. end says that the session is over.
+func (t *Terminal) do(ctx context.Context, line string) (end bool, err error) {
+	if strings.TrimSpace(line) == "" {
+		return false, nil
+	}
+	r := wire.Request{Session: t.session, Line: line}
+	defer func() { clear(r.Answers) }()
+	for {
+		o, err := t.send(ctx, r)
+		switch {
+		case errors.Is(err, context.Canceled) && ctx.Err() == nil:
+			t.say("^C\nStopped.\n")
+			return false, nil
+		case err != nil:
+			return false, err
+		case o.Error != "":
+			t.say(strings.TrimRight(o.Error, "\n") + "\n")
+			return o.End, nil
+		case o.Ask == nil:
+			return o.End, nil
+		}
+		a, err := t.answer(*o.Ask)
+		switch {
+		case errors.Is(err, errCancelled):
+			t.say("Cancelled; nothing was done.\n")
+			return false, nil
+		case errors.Is(err, errTooLong):
+			t.say("That is too long or not text; nothing was done.\n")
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+		r.Answers = append(r.Answers, a)
+	}
+}
+
+func (t *Terminal) send(ctx context.Context, r wire.Request) (o wire.Outcome, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t.in.while(cancel, func() { o, err = t.agent.Do(ctx, r, screen{t.out}) })
+	return o, err
+}
+
+func (t *Terminal) answer(q wire.Question) (string, error) {
+	switch q.Kind {
+	case wire.Confirm:
+		t.fresh(answerLimit)
+		defer t.fresh(t.idle)
+		return t.line(q.Prompt+" ", nil)
+	case wire.Secret:
+		return t.passphrase(q.Prompt + " ")
+	case wire.Paste:
+		t.say(q.Prompt + "\nIt ends with its END line, or a line with a single dot. It is not shown.\n")
+		return t.paste()
+	}
+	return "", fmt.Errorf("the agent asks for %q, which this console does not know", q.Kind)
+}
+
+func (t *Terminal) passphrase(prompt string) (string, error) {
+	t.say(prompt)
+	b, err := t.in.secret(maxSecret, answerLimit)
+	t.say("\n")
+	if err != nil {
+		return "", err
+	}
+	defer clear(b)
+	return string(b), nil
+}
+
+// paste reads lines up to the END line of a PEM block or a dot. A paste that is too long is read to its end all the same,
+// so that its rest is not taken for commands.
+func (t *Terminal) paste() (string, error) {
+	var b strings.Builder
+	long, lines := false, 0
+	for {
+		l, err := t.in.raw(maxPasteLine, answerLimit)
+		if err != nil && !errors.Is(err, errTooLong) {
+			return "", err
+		}
+		line := strings.TrimSpace(string(l))
+		if line == "." {
+			break
+		}
+		lines++
+		if long = long || err != nil || b.Len()+len(line)+1 > wire.MaxPaste; !long {
+			b.WriteString(line + "\n")
+		}
+		if pemEnd(line) {
+			break
+		}
+	}
+	if long {
+		return "", errTooLong
+	}
+	t.say(fmt.Sprintf("Received %d lines, %d bytes.\n", lines, b.Len()))
+	return b.String(), nil
+}
+
+// maxPasteLine bounds one line of a paste: a PEM block without line ends would be one line.
+const maxPasteLine = wire.MaxPaste
+
+func pemEnd(line string) bool {
+	return strings.HasPrefix(line, "-----END ") && strings.HasSuffix(line, "-----")
+}
+
+// straypaste swallows a PEM block that was pasted where a command is expected.
+func (t *Terminal) straypaste(line string) (bool, error) {
+	if !strings.HasPrefix(strings.TrimSpace(line), "-----BEGIN ") {
+		return false, nil
+	}
+	for {
+		l, err := t.in.raw(maxPasteLine, answerLimit)
+		switch {
+		case errors.Is(err, errCancelled):
+			return true, nil
+		case err != nil && !errors.Is(err, errTooLong):
+			return true, err
+		case pemEnd(strings.TrimSpace(string(l))), strings.TrimSpace(string(l)) == ".":
+			t.say("That is a PEM block, not a command. First type the command that asks for it, such as trust add or enrol install.\n")
+			return true, nil
+		}
+	}
+}

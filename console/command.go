@@ -1,0 +1,212 @@
+package console
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/keyrelease/krabox/kra"
+)
+
+// Names that only officers use, checked to be well-formed words. What they name, the agent finds out.
+type (
+	Rule    string // a named rule
+	Group   string // a group of decryptors
+	Officer string // an administrator
+	KeyRef  string // a key id in hexadecimal, or the first 8 or more digits of one
+	Suite   string // p256, rsa2048 or rsa3072
+	Custody string // bound or replicable
+)
+
+// The suites and custodies that a command can name.
+const (
+	P256    Suite = "p256"
+	RSA2048 Suite = "rsa2048"
+	RSA3072 Suite = "rsa3072"
+
+	Bound      Custody = "bound"
+	Replicable Custody = "replicable"
+)
+
+// Embedded, these say what a command asks for.
+type (
+	quiet     struct{}
+	confirmed struct{}
+	pasted    struct{}
+	secret    struct{}
+)
+
+func (quiet) command()     {}
+func (confirmed) command() {}
+func (pasted) command()    {}
+func (secret) command()    {}
+
+// Ask returns AskNothing.
+func (quiet) Ask() Ask { return AskNothing }
+
+// Ask returns AskConfirm.
+func (confirmed) Ask() Ask { return AskConfirm }
+
+// Ask returns AskPaste.
+func (pasted) Ask() Ask { return AskPaste }
+
+// Ask returns AskSecret.
+func (secret) Ask() Ask { return AskSecret }
+
+// The commands.
+type (
+	Nothing struct{ quiet } // an empty line
+	Help    struct {
+		quiet
+		Topic string // the beginning of a command, or empty
+	}
+	Logout   struct{ quiet }
+	Status   struct{ quiet }
+	Reboot   struct{ confirmed }
+	PowerOff struct{ confirmed }
+
+	EnrolRequest struct{ quiet }
+	EnrolInstall struct{ pasted }
+
+	KeyGenerate struct {
+		quiet
+		Suite   Suite
+		Custody Custody
+		Access  kra.AccessID
+	}
+	KeyImport struct {
+		pasted
+		Custody Custody
+		Access  kra.AccessID
+	}
+	KeyList struct{ quiet }
+	KeyShow struct {
+		quiet
+		Key KeyRef
+	}
+
+	AccessAdd struct {
+		quiet
+		Access kra.AccessID
+		Title  string
+	}
+	AccessList struct{ quiet }
+	AccessShow struct {
+		quiet
+		Access kra.AccessID
+	}
+	AccessTitle struct {
+		quiet
+		Access kra.AccessID
+		Title  string
+	}
+	// AccessLists sets the rule lists of an access identifier, tried in order.
+	AccessLists struct {
+		quiet
+		Access kra.AccessID
+		Lists  []string
+	}
+	// AccessKeys sets the keys of an access identifier; the first is the current one.
+	AccessKeys struct {
+		quiet
+		Access kra.AccessID
+		Keys   []KeyRef
+	}
+	AccessRemove struct {
+		confirmed
+		Access kra.AccessID
+	}
+	// AccessTest asks what would be decided. A zero From is the box itself, a zero At is now.
+	AccessTest struct {
+		quiet
+		Access kra.AccessID
+		As     kra.Decryptor
+		From   netip.Addr
+		At     time.Time
+	}
+	// WhoAmI asks to which access identifiers somebody belongs.
+	WhoAmI struct {
+		quiet
+		As   kra.Decryptor
+		From netip.Addr
+		At   time.Time
+	}
+
+	RuleAdd struct {
+		quiet
+		Rule Rule
+		Expr string
+	}
+	RuleSet struct {
+		quiet
+		Rule Rule
+		Expr string
+	}
+	RuleList struct{ quiet }
+	RuleShow struct {
+		quiet
+		Rule Rule
+	}
+	RuleRemove struct {
+		confirmed
+		Rule Rule
+	}
+
+	GroupAdd struct {
+		quiet
+		Group  Group
+		Member kra.Decryptor
+	}
+	// GroupRemove removes a member, or the whole group if Member is nobody.
+	GroupRemove struct {
+		confirmed
+		Group  Group
+		Member kra.Decryptor
+	}
+	GroupList struct{ quiet }
+	GroupShow struct {
+		quiet
+		Group Group
+	}
+
+	TrustAdd struct {
+		pasted
+		Alias kra.Anchor
+		Name  kra.Naming
+	}
+	TrustList   struct{ quiet }
+	TrustRemove struct {
+		confirmed
+		Alias kra.Anchor
+	}
+
+	TimeShow struct{ quiet }
+	TimeSet  struct {
+		confirmed
+		At time.Time
+	}
+
+	LogShow struct {
+		quiet
+		Count int // records, newest last
+	}
+	LogSize struct{ quiet }
+	// LogExport prints the log from record From on.
+	LogExport struct {
+		quiet
+		From int64
+	}
+	LogVerify struct{ quiet }
+	LogHealth struct{ quiet }
+
+	NetworkShow   struct{ quiet }
+	NetworkStatic struct {
+		confirmed
+		Address netip.Prefix
+		Gateway netip.Addr
+		DNS     netip.Addr
+	}
+	NetworkDHCP struct{ confirmed }
+
+	OfficerList       struct{ quiet }
+	OfficerPassphrase struct{ secret }
+)

@@ -1,0 +1,173 @@
+package console
+
+import (
+	"errors"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyrelease/krabox/kra"
+)
+
+// A kind is what a word of a command that is not fixed can be.
+type kind struct {
+	name  string // as it stands in the table
+	help  string
+	rest  rest               // how much of the line it takes
+	check func(string) error // nil accepts every word
+	names string             // the list of names that the agent completes it from, or empty
+}
+
+type rest uint8
+
+const (
+	oneWord rest = iota
+	manyWords
+	restOfLine
+)
+
+// Names that the agent can list for completion.
+const (
+	NamesAccess  = "access"
+	NamesRule    = "rule"
+	NamesGroup   = "group"
+	NamesAlias   = "alias"
+	NamesKey     = "key"
+	NamesMember  = "member"
+	NamesOfficer = "officer"
+)
+
+// Limits of words.
+const (
+	maxName    = 63
+	maxTitle   = 128
+	minKeyRef  = 8
+	maxKeyRef  = 64
+	maxRecords = 10000
+)
+
+var kinds = []kind{
+	{"ACCESS", "an access identifier, such as legal-team", oneWord, checkAccess, NamesAccess},
+	{"TITLE", `a title, such as "Legal team"`, oneWord, checkTitle, ""},
+	{"LIST", "rule lists, tried in order: office && legal ; at_least(2, [a, b, c])", restOfLine, nil, NamesRule},
+	{"KEY", "a key id, or its first 8 or more digits", oneWord, checkKeyRef, NamesKey},
+	{"KEYS", "key ids, the current one first", manyWords, checkKeyRef, NamesKey},
+	{"DECRYPTOR", `who asks: ALIAS:NAME, such as "corp:CN=Alice Smith,O=Example"`, oneWord, checkDecryptor, NamesMember},
+	{"ADDRESS", "an IP address, such as 10.20.1.7", oneWord, checkAddress, ""},
+	{"TIME", "a time, such as 2026-11-21T09:30:00Z", oneWord, checkTime, ""},
+	{"RULE", "a rule's name: a-z, 0-9 and _", oneWord, checkWord, NamesRule},
+	{"EXPRESSION", "a condition in the rule language, such as groups.has(\"legal\")", restOfLine, nil, ""},
+	{"SCHEDULE", `days, hours and zone, such as "Mon-Fri 08:00-18:00 Europe/Berlin"`, oneWord, checkSugar, ""},
+	{"NETWORK", "a network, such as 10.20.0.0/16", oneWord, checkPrefix, ""},
+	{"GROUP", "a group's name, such as legal", oneWord, checkAccess, NamesGroup},
+	{"ALIAS", "a short name for a certification authority, such as corp", oneWord, checkAccess, NamesAlias},
+	{"COUNT", "how many records", oneWord, checkCount, ""},
+	{"INDEX", "the number of the first record, from 0", oneWord, checkIndex, ""},
+	{"PREFIX", "the box's address with its prefix length, such as 192.0.2.10/24", oneWord, checkPrefix, ""},
+	{"GATEWAY", "the gateway's IP address", oneWord, checkAddress, ""},
+	{"DNS", "a name server's IP address", oneWord, checkAddress, ""},
+	{"COMMAND", "the beginning of a command", restOfLine, nil, ""},
+}
+
+func kindOf(name string) (kind, bool) {
+	for _, k := range kinds {
+		if k.name == name {
+			return k, true
+		}
+	}
+	return kind{}, false
+}
+
+func checkAccess(s string) error {
+	if _, err := kra.ParseAccessID(s); err != nil {
+		return errors.New("use a-z, 0-9 and '-', at most 63, not '-' first")
+	}
+	return nil
+}
+
+func checkWord(s string) error {
+	for i, r := range s {
+		if (r < 'a' || r > 'z') && (i == 0 || r != '_' && (r < '0' || r > '9')) {
+			return errors.New("use a-z, then a-z, 0-9 and '_'")
+		}
+	}
+	if s == "" || len(s) > maxName {
+		return errors.New("use 1 to 63 characters")
+	}
+	return nil
+}
+
+func checkTitle(s string) error {
+	if s == "" || len(s) > maxTitle {
+		return errors.New("a title has 1 to 128 bytes")
+	}
+	return nil
+}
+
+func checkKeyRef(s string) error {
+	if len(s) < minKeyRef || len(s) > maxKeyRef {
+		return errors.New("a key id is 8 to 64 hexadecimal digits")
+	}
+	if strings.Trim(s, "0123456789abcdef") != "" {
+		return errors.New("a key id is made of 0-9 and a-f")
+	}
+	return nil
+}
+
+func checkDecryptor(s string) error {
+	if _, err := kra.ParseDecryptor(s); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "parse decryptor: "))
+	}
+	return nil
+}
+
+func checkAddress(s string) error {
+	if a, err := netip.ParseAddr(s); err != nil || a.Zone() != "" {
+		return errors.New("not an IP address")
+	}
+	return nil
+}
+
+func checkPrefix(s string) error {
+	if _, err := netip.ParsePrefix(s); err != nil {
+		return errors.New("not an address with a prefix length, such as 10.20.0.0/16")
+	}
+	return nil
+}
+
+// checkSugar keeps a quoted CEL string from being anything but a string.
+func checkSugar(s string) error {
+	if s == "" || strings.ContainsAny(s, `"'\`) {
+		return errors.New("no quotes or backslashes here")
+	}
+	return nil
+}
+
+func checkTime(s string) error {
+	_, err := parseTime(s)
+	return err
+}
+
+func parseTime(s string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, errors.New("not a time; write 2026-11-21T09:30:00Z (without a zone it is UTC)")
+}
+
+func checkCount(s string) error {
+	if n, err := strconv.Atoi(s); err != nil || n < 1 || n > maxRecords {
+		return errors.New("a number from 1 to 10000")
+	}
+	return nil
+}
+
+func checkIndex(s string) error {
+	if n, err := strconv.ParseInt(s, 10, 64); err != nil || n < 0 {
+		return errors.New("a number from 0 on")
+	}
+	return nil
+}

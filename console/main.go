@@ -1,0 +1,74 @@
+package console
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/tarm/serial"
+	"golang.org/x/term"
+
+	"github.com/keyrelease/krabox/console/wire"
+)
+
+// baud is the speed of the serial line: 8 data bits, no parity, one stop bit.
+const baud = 115200
+
+// Main is the console program: its flags, its line, its exit code.
+func Main(args []string, stdin, stdout, stderr *os.File) int {
+	flags := flag.NewFlagSet("console", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	admin := flags.String("admin", "/run/kra/admin.sock", "unix socket of the agent")
+	tty := flags.String("tty", "", "serial device; standard input and output if empty")
+	idle := flags.Duration("idle", IdleLimit, "log out after this much silence")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		return 2
+	}
+	line, restore, err := open(*tty, stdin, stdout)
+	if err != nil {
+		fmt.Fprintln(stderr, "console:", err)
+		return 1
+	}
+	defer restore()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- New(line, wire.NewClient(*admin), *idle).Run(ctx) }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done(): // a read of the line cannot be stopped: the process ends under it
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "console:", err)
+		return 1
+	}
+	return 0
+}
+
+// open returns the line and what puts it back as it was.
+func open(tty string, stdin, stdout *os.File) (io.ReadWriter, func(), error) {
+	if tty != "" {
+		p, err := serial.OpenPort(&serial.Config{Name: tty, Baud: baud}) // no read timeout: it would read as the end of the line
+		if err != nil {
+			return nil, nil, fmt.Errorf("open %s: %w", tty, err)
+		}
+		return p, func() { p.Close() }, nil
+	}
+	line := struct {
+		io.Reader
+		io.Writer
+	}{stdin, stdout}
+	fd := int(stdin.Fd())
+	if !term.IsTerminal(fd) {
+		return line, func() {}, nil
+	}
+	old, err := term.MakeRaw(fd)
+	if err != nil {
+		return nil, nil, fmt.Errorf("set terminal: %w", err)
+	}
+	return line, func() { term.Restore(fd, old) }, nil
+}

@@ -1,0 +1,98 @@
+package console
+
+// A Mode is the state of the box, which decides what can be asked of it.
+type Mode string
+
+// The modes.
+const (
+	Factory  Mode = "factory"  // not in service: no officers, no keys
+	Enrolled Mode = "enrolled" // in service: an officer logs in
+	Locked   Mode = "locked"   // refused to open: repair only
+)
+
+// A row is one form of a command. [x] may be left out, a|b is a choice, a word in capitals is a kind.
+type row struct {
+	form  string
+	help  string
+	modes string // the modes beside enrolled in which it works: f, l
+	make  func(args) Command
+}
+
+// table is the whole grammar. Parsing, help, completion and MANUAL.md come from it.
+var table = []row{
+	{"status", "what this box is and how it is", "fl", func(args) Command { return Status{} }},
+
+	{"enrol request", "print what the domain needs to take this box into service", "f", func(args) Command { return EnrolRequest{} }},
+	{"enrol install", "paste a bundle of the domain: enrolment, or approvals of new software", "fl", func(args) Command { return EnrolInstall{} }},
+
+	{"key generate p256|rsa3072 [bound|replicable] for ACCESS", "make a key; it becomes the current key of ACCESS", "", func(a args) Command {
+		return KeyGenerate{Suite: Suite(a.pick("p256", "rsa3072")), Custody: a.custody(), Access: a.access()}
+	}},
+	{"key import [bound|replicable] for ACCESS", "paste a private key (PKCS#8: P-256, RSA-2048 or RSA-3072) for ACCESS", "", func(a args) Command {
+		return KeyImport{Custody: a.custody(), Access: a.access()}
+	}},
+	{"key list", "access identifiers and their keys", "", func(args) Command { return KeyList{} }},
+	{"key show KEY", "one key, its certificate and where it is used", "", func(a args) Command { return KeyShow{Key: KeyRef(a.get("KEY"))} }},
+
+	{"access add ACCESS [TITLE]", "make an access identifier", "", func(a args) Command { return AccessAdd{Access: a.access(), Title: a.get("TITLE")} }},
+	{"access list", "all access identifiers", "", func(args) Command { return AccessList{} }},
+	{"access show ACCESS", "one access identifier: keys and rule lists", "", func(a args) Command { return AccessShow{Access: a.access()} }},
+	{"access title ACCESS TITLE", "change the title", "", func(a args) Command { return AccessTitle{Access: a.access(), Title: a.get("TITLE")} }},
+	{"access lists ACCESS is LIST", "set the rule lists, separated by ; and tried in order", "", func(a args) Command {
+		return AccessLists{Access: a.access(), Lists: a.lists()}
+	}},
+	{"access keys ACCESS KEYS", "set the keys; the first is the current one", "", func(a args) Command { return AccessKeys{Access: a.access(), Keys: a.keys()} }},
+	{"access remove ACCESS", "remove an access identifier; its keys stay in the box", "", func(a args) Command { return AccessRemove{Access: a.access()} }},
+	{"access test ACCESS as DECRYPTOR [from ADDRESS] [at TIME]", "what would be decided, and why", "", func(a args) Command {
+		return AccessTest{Access: a.access(), As: a.decryptor(), From: a.addr("ADDRESS"), At: a.time()}
+	}},
+	{"access who DECRYPTOR [from ADDRESS] [at TIME]", "the access identifiers that somebody belongs to", "", func(a args) Command {
+		return WhoAmI{As: a.decryptor(), From: a.addr("ADDRESS"), At: a.time()}
+	}},
+
+	{"rule add RULE is EXPRESSION", "make a rule from a condition", "", func(a args) Command { return RuleAdd{Rule: a.rule(), Expr: a.get("EXPRESSION")} }},
+	{"rule add RULE when SCHEDULE [from NETWORK] [in GROUP]", "make a rule for times, networks and groups", "", func(a args) Command { return RuleAdd{Rule: a.rule(), Expr: a.sugar()} }},
+	{"rule add RULE from NETWORK [in GROUP]", "make a rule for networks and groups", "", func(a args) Command { return RuleAdd{Rule: a.rule(), Expr: a.sugar()} }},
+	{"rule add RULE in GROUP", "make a rule for a group", "", func(a args) Command { return RuleAdd{Rule: a.rule(), Expr: a.sugar()} }},
+	{"rule set RULE is EXPRESSION", "change a rule, wherever it is used", "", func(a args) Command { return RuleSet{Rule: a.rule(), Expr: a.get("EXPRESSION")} }},
+	{"rule set RULE when SCHEDULE [from NETWORK] [in GROUP]", "change a rule to times, networks and groups", "", func(a args) Command { return RuleSet{Rule: a.rule(), Expr: a.sugar()} }},
+	{"rule set RULE from NETWORK [in GROUP]", "change a rule to networks and groups", "", func(a args) Command { return RuleSet{Rule: a.rule(), Expr: a.sugar()} }},
+	{"rule set RULE in GROUP", "change a rule to a group", "", func(a args) Command { return RuleSet{Rule: a.rule(), Expr: a.sugar()} }},
+	{"rule list", "all rules and where they are used", "", func(args) Command { return RuleList{} }},
+	{"rule show RULE", "one rule", "", func(a args) Command { return RuleShow{Rule: a.rule()} }},
+	{"rule remove RULE", "remove a rule that is not used", "", func(a args) Command { return RuleRemove{Rule: a.rule()} }},
+
+	{"group add GROUP DECRYPTOR", "put a decryptor into a group; a new group is made", "", func(a args) Command { return GroupAdd{Group: a.group(), Member: a.decryptor()} }},
+	{"group remove GROUP [DECRYPTOR]", "take a decryptor out of a group, or remove the group", "", func(a args) Command { return GroupRemove{Group: a.group(), Member: a.decryptor()} }},
+	{"group list", "all groups", "", func(args) Command { return GroupList{} }},
+	{"group show GROUP", "the members of a group", "", func(a args) Command { return GroupShow{Group: a.group()} }},
+
+	{"trust add ALIAS [whole|common]", "paste a certification authority of decryptors; their name is the whole subject or the common name", "", func(a args) Command {
+		return TrustAdd{Alias: a.alias(), Name: a.naming()}
+	}},
+	{"trust list", "all certification authorities of decryptors", "", func(args) Command { return TrustList{} }},
+	{"trust remove ALIAS", "trust a certification authority no longer", "", func(a args) Command { return TrustRemove{Alias: a.alias()} }},
+
+	{"time show", "the clock, and who vouches for it", "", func(args) Command { return TimeShow{} }},
+	{"time set TIME", "set the clock; it is then manual: your word is what rules rely on", "", func(a args) Command { return TimeSet{At: a.time()} }},
+
+	{"log show [COUNT]", "the newest records of the log", "", func(a args) Command { return LogShow{Count: int(a.number("COUNT", 20))} }},
+	{"log size", "size and root of the log", "", func(args) Command { return LogSize{} }},
+	{"log export [from INDEX]", "print the log for an auditor (kra log verify reads it)", "", func(a args) Command { return LogExport{From: a.number("INDEX", 0)} }},
+	{"log verify", "check the log: tree, signatures, one record for each unwrap", "", func(args) Command { return LogVerify{} }},
+	{"log health", "whether the log can be written; if not, nothing is released", "", func(args) Command { return LogHealth{} }},
+
+	{"network show", "the network configuration", "", func(args) Command { return NetworkShow{} }},
+	{"network static PREFIX [gateway GATEWAY] [dns DNS]", "use a fixed address", "", func(a args) Command {
+		return NetworkStatic{Address: a.prefix(), Gateway: a.addr("GATEWAY"), DNS: a.addr("DNS")}
+	}},
+	{"network dhcp", "take the address from a DHCP server", "", func(args) Command { return NetworkDHCP{} }},
+
+	{"officer list", "who may administer this box", "", func(args) Command { return OfficerList{} }},
+	{"officer passphrase", "change your passphrase", "", func(args) Command { return OfficerPassphrase{} }},
+
+	{"reboot", "restart the box", "fl", func(args) Command { return Reboot{} }},
+	{"poweroff", "switch the box off", "fl", func(args) Command { return PowerOff{} }},
+	{"help [COMMAND]", "this list, or one part of it; ? and Tab help everywhere", "fl", func(a args) Command { return Help{Topic: a.get("COMMAND")} }},
+	{"logout", "end the session", "", func(args) Command { return Logout{} }},
+}
