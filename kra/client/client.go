@@ -1,0 +1,95 @@
+// Package client is the library of encryptors and decryptors: fetch and verify key-release keys, encrypt, ask an agent for release, verify its receipt, decrypt.
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// What an exchange may take, without counting retries.
+const (
+	dialTimeout   = 10 * time.Second
+	answerTimeout = 60 * time.Second
+	idleTimeout   = 90 * time.Second
+	maxIdle       = 64
+)
+
+// A Config says which agent to talk to and why it may be believed.
+type Config struct {
+	URL   string // "https://box.example:7443"; a path is refused
+	Trust Trust  // the domain's root
+
+	// Certificate says who the decryptor is. Nil is enough for encryptors: only
+	// release asks for one.
+	Certificate *tls.Certificate
+}
+
+// An Agent is a key release agent across the network. Its connections are kept
+// alive and shared; it may be used by many goroutines at once.
+type Agent struct {
+	base  *url.URL
+	trust Trust
+	http  *http.Client
+}
+
+// NewAgent prepares an agent. It opens no connection yet.
+func NewAgent(c Config) (*Agent, error) {
+	base, err := parseURL(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	if !c.Trust.Valid() {
+		return nil, errors.New("prepare agent: no domain root to believe it by")
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: c.Trust.roots}
+	if c.Certificate != nil {
+		conf.Certificates = []tls.Certificate{*c.Certificate}
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return &Agent{base: base, trust: c.Trust, http: &http.Client{
+		Transport: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           dialer.DialContext,
+			TLSClientConfig:       conf,
+			TLSHandshakeTimeout:   dialTimeout,
+			ResponseHeaderTimeout: answerTimeout,
+			IdleConnTimeout:       idleTimeout,
+			MaxIdleConnsPerHost:   maxIdle,
+			DisableCompression:    true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return nil, fmt.Errorf("parse agent address %.100q: want https://HOST:PORT", s)
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
+// URL returns the agent's address.
+func (a *Agent) URL() string { return a.base.String() }
+
+// Close lets idle connections go.
+func (a *Agent) Close() { a.http.CloseIdleConnections() }
+
+// wait sleeps for d, or until ctx is done.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

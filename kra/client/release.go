@@ -1,0 +1,152 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// A Release is a key that the agent let out, with the evidence that it wrote this
+// down first. The zero Release has a spent key.
+type Release struct {
+	Key      block.FileKey
+	Access   kra.AccessID
+	Evidence Evidence
+}
+
+// An Answer is what came of one header: a Release, or the error why not. ErrRefused
+// is the agent's decision; an *Untrusted error means that its receipt or its key is
+// not what it says, and the key was cleared.
+type Answer struct {
+	Release Release
+	Err     error
+}
+
+// Release asks for the keys of blocks, as many at once as a request holds, over
+// connections that stay open. The answers are in the order of the headers. An error
+// means that the exchange as a whole failed.
+func (a *Agent) Release(ctx context.Context, headers []block.Header) ([]Answer, error) {
+	out := make([]Answer, 0, len(headers))
+	for len(headers) > 0 {
+		n := batch(headers)
+		if n == 0 {
+			return nil, &Damaged{fmt.Errorf("ask for release: header has %d bytes, an agent takes %d", len(headers[0].Bytes()), block.MaxHeader)}
+		}
+		answers, err := a.release(ctx, headers[:n])
+		if err != nil {
+			return nil, fmt.Errorf("ask for release: %w", err)
+		}
+		out, headers = append(out, answers...), headers[n:]
+	}
+	return out, nil
+}
+
+// batch returns how many headers fit one request, 0 if not even the first does.
+func batch(headers []block.Header) int {
+	const punctuation = 64
+	size := punctuation
+	for i, h := range headers {
+		n := len(h.Bytes())
+		size += (n+2)/3*4 + 3
+		if i == kra.MaxHeaders || size > kra.MaxBody {
+			return i
+		}
+		if n > block.MaxHeader {
+			return i
+		}
+	}
+	return len(headers)
+}
+
+func (a *Agent) release(ctx context.Context, headers []block.Header) ([]Answer, error) {
+	raw := make([][]byte, len(headers))
+	for i, h := range headers {
+		raw[i] = h.Bytes()
+	}
+	req, err := kra.NewRequest(raw, "")
+	if err != nil {
+		return nil, err
+	}
+	ans, err := a.exchange(ctx, kra.PathRelease, req.Encode(), kra.MaxResponse)
+	if err != nil {
+		return nil, err
+	}
+	if ans.status != http.StatusOK && ans.status != http.StatusForbidden {
+		return nil, a.rejected(ans)
+	}
+	res, err := kra.ParseResponse(ans.body, len(headers))
+	if err != nil {
+		return nil, untrusted("%w", err)
+	}
+	out := make([]Answer, len(headers))
+	for i, h := range headers {
+		out[i] = a.answer(h, res, res.Results[i])
+	}
+	return out, nil
+}
+
+// answer accepts a released key only with the receipt that names this very header and
+// wrap, and only if it is the header's key.
+func (a *Agent) answer(h block.Header, res kra.Response, r kra.Result) Answer {
+	if r.Refused() {
+		return Answer{Err: ErrRefused}
+	}
+	ev, err := evidenceOf(r.Receipt(), res.Checkpoint, res.Chain)
+	if err == nil {
+		err = ev.covers(h, r.Access(), a.trust)
+	}
+	var kept block.FileKey
+	used := r.Key().Use(func(key []byte) error {
+		if err != nil {
+			return nil
+		}
+		if err = h.VerifyMAC(key); err != nil {
+			return nil
+		}
+		kept, err = block.NewFileKey(append([]byte(nil), key...))
+		return nil
+	})
+	if err = errors.Join(err, used); err != nil {
+		return Answer{Err: untrusted("believe the release: %w", err)}
+	}
+	return Answer{Release: Release{Key: kept, Access: r.Access(), Evidence: ev}}
+}
+
+// covers verifies the receipt up to the domain root and that it is about the release
+// of h's key to access.
+func (e Evidence) covers(h block.Header, access kra.AccessID, t Trust) error {
+	v, err := e.Verify(t)
+	if err != nil {
+		return err
+	}
+	p := v.Public()
+	if p.Kind != receipt.Release || p.Access != string(access) {
+		return fmt.Errorf("receipt is for %v of %q, not for the release to %q", p.Kind, p.Access, access)
+	}
+	if p.Header == nil || *p.Header != receipt.Hash(h.Hash()) {
+		return errors.New("receipt is for another header")
+	}
+	for _, w := range h.Wraps() {
+		if p.Item.Key == receipt.Hash(w.KeyID()) && p.Item.Ciphertext == receipt.Hash(w.Hash()) {
+			return nil
+		}
+	}
+	return errors.New("receipt is for a wrapped key that the header does not have")
+}
+
+// Status asks the agent how it is.
+func (a *Agent) Status(ctx context.Context) (kra.Status, time.Duration, error) {
+	start := time.Now()
+	raw, err := a.document(ctx, kra.PathStatus, kra.MaxBody)
+	if err != nil {
+		return kra.Status{}, 0, err
+	}
+	s, err := kra.ParseStatus(raw)
+	return s, time.Since(start), err
+}
