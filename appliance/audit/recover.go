@@ -1,0 +1,187 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// ErrEdited is wrapped by Open's error when the log's files are not what this box wrote.
+var ErrEdited = errors.New("the log was edited")
+
+// Open reads the whole log in dir, which it makes if need be: every record is decrypted and hashed, every batch's
+// root compared with its checkpoint. A torn batch is cut only at the very end, where a power cut leaves it; any
+// other fault is ErrEdited. Compare RootAt with the NV record, then Rekey, then Append.
+func Open(dir string, o Options) (*Log, error) {
+	l := &Log{dir: dir, box: o.Box, now: o.Now, size: o.SegmentSize, disk: o.disk, seal: newSealer(o.Key),
+		keys: newKeyFile(dir, o.Key), hsm: newTracker()}
+	if l.size == 0 {
+		l.size = segmentSize
+	}
+	if l.disk == nil {
+		l.disk = osDisk{}
+	}
+	if err := receipt.CheckBox(o.Box); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	if err := l.recover(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open log: %w", err), l.segment.close(), l.tree.close())
+	}
+	l.start()
+	return l, nil
+}
+
+func (l *Log) recover() (err error) {
+	if err := os.MkdirAll(l.dir, 0o700); err != nil {
+		return err
+	}
+	if l.tree, err = newTree(l.path("hashes")); err != nil {
+		return err
+	}
+	root, err := l.tree.root(0)
+	if err != nil {
+		return err
+	}
+	l.head.Store(&Head{Root: root})
+	firsts, err := segments(l.dir)
+	if err != nil {
+		return err
+	}
+	for i, first := range firsts {
+		if err := l.segment.close(); err != nil {
+			return err
+		}
+		if l.segment, err = l.openSegment(first); err != nil {
+			return err
+		}
+		if err := l.recoverSegment(i == len(firsts)-1); err != nil {
+			return fmt.Errorf("segment %s: %w", segmentName(first), err)
+		}
+	}
+	return l.tree.flush()
+}
+
+// recoverSegment takes over the batches of the segment just opened; only the last one may end torn.
+func (l *Log) recoverSegment(last bool) error {
+	s := l.segment
+	if s.first != l.tree.size() {
+		return fmt.Errorf("%w: it begins with record %d, want %d", ErrEdited, s.first, l.tree.size())
+	}
+	w := newFrameReader(s)
+	for {
+		f, err := w.next()
+		if errors.Is(err, errTorn) {
+			return l.tail(w, last)
+		}
+		if err != nil {
+			return err
+		}
+		if err := l.replay(f); err != nil {
+			return err
+		}
+		s.end = f.end
+	}
+}
+
+// replay takes over one batch.
+func (l *Log) replay(f frame) error {
+	if f.first != l.tree.size() {
+		return fmt.Errorf("%w: a batch begins with record %d, want %d", ErrEdited, f.first, l.tree.size())
+	}
+	for _, r := range f.records {
+		p, err := receipt.ParsePublic(r.Public)
+		if err != nil {
+			return err
+		}
+		rec := sealedRecord(r, p)
+		if err := l.replayRecord(&rec, p); err != nil {
+			return fmt.Errorf("record %d: %w", l.tree.size(), err)
+		}
+	}
+	return l.replayCheckpoint(f.checkpoint)
+}
+
+func (l *Log) replayRecord(r *record, p receipt.Public) error {
+	if p.Key != nil {
+		if err := l.setReceiptKey(p.Key.Path); err != nil {
+			return err
+		}
+	}
+	if err := l.hsm.admit([]record{*r}); err != nil {
+		return err
+	}
+	if err := l.hsm.add(r.item, receipt.ChainHead{}); err != nil {
+		return err
+	}
+	return l.tree.add(r.leaf)
+}
+
+// replayCheckpoint compares the batch's checkpoint with the tree as computed. Its signature is the auditor's affair;
+// here the frame's seal vouches for it.
+func (l *Log) replayCheckpoint(signed string) error {
+	text, _, _ := strings.Cut(signed, "\n\n")
+	c, err := receipt.ParseCheckpoint(text + "\n")
+	if err != nil {
+		return err
+	}
+	size := l.tree.size()
+	root, err := l.tree.root(size)
+	if err != nil {
+		return err
+	}
+	if c.Size != size || c.Root != root || c.Box != l.box {
+		return fmt.Errorf("%w: the checkpoint after record %d is of another log", ErrEdited, size-1)
+	}
+	if err := l.hsm.add(nil, c.HSM); err != nil {
+		return err
+	}
+	l.head.Store(&Head{Size: size, Root: root, Checkpoint: signed, HSM: c.HSM})
+	return l.tree.flush()
+}
+
+// tail judges what lies behind the last valid batch of a segment. All zero is the usual end. In the last segment a
+// torn batch may lie there, in which no later batch can begin: it was the last write before the power went. It is
+// cleared, so that its remains can never be taken for a batch.
+func (l *Log) tail(w *frameReader, last bool) error {
+	s := w.s
+	rest, err := w.rest()
+	if err != nil {
+		return err
+	}
+	used := len(bytes.TrimRight(rest, "\x00"))
+	if used == 0 {
+		return nil
+	}
+	if !last {
+		return fmt.Errorf("%w: no valid batch at offset %d, and later segments exist", ErrEdited, s.end)
+	}
+	if used > maxFrame {
+		return fmt.Errorf("%w: %d bytes at offset %d are no valid batch and too many for a torn one", ErrEdited, used, s.end)
+	}
+	for at := 1; at < used; at++ {
+		i := bytes.Index(rest[at:used], []byte(frameMagic))
+		if i < 0 {
+			break
+		}
+		at += i
+		if _, err := openFrame(s.aead, rest[at:], s.end+int64(at)); !errors.Is(err, errTorn) {
+			return fmt.Errorf("%w: the batch at offset %d is damaged, but a valid one follows it", ErrEdited, s.end)
+		}
+	}
+	return s.clear(used)
+}
+
+// clear zeroes what a torn write left behind the end.
+func (s *segment) clear(n int) error {
+	if _, err := s.file.WriteAt(make([]byte, n), s.end); err != nil {
+		return fmt.Errorf("clear torn batch: %w", err)
+	}
+	if err := s.file.Sync(); err != nil {
+		return fmt.Errorf("clear torn batch: %w", err)
+	}
+	return nil
+}

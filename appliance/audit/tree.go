@@ -1,0 +1,131 @@
+package audit
+
+import (
+	"fmt"
+	"math/bits"
+	"os"
+	"sync"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// window is how many of the newest stored hashes stay in memory at least (at most about twice that), 2 MiB.
+const window = 1 << 16
+
+// A tree is the Merkle tree's stored hashes: all in a file that is rebuilt at each start and never synced, the
+// newest and the edge also in memory, so that appending and proving new records reads no disk. One goroutine
+// writes; anyone may read.
+type tree struct {
+	file *os.File
+
+	mu      sync.RWMutex
+	n       int64               // leaves
+	edge    map[int64]tlog.Hash // at the last flush: roots of the full subtrees that make up the leaves
+	tail    []tlog.Hash         // the newest stored hashes
+	base    int64               // index of tail[0]
+	flushed int64               // stored hashes in the file
+}
+
+func newTree(path string) (*tree, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open log hashes: %w", err)
+	}
+	return &tree{file: f, edge: map[int64]tlog.Hash{}}, nil
+}
+
+func (t *tree) close() error { return t.file.Close() }
+
+// add takes one more leaf. Nothing reaches the file before flush.
+func (t *tree) add(leaf tlog.Hash) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	hs, err := tlog.StoredHashesForRecordHash(t.n, leaf, tlog.HashReaderFunc(t.read))
+	if err != nil {
+		return err
+	}
+	t.tail = append(t.tail, hs...)
+	t.n++
+	return nil
+}
+
+// flush writes the new hashes to the file and lets go of old ones.
+func (t *tree) flush() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fresh := t.tail[t.flushed-t.base:]
+	b := make([]byte, 0, len(fresh)*tlog.HashSize)
+	for i := range fresh {
+		b = append(b, fresh[i][:]...)
+	}
+	if _, err := t.file.WriteAt(b, t.flushed*tlog.HashSize); err != nil {
+		return fmt.Errorf("write log hashes: %w", err)
+	}
+	t.flushed += int64(len(fresh))
+	return t.trim()
+}
+
+// trim renews the edge and then forgets all but the window.
+func (t *tree) trim() error {
+	if len(t.tail) < 2*window {
+		return nil
+	}
+	at := edgeIndexes(t.n)
+	hs, err := t.read(at)
+	if err != nil {
+		return err
+	}
+	t.edge = make(map[int64]tlog.Hash, len(at))
+	for i, x := range at {
+		t.edge[x] = hs[i]
+	}
+	cut := len(t.tail) - window
+	t.tail = append(t.tail[:0], t.tail[cut:]...)
+	t.base += int64(cut)
+	return nil
+}
+
+// edgeIndexes returns where the roots of the full subtrees are stored that make up the first n leaves.
+func edgeIndexes(n int64) []int64 {
+	var at []int64
+	for done := int64(0); done < n; {
+		level := bits.Len64(uint64(n-done)) - 1
+		at = append(at, tlog.StoredHashIndex(level, done>>level))
+		done += 1 << level
+	}
+	return at
+}
+
+// ReadHashes makes a tree a tlog.HashReader.
+func (t *tree) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.read(indexes)
+}
+
+func (t *tree) read(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
+	for i, x := range indexes {
+		if x >= t.base && x < t.base+int64(len(t.tail)) {
+			out[i] = t.tail[x-t.base]
+		} else if h, ok := t.edge[x]; ok {
+			out[i] = h
+		} else if _, err := t.file.ReadAt(out[i][:], x*tlog.HashSize); err != nil {
+			return nil, fmt.Errorf("read log hashes: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// root returns the root of the first n leaves.
+func (t *tree) root(n int64) (tlog.Hash, error) { return tlog.TreeHash(n, t) }
+
+// prove returns the inclusion proof of record i in the tree of n leaves.
+func (t *tree) prove(n, i int64) (tlog.RecordProof, error) { return tlog.ProveRecord(n, i, t) }
+
+// size returns the number of leaves.
+func (t *tree) size() int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.n
+}

@@ -1,0 +1,84 @@
+// Package receipttest makes a domain root, a label certificate and receipt keys for tests, as the box's TPM and the
+// signing desk would.
+package receipttest
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// A Domain is a root and one label certificate under it.
+type Domain struct {
+	Name  string
+	Roots *x509.CertPool
+	Root  *x509.Certificate
+
+	label    *x509.Certificate
+	labelKey *ecdsa.PrivateKey
+}
+
+// New makes a domain whose certificates hold from an hour ago for twenty years.
+func New(t testing.TB, name string) Domain {
+	t.Helper()
+	rootKey, labelKey := newKey(t), newKey(t)
+	from := time.Now().Add(-time.Hour)
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name + " root"}, NotBefore: from,
+		NotAfter: from.AddDate(20, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	label := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name + " key-release"}, NotBefore: from,
+		NotAfter: from.AddDate(20, 0, 0), IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign}
+	d := Domain{Name: name, Roots: x509.NewCertPool(), labelKey: labelKey}
+	d.Root = sign(t, root, root, rootKey.Public(), rootKey)
+	d.label = sign(t, label, d.Root, labelKey.Public(), rootKey)
+	d.Roots.AddCert(d.Root)
+	return d
+}
+
+// Key makes a receipt key for box whose certificate holds for a day from the time given.
+func (d Domain) Key(t testing.TB, box string, from time.Time) (ed25519.PrivateKey, receipt.Path) {
+	t.Helper()
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(from.UnixNano()), Subject: pkix.Name{CommonName: "receipt " + box},
+		NotBefore: from.Add(-time.Minute), NotAfter: from.Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+		URIs: []*url.URL{{Scheme: "kra", Opaque: d.Name + "/receipt/" + box}}}
+	cert := sign(t, leaf, d.label, pub, d.labelKey)
+	path, err := receipt.NewPath([][]byte{cert.Raw, d.label.Raw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, path
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func sign(t testing.TB, c, by *x509.Certificate, pub any, key *ecdsa.PrivateKey) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, c, by, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
