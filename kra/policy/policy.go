@@ -1,0 +1,131 @@
+// Package policy decides who may have a message key: access identifiers, named rules in typed CEL, and the Book that holds them all.
+//
+//	named rule    office     = clock.within("Mon-Fri 08:00-18:00 Europe/Berlin") && source.net("10.20.0.0/16")
+//	rule list     legal-team : 1. counsel && office     2. at_least(2, [director, auditor, counsel])
+//
+// A rule is a CEL expression over the words id, groups, clock and source. An access identifier has rule lists, tried in
+// order until one passes; a list is a CEL expression over names of rules. Everything that can be wrong with a rule is
+// found when it is defined. What still goes wrong when it is asked, is a refusal.
+package policy
+
+import (
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+// Limits of a definition.
+const (
+	MaxRuleName   = 63      // bytes of a rule's name
+	MaxText       = 4096    // bytes of a rule or of a rule list
+	MaxTitle      = 128     // bytes of an access identifier's title
+	MaxLists      = 32      // rule lists of one access identifier
+	MaxKeys       = 256     // keys of one access identifier, old ones included
+	MaxShared     = 64      // access identifiers that one key is stored under
+	MaxCost       = 20_000  // static cost bound of one rule, in CEL's units
+	maxNesting    = 32      // parentheses and operators within each other
+	MaxRules      = 50_000  // rules in a book
+	MaxAccess     = 100_000 // access identifiers in a book
+	MaxGroups     = 10_000  // groups in a book
+	MaxMembership = 500_000 // members of all groups together
+)
+
+// AccessID names whom a block is encrypted to.
+type AccessID = kra.AccessID
+
+// ParseAccessID accepts [a-z0-9][a-z0-9-]{0,62}.
+func ParseAccessID(s string) (AccessID, error) { return kra.ParseAccessID(s) }
+
+// A RuleName names a rule. It is a variable of the rule lists' CEL.
+type RuleName string
+
+// ParseRuleName accepts [a-z][a-z0-9_]{0,62} but no word that means something in a rule or in a list.
+func ParseRuleName(s string) (RuleName, error) {
+	ok := s != "" && len(s) <= MaxRuleName && s[0] >= 'a' && s[0] <= 'z'
+	for i := range len(s) {
+		c := s[i]
+		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_')
+	}
+	if !ok {
+		return "", fmt.Errorf("parse rule name %q: want a-z, 0-9 and '_', at most %d of them, a letter first", clip(s), MaxRuleName)
+	}
+	if reserved(s) {
+		return "", fmt.Errorf("parse rule name %q: the word has a meaning in rules, choose another", s)
+	}
+	return RuleName(s), nil
+}
+
+// reserved reports CEL's reserved words and those of our vocabulary, present and to come.
+func reserved(s string) bool {
+	switch s {
+	case "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
+		"namespace", "null", "package", "return", "true", "var", "void", "while",
+		wordID, wordGroups, wordClock, wordSource, fnAtLeast,
+		"roles", "clearance", "platform", "label", "budget", "quorum", "approvals", "claims", "device":
+		return true
+	}
+	return false
+}
+
+// A GroupName names a list of decryptors kept in the box.
+type GroupName string
+
+// ParseGroupName accepts what ParseAccessID accepts.
+func ParseGroupName(s string) (GroupName, error) {
+	if _, err := kra.ParseAccessID(s); err != nil {
+		return "", fmt.Errorf("parse group name %q: want a-z, 0-9 and '-', at most %d of them, not '-' first", clip(s), kra.MaxID)
+	}
+	return GroupName(s), nil
+}
+
+// A Definition is what a Book is compiled from. It is data of the sealed store.
+type Definition struct {
+	Rules  []RuleDef   `json:"rules"`
+	Access []AccessDef `json:"access"`
+	Groups []GroupDef  `json:"groups"`
+}
+
+// A RuleDef is a named rule: CEL that yields a bool.
+type RuleDef struct {
+	Name RuleName `json:"name"`
+	Expr string   `json:"expr"`
+}
+
+// An AccessDef is an access identifier: its keys, of which the first is current and the others are old but still open
+// what was encrypted to them, and its rule lists. One without lists is nobody's.
+type AccessDef struct {
+	ID    AccessID      `json:"id"`
+	Title string        `json:"title"`
+	Keys  []block.KeyID `json:"keys"`
+	Lists []string      `json:"lists"`
+}
+
+// A GroupDef is a group and its members, decryptor identifiers as kra.Decryptor.String writes them.
+type GroupDef struct {
+	Name    GroupName `json:"name"`
+	Members []string  `json:"members"`
+}
+
+// CheckTitle refuses a title that a terminal could not show on one line.
+func CheckTitle(s string) error {
+	if len(s) > MaxTitle || !utf8.ValidString(s) {
+		return fmt.Errorf("check title: want UTF-8 of at most %d bytes", MaxTitle)
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return fmt.Errorf("check title %q: character %q cannot be shown", clip(s), r)
+		}
+	}
+	return nil
+}
+
+// clip shortens what an error quotes.
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:77] + "..."
+	}
+	return s
+}
