@@ -1,0 +1,57 @@
+// Command mkimage builds the image of a box: initramfs, unified kernel image, disk and manifest.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/keyrelease/krabox/image"
+	"github.com/keyrelease/krabox/image/manifest"
+	"github.com/keyrelease/krabox/kra/label"
+)
+
+func main() {
+	var s image.Spec
+	domain := flag.String("domain", "dist/domain", "`folder` with the domain's public part, domain.json")
+	flag.StringVar(&s.Out, "out", "dist", "`folder` for the artefacts")
+	flag.StringVar(&s.Source, "source", ".", "`folder` of the source tree")
+	flag.StringVar(&s.Version, "version", "v0.1.0", "release `name`")
+	flag.Uint64Var(&s.Epoch, "epoch", 1, "release `number`: after an upgrade is confirmed, lower ones open nothing")
+	flag.StringVar(&s.Commit, "commit", "unknown", "`stamp` of the source tree")
+	flag.Parse()
+	if err := run(s, *domain); err != nil {
+		fmt.Fprintln(os.Stderr, "mkimage:", err)
+		os.Exit(1)
+	}
+}
+
+func run(s image.Spec, folder string) error {
+	data, err := os.ReadFile(filepath.Join(folder, "domain.json"))
+	if err != nil {
+		return err
+	}
+	if s.Domain, err = label.ParseDomain(data); err != nil {
+		return err
+	}
+	s.Commands = image.Commands()
+	s.Libraries = image.Libraries()
+	s.Cache = filepath.Join(s.Out, "cache")
+	s.Progress = func(text string) { fmt.Println("  " + text) }
+	m, err := image.Build(s)
+	if err != nil {
+		return err
+	}
+	print(m)
+	return nil
+}
+
+func print(m manifest.Image) {
+	fmt.Printf("image %s (epoch %d, commit %s) for domain %s\n", m.Version, m.Epoch, m.Commit, m.Domain.Name)
+	for _, name := range []string{image.FileInitramfs, image.FileUKI, image.FileDisk} {
+		f := m.Files[name]
+		fmt.Printf("  %-13s %6.1f MiB  sha256 %s\n", name, float64(f.Size)/(1<<20), f.SHA256)
+	}
+	fmt.Printf("  predicted PCR 4   %s\n  predicted PCR 7   %s\n  predicted PCR 11  %s\n", m.PCR4, m.PCR7, m.PCR11)
+}

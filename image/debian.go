@@ -1,0 +1,195 @@
+package image
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	_ "embed"
+
+	"github.com/keyrelease/krabox/image/manifest"
+)
+
+// The Debian packages that are taken apart, not installed.
+const (
+	kernelMeta  = "linux-image-cloud-amd64" // its dependency is the kernel
+	stubPackage = "systemd-boot-efi"
+	stubFile    = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+)
+
+// pins are the inputs of the last build that was tried and committed. Debian
+// keeps only its last versions for download, so a pin is a wish: what is not to
+// be had any more is replaced by what is, and the difference is reported.
+//
+//go:embed inputs.json
+var pins []byte
+
+// debian is what the image takes from Debian packages.
+type debian struct {
+	release string // of the kernel, such as "6.1.0-56-cloud-amd64"
+	kernel  []byte
+	stub    []byte
+	modules string // folder with the kernel's modules
+	inputs  []manifest.Input
+	notes   []string // in what this build differs from the pins
+}
+
+func fetchDebian(cache, work string) (debian, error) {
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return debian{}, err
+	}
+	kernel, err := kernelPackage()
+	if err != nil {
+		return debian{}, err
+	}
+	d := debian{release: strings.TrimPrefix(kernel, "linux-image-")}
+	for _, name := range []string{kernel, stubPackage} {
+		in, err := d.fetch(cache, work, name)
+		if err != nil {
+			return debian{}, err
+		}
+		d.inputs = append(d.inputs, in)
+	}
+	if d.kernel, err = os.ReadFile(filepath.Join(work, "boot/vmlinuz-"+d.release)); err != nil {
+		return debian{}, err
+	}
+	if d.stub, err = os.ReadFile(filepath.Join(work, stubFile)); err != nil {
+		return debian{}, err
+	}
+	d.modules = filepath.Join(work, "lib/modules", d.release)
+	return d, nil
+}
+
+// kernelPackage is the pinned kernel, or what Debian's meta package names today when nothing is pinned.
+func kernelPackage() (string, error) {
+	for name := range pinned() {
+		if strings.HasPrefix(name, "linux-image-") {
+			if _, err := tool("apt-cache", "show", "--no-all-versions", name); err == nil {
+				return name, nil
+			}
+		}
+	}
+	out, err := tool("apt-cache", "depends", kernelMeta)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(out)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: linux-image-"); ok {
+			return "linux-image-" + name, nil
+		}
+	}
+	return "", fmt.Errorf("apt knows no %s; run: apt-get update", kernelMeta)
+}
+
+func pinned() map[string]manifest.Input {
+	var list []manifest.Input
+	if err := json.Unmarshal(pins, &list); err != nil {
+		panic("inputs.json: " + err.Error())
+	}
+	m := map[string]manifest.Input{}
+	for _, in := range list {
+		m[in.Package] = in
+	}
+	return m
+}
+
+// fetch brings one package into the cache and unpacks it.
+func (d *debian) fetch(cache, work, name string) (manifest.Input, error) {
+	version, err := candidate(name)
+	if err != nil {
+		return manifest.Input{}, err
+	}
+	pin, isPinned := pinned()[name]
+	file := cached(cache, name, pin.Version)
+	if isPinned && !exists(file) {
+		_ = download(cache, name+"="+pin.Version) // Debian may not have it any more
+	}
+	if !isPinned || !exists(file) {
+		file = cached(cache, name, version)
+		if !exists(file) {
+			if err := download(cache, name+"="+version); err != nil {
+				return manifest.Input{}, err
+			}
+		}
+	} else {
+		version = pin.Version
+	}
+	sum, err := fileOf(file)
+	if err != nil {
+		return manifest.Input{}, err
+	}
+	if isPinned && (pin.Version != version || pin.SHA256 != sum.SHA256) {
+		d.notes = append(d.notes, fmt.Sprintf("%s is %s, the pinned build had %s", name, version, pin.Version))
+	}
+	if _, err := tool("dpkg-deb", "-x", file, work); err != nil {
+		return manifest.Input{}, err
+	}
+	return manifest.Input{Package: name, Version: version, SHA256: sum.SHA256}, nil
+}
+
+func candidate(name string) (string, error) {
+	out, err := tool("apt-cache", "show", "--no-all-versions", name)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(out)) {
+		if v, ok := strings.CutPrefix(line, "Version: "); ok {
+			return strings.TrimSpace(v), nil
+		}
+	}
+	return "", fmt.Errorf("apt knows no version of %s; run: apt-get update", name)
+}
+
+// cached is the name apt-get gives a downloaded package: a colon in the version is escaped.
+func cached(cache, name, version string) string {
+	return filepath.Join(cache, name+"_"+strings.ReplaceAll(version, ":", "%3a")+"_amd64.deb")
+}
+
+func download(cache, what string) error {
+	cmd := exec.Command("apt-get", "download", "-q", what)
+	cmd.Dir = cache
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get download %s: %w: %s", what, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+func tool(name string, args ...string) ([]byte, error) {
+	cmd := exec.Command(toolPath(name), args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return nil, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(exit.Stderr))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return out, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func fileOf(path string) (manifest.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return manifest.File{}, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return manifest.File{}, err
+	}
+	return manifest.File{Size: n, SHA256: manifest.Digest(h.Sum(nil))}, nil
+}

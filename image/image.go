@@ -1,0 +1,170 @@
+// Package image makes the bootable image of a box as a function of the commit, the inputs and the domain's public part.
+package image
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/keyrelease/krabox/image/manifest"
+	"github.com/keyrelease/krabox/kra/label"
+)
+
+// The artefacts, by their names in the output folder.
+const (
+	FileInitramfs = "kra.cpio.zst"
+	FileUKI       = "kra.efi"
+	FileDisk      = "kra.img"
+	FileManifest  = "kra.json"
+)
+
+// A Command is one program of the image.
+type Command struct {
+	Package string // import path, or "./folder" below the source tree
+	Path    string // in the image, such as "/bin/krad"
+	Link    Link
+}
+
+// Link says how a program is built.
+type Link int
+
+// Static programs are pure Go; a dynamic one uses cgo and brings its libraries along.
+const (
+	Static Link = iota + 1
+	Dynamic
+)
+
+// Commands are the programs of the product's image.
+func Commands() []Command {
+	const module = "github.com/keyrelease/krabox/"
+	return []Command{
+		{module + "boot/cmd/init", "/init", Static},
+		{module + "boot/cmd/stage1", "/bin/stage1", Static},
+		{module + "tpm/cmd/tpmd", "/bin/tpmd", Static},
+		{module + "hsm/cmd/hsmd", "/bin/hsmd", Dynamic},
+		{module + "appliance/cmd/krad", "/bin/krad", Static},
+		{module + "console/cmd/console", "/bin/console", Static},
+	}
+}
+
+// Libraries are the files that programs of the product's image load at run time.
+func Libraries() []string { return []string{"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"} }
+
+// A Spec is everything an image is made of.
+type Spec struct {
+	Source    string // root of the source tree
+	Commands  []Command
+	Libraries []string     // files loaded at run time, such as a PKCS#11 module; their own libraries follow
+	Domain    label.Domain // whose box it can become: /etc/kra/domain.json
+	Version   string
+	Epoch     uint64
+	Commit    string
+
+	Out      string            // folder for the artefacts
+	Cache    string            // folder for downloaded packages
+	Progress func(text string) // called as the work goes on; may be nil
+}
+
+// Build makes all artefacts and returns the manifest it wrote beside them.
+func Build(s Spec) (manifest.Image, error) {
+	if err := s.check(); err != nil {
+		return manifest.Image{}, fmt.Errorf("build image: %w", err)
+	}
+	work, err := os.MkdirTemp("", "mkimage-")
+	if err != nil {
+		return manifest.Image{}, fmt.Errorf("build image: %w", err)
+	}
+	defer os.RemoveAll(work)
+	m, err := s.build(work)
+	if err != nil {
+		return manifest.Image{}, fmt.Errorf("build image: %w", err)
+	}
+	return m, nil
+}
+
+func (s Spec) check() error {
+	if len(s.Commands) == 0 || s.Commands[0].Path != "/init" {
+		return errors.New("the first command must be /init")
+	}
+	if _, err := label.ParseDomain(s.Domain.Bytes()); err != nil {
+		return err
+	}
+	if s.Epoch == 0 {
+		return errors.New("no epoch")
+	}
+	return nil
+}
+
+func (s Spec) say(format string, args ...any) {
+	if s.Progress != nil {
+		s.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+func (s Spec) build(work string) (manifest.Image, error) {
+	if err := os.MkdirAll(s.Out, 0o755); err != nil {
+		return manifest.Image{}, err
+	}
+	s.say("fetch kernel and stub")
+	debian, err := fetchDebian(s.Cache, filepath.Join(work, "debian"))
+	if err != nil {
+		return manifest.Image{}, err
+	}
+	for _, note := range debian.notes {
+		s.say("%s", note)
+	}
+	programs, err := s.compile(filepath.Join(work, "bin"))
+	if err != nil {
+		return manifest.Image{}, err
+	}
+	s.say("pack initramfs")
+	ramfs := &ramfs{spec: s, debian: debian, programs: programs, work: work}
+	initrd, release, err := ramfs.pack()
+	if err != nil {
+		return manifest.Image{}, err
+	}
+	s.say("write unified kernel image and disk")
+	uki, err := s.unify(debian, initrd)
+	if err != nil {
+		return manifest.Image{}, err
+	}
+	return s.write(release, initrd, uki)
+}
+
+// unify joins stub, kernel, command line and initramfs.
+func (s Spec) unify(d debian, initrd []byte) ([]byte, error) {
+	release := fmt.Sprintf("ID=kra\nNAME=\"Key Release Agent\"\nVERSION_ID=%s\nBUILD_ID=%s\n", s.Version, s.Commit)
+	return BuildUKI(d.stub, []Section{
+		{sectionRelease, []byte(release)},
+		{sectionCmdline, append([]byte(CommandLine), 0)},
+		{sectionLinux, d.kernel},
+		{sectionInitrd, initrd},
+	})
+}
+
+func (s Spec) write(release manifest.Release, initrd, uki []byte) (manifest.Image, error) {
+	m := manifest.Image{Release: release, CommandLine: CommandLine, Files: map[string]manifest.File{}, PCR7: PredictPCR7()}
+	var err error
+	if m.PCR4, err = PredictPCR4(uki); err != nil {
+		return manifest.Image{}, err
+	}
+	if m.PCR11, err = PredictPCR11(uki); err != nil {
+		return manifest.Image{}, err
+	}
+	for name, data := range map[string][]byte{FileInitramfs: initrd, FileUKI: uki} {
+		if err := os.WriteFile(filepath.Join(s.Out, name), data, 0o644); err != nil {
+			return manifest.Image{}, err
+		}
+		m.Files[name] = manifest.File{Size: int64(len(data)), SHA256: sha256.Sum256(data)}
+	}
+	disk := filepath.Join(s.Out, FileDisk)
+	if err := WriteDisk(disk, uki); err != nil {
+		return manifest.Image{}, err
+	}
+	if m.Files[FileDisk], err = fileOf(disk); err != nil {
+		return manifest.Image{}, err
+	}
+	return m, os.WriteFile(filepath.Join(s.Out, FileManifest), m.Bytes(), 0o644)
+}
