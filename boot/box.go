@@ -1,0 +1,217 @@
+package boot
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/keyrelease/krabox/boot/machine"
+	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/tpm/wire"
+)
+
+// The modes that krad is told.
+const (
+	modeFactory  = "factory"
+	modeEnrolled = "enrolled"
+	modeLocked   = "locked"
+)
+
+// end says how a boot ended.
+type end uint8
+
+const (
+	endStop end = iota + 1 // the caller's context ended
+	endReboot
+	endPowerOff
+)
+
+// A box is one boot of the daemons. One goroutine, in runBox, starts and stops them and locks; the others only read and ask.
+type box struct {
+	o      Options
+	ground *ground
+	asks   chan ask // from krad; taken by the one goroutine
+	vault  *vault   // the keys opened in this boot; empty unless enrolled
+
+	mu     sync.Mutex       // guards all below
+	units  map[string]*unit // the daemons that were started and not given up, by name
+	link   *wire.Init       // to the tpmd that runs now
+	mode   string
+	reason string
+	stage  label.Stage             // last one extended
+	ports  map[string]net.Listener // by the name under which a daemon inherits it
+}
+
+// ask is a wish of krad that ends or changes this boot.
+type ask struct {
+	end  end
+	lock string // reason; set when end is not
+}
+
+// runBox does one boot from the first daemon to the last one's end.
+func runBox(ctx context.Context, o Options) (end, error) {
+	b, err := newBox(o)
+	if err != nil {
+		return 0, err
+	}
+	defer b.close()
+	defer b.stop() // not by ctx: in order
+	b.decide(ctx)
+	if ctx.Err() != nil {
+		return endStop, nil
+	}
+	krad, err := b.startAgent()
+	for err == nil {
+		select {
+		case a := <-b.asks:
+			if a.lock == "" {
+				return a.end, nil
+			}
+			b.lockNow(ctx, a.lock)
+			krad, err = b.startAgent()
+		case failed := <-krad.first:
+			b.answered(failed)
+		case <-ctx.Done():
+			return endStop, nil
+		}
+	}
+	return 0, err
+}
+
+func newBox(o Options) (*box, error) {
+	b := &box{o: o, asks: make(chan ask, 4), units: map[string]*unit{}, ports: map[string]net.Listener{}}
+	b.ground = &ground{
+		forge: newForge(), pace: cmp.Or(o.pace, boxPace), stage1: filepath.Join(o.BinDir, "stage1"), run: o.Run, out: o.Output, say: b.say,
+	}
+	v, err := newVault()
+	if err != nil {
+		b.ground.forge.close()
+		return nil, err
+	}
+	b.vault = v
+	if err := b.prepareFolders(); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *box) say(format string, args ...any) {
+	if b.o.Say != nil {
+		b.o.Say(fmt.Sprintf(format, args...))
+	}
+}
+
+// stop ends all daemons: first those that answer others, last the TPM's, which shuts the TPM down.
+func (b *box) stop() {
+	for _, name := range []string{"console", "krad", "hsmd", "tpmd"} {
+		b.drop(name, errStop)
+	}
+}
+
+// close gives back what a stopped box holds.
+func (b *box) close() {
+	b.vault.close()
+	b.closePorts("release", "health", "admin", "tpm", "hsm")
+	b.ground.forge.close()
+}
+
+// keep starts a daemon and keeps it alive.
+func (b *box) keep(s spec) *unit {
+	u := b.ground.keep(s)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.units[s.name] = u
+	return u
+}
+
+// drop ends a daemon, if it was started.
+func (b *box) drop(name string, cause error) {
+	b.mu.Lock()
+	u := b.units[name]
+	b.mu.Unlock()
+	if u == nil {
+		return
+	}
+	u.stop(cause)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.units, name)
+}
+
+// startAgent starts hsmd and krad as the mode wants them, and does not wait: krad may ask to lock before it is ready.
+func (b *box) startAgent() (krad *unit, err error) {
+	if mode, _ := b.Mode(); mode == modeEnrolled {
+		if err := b.openPorts(); err != nil {
+			return nil, err
+		}
+		b.keep(b.hsmdSpec())
+	}
+	return b.keep(b.kradSpec()), nil
+}
+
+// answered goes on when krad is ready, or seems never to be: then the console must say so.
+func (b *box) answered(failed error) {
+	if failed != nil {
+		b.say("the agent does not start: %v", failed)
+	} else {
+		b.tellUp()
+	}
+	b.mu.Lock()
+	running := b.units["console"] != nil
+	b.mu.Unlock()
+	if !running && b.o.TTY != "" {
+		b.keep(b.consoleSpec())
+	}
+}
+
+func (b *box) tellUp() {
+	mode, reason := b.Mode()
+	up := Up{Mode: mode, Reason: reason, Admin: b.socket("admin"), Status: b.Status}
+	b.mu.Lock()
+	if l := b.ports["release"]; l != nil {
+		up.Release = l.Addr()
+	}
+	if l := b.ports["health"]; l != nil {
+		up.Health = l.Addr()
+	}
+	b.mu.Unlock()
+	if b.o.Up != nil {
+		b.o.Up(up)
+	}
+}
+
+// Mode is the mode of the box and, when it is locked, why.
+func (b *box) Mode() (mode, reason string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mode, b.reason
+}
+
+func (b *box) setMode(mode, reason string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mode, b.reason = mode, reason
+}
+
+// Status is the box's answer to machine.Client.Status.
+func (b *box) Status() machine.Status {
+	b.mu.Lock()
+	s := machine.Status{Mode: b.mode, Reason: b.reason, Stage: "none"}
+	if b.stage != 0 {
+		s.Stage = b.stage.String()
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.units)) {
+		s.Services = append(s.Services, b.units[name].status())
+	}
+	b.mu.Unlock()
+	if b.o.Hardware != nil {
+		s.Ports, s.Network = b.o.Hardware.Ports()
+	}
+	return s
+}

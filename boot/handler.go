@@ -1,0 +1,45 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keyrelease/krabox/boot/machine"
+)
+
+// handler does for krad what it may ask of process 1.
+type handler struct{ b *box }
+
+func (h handler) Reboot() error            { return h.wish(ask{end: endReboot}) }
+func (h handler) PowerOff() error          { return h.wish(ask{end: endPowerOff}) }
+func (h handler) Lock(reason string) error { return h.wish(ask{lock: reason}) }
+
+// wish leaves word with the goroutine that owns the box.
+func (h handler) wish(a ask) error {
+	select {
+	case h.b.asks <- a:
+		return nil
+	default:
+		return errors.New("busy with an earlier request")
+	}
+}
+
+func (h handler) SetClock(t time.Time) error {
+	if h.b.o.Hardware == nil {
+		return errors.New("the clock of this host is not the agent's to set")
+	}
+	return h.b.o.Hardware.SetClock(t)
+}
+
+func (h handler) SetNetwork(ctx context.Context, n machine.Network) error {
+	if h.b.o.Hardware == nil {
+		return errors.New("the network of this host is not the agent's to set")
+	}
+	if mode, _ := h.b.Mode(); mode == modeLocked {
+		return errors.New("a locked box has no network")
+	}
+	return h.b.o.Hardware.SetNetwork(ctx, n)
+}
+
+func (h handler) Status() machine.Status { return h.b.Status() }

@@ -1,0 +1,95 @@
+package boot
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/keyrelease/krabox/boot/compartment"
+)
+
+// The users of the compartments. A group has the number of its only user.
+const (
+	uidTPMD    = 1001
+	uidHSMD    = 1002
+	uidKRAD    = 1003
+	uidConsole = 1004
+)
+
+// Open files that a daemon may have.
+const (
+	fewFiles  = 256
+	manyFiles = 1 << 16 // krad: one per connection
+)
+
+// libraries are what a dynamically linked daemon reads before its first line.
+var libraries = [...]string{"/lib", "/lib64", "/usr/lib", "/etc/ld.so.cache", "/dev/urandom"}
+
+// compartmentOf is what all daemons have in common.
+func (b *box) compartmentOf(program string, uid, files int) compartment.Policy {
+	p := compartment.Policy{Kind: b.o.Kind, UID: uid, GID: uid, OpenFiles: files, Program: filepath.Join(b.o.BinDir, program)}
+	if p.Kind == compartment.Open {
+		p.UID, p.GID = os.Getuid(), os.Getgid()
+	}
+	return p
+}
+
+// tpmdSpec: the only one that sees the TPM.
+func (b *box) tpmdSpec() spec {
+	p := b.compartmentOf("tpmd", uidTPMD, fewFiles)
+	p.Read = []string{b.o.Domain}
+	p.Write = []string{b.stateDir("tpm")}
+	p.Args = []string{"-device", b.o.TPM, "-state", b.stateDir("tpm"), "-domain", b.o.Domain}
+	if filepath.IsAbs(b.o.TPM) {
+		p.Write = append(p.Write, b.o.TPM)
+	}
+	if b.o.EventLog != "" {
+		p.Read = append(p.Read, b.o.EventLog)
+		p.Args = append(p.Args, "-eventlog", b.o.EventLog)
+	}
+	return spec{name: "tpmd", confine: p, watched: true, gives: b.forTPMD}
+}
+
+// hsmdSpec: the only one that loads the PKCS#11 library.
+func (b *box) hsmdSpec() spec {
+	p := b.compartmentOf("hsmd", uidHSMD, fewFiles)
+	p.Read = append(present(libraries[:]...), b.o.Module)
+	p.Write = []string{b.tokensDir()}
+	p.Args = []string{"-module", b.o.Module, "-tokens", b.tokensDir(), "-label", "kra"}
+	return spec{name: "hsmd", confine: p, watched: true, gives: b.forHSMD}
+}
+
+func (b *box) kradSpec() spec {
+	mode, reason := b.Mode()
+	p := b.compartmentOf("krad", uidKRAD, manyFiles)
+	p.Read = []string{b.o.Domain}
+	p.Write = []string{b.stateDir("krad")}
+	p.Args = []string{"-mode", mode}
+	if reason != "" {
+		p.Args = append(p.Args, "-reason", reason)
+	}
+	p.Args = append(p.Args, "-state", b.stateDir("krad"), "-tpm", b.socket("tpm"), "-hsm", b.socket("hsm"), "-domain", b.o.Domain)
+	return spec{name: "krad", confine: p, watched: true, gives: b.forKRAD}
+}
+
+// consoleSpec: it waits for a person, so nobody watches it.
+func (b *box) consoleSpec() spec {
+	p := b.compartmentOf("console", uidConsole, fewFiles)
+	p.Write = []string{b.o.TTY}
+	p.Args = []string{"-admin", b.socket("admin"), "-tty", b.o.TTY}
+	return spec{name: "console", confine: p, gives: func() (*gift, error) { return &gift{}, nil }}
+}
+
+// present leaves out paths that this system does not have.
+func present(paths ...string) []string {
+	var have []string
+	for _, path := range paths {
+		if _, err := os.Stat(path); err == nil {
+			have = append(have, path)
+		}
+	}
+	return have
+}
+
+func (b *box) socket(name string) string   { return filepath.Join(b.o.Run, name+".sock") }
+func (b *box) stateDir(name string) string { return filepath.Join(b.o.State, name) }
+func (b *box) tokensDir() string           { return filepath.Join(b.o.Run, "tokens") }
