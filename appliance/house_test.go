@@ -29,6 +29,7 @@ var house = []struct {
 	{"kra/receipt", "kra/block"},
 	{"kra/policy", "kra kra/block"},
 	{"kra/client", "kra kra/block kra/receipt"},
+	{"kra/client/clienttest", "kra kra/block kra/receipt"},
 	{"kra/cmd/kra", "kra kra/block kra/client kra/receipt"},
 	// The devices, each behind a protocol that needs no device.
 	{"hsm/wire", "kra/block kra/receipt"},
@@ -81,7 +82,7 @@ var only = map[string]string{
 	"filippo.io/age":                  "kra/block kra/client kra/cmd/kra kra/label tpm image/desk",
 	"golang.org/x/term":               "console kra/cmd/kra image/desk qemu qemu/cmd/kra-vm",
 	"os/exec":                         "boot image qemu hsm/hsmtest tpm/tpmtest",
-	"testing":                         "qemu hsm/hsmtest tpm/tpmtest",
+	"testing":                         "qemu hsm/hsmtest kra/client/clienttest tpm/tpmtest",
 	"log":                             "",
 	"reflect":                         "",
 	"expvar":                          "",

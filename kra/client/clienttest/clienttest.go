@@ -1,0 +1,172 @@
+// Package clienttest is a key release agent inside a test's own process: real TLS, certificates, wraps, log tree and receipts; its keys are in memory, its rules are a func, and it can be told to lie.
+package clienttest
+
+import (
+	"crypto"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+// The names of every agent of this package.
+const (
+	Domain = "acme"
+	Box    = "box1"
+)
+
+// An Agent is a running agent. Its methods may be called while it serves.
+type Agent struct {
+	URL string
+	pki *pki
+	log *releaseLog
+
+	mu       sync.Mutex
+	server   *httptest.Server
+	keys     []key
+	rule     Rule
+	lie      func(*Lie)
+	requests int
+	busy     int
+}
+
+// A Rule decides whether the holder of a certificate with this common name gets a key.
+type Rule func(access kra.AccessID, name string) bool
+
+// A Lie is one released key on its way out, for a test that makes the agent lie.
+type Lie struct {
+	Key        []byte
+	Access     kra.AccessID
+	Receipt    []byte
+	Checkpoint string
+	Chain      string
+}
+
+type key struct {
+	public  kra.PublicKey
+	private crypto.PrivateKey
+	id      block.KeyID
+}
+
+// New starts an agent that ends with the test. It releases nothing before Allow.
+func New(t testing.TB) *Agent {
+	t.Helper()
+	a := &Agent{pki: newPKI(t), rule: func(kra.AccessID, string) bool { return false }}
+	a.log = newLog(t, a.pki)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+kra.PathKeys, a.serveKeys)
+	mux.HandleFunc("GET "+kra.PathStatus, a.serveStatus)
+	mux.HandleFunc("POST "+kra.PathRelease, a.serveRelease)
+	a.server = httptest.NewUnstartedServer(mux)
+	a.server.TLS = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.pki.server(t)},
+		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.pki.clientPool()}
+	a.server.StartTLS()
+	a.URL = a.server.URL
+	t.Cleanup(a.Stop)
+	return a
+}
+
+// Stop ends the agent; whoever asks it then finds nobody.
+func (a *Agent) Stop() { a.server.Close() }
+
+// Allow replaces the rule.
+func (a *Agent) Allow(r Rule) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rule = r
+}
+
+// Lie lets f change what is released from now on; nil ends it.
+func (a *Agent) Lie(f func(*Lie)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lie = f
+}
+
+// Busy makes the agent answer the next n requests for release with "busy".
+func (a *Agent) Busy(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.busy = n
+}
+
+// Requests returns how many requests for release came in.
+func (a *Agent) Requests() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.requests
+}
+
+// AddKey makes a key for access and publishes it as its current one.
+func (a *Agent) AddKey(t testing.TB, access kra.AccessID, title string, s block.Suite) block.KeyID {
+	t.Helper()
+	k := a.pki.releaseKey(t, access, title, s)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.keys = append([]key{k}, a.keys...)
+	return k.id
+}
+
+// Directory returns what the agent publishes: the newest key of each access identifier.
+func (a *Agent) Directory() kra.Directory {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := kra.Directory{Domain: Domain, Box: Box}
+	seen := map[kra.AccessID]bool{}
+	for _, k := range a.keys {
+		if !seen[k.public.Access] {
+			seen[k.public.Access] = true
+			d.Keys = append(d.Keys, k.public)
+		}
+	}
+	return d
+}
+
+func (a *Agent) serveKeys(w http.ResponseWriter, _ *http.Request) {
+	b, err := a.Directory().Encode()
+	send(w, http.StatusOK, b, err)
+}
+
+func (a *Agent) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	b, err := kra.Status{State: kra.StateReady, Domain: Domain, Box: Box}.Encode()
+	send(w, http.StatusOK, b, err)
+}
+
+func send(w http.ResponseWriter, status int, b []byte, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", kra.ContentType)
+	w.WriteHeader(status)
+	_, _ = w.Write(b)
+}
+
+func (a *Agent) serveRelease(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	a.requests++
+	busy := a.busy > 0
+	if busy {
+		a.busy--
+	}
+	a.mu.Unlock()
+	if busy {
+		w.Header().Set("Retry-After", "0")
+		send(w, http.StatusServiceUnavailable, kra.Error{Code: kra.CodeBusy}.Encode(), nil)
+		return
+	}
+	if len(r.TLS.PeerCertificates) == 0 {
+		send(w, http.StatusUnauthorized, kra.Error{Code: kra.CodeCertificate}.Encode(), nil)
+		return
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, kra.MaxBody+1))
+	if err == nil {
+		body, err = a.release(body, r.TLS.PeerCertificates[0].Subject.CommonName)
+	}
+	send(w, http.StatusOK, body, err)
+}

@@ -1,0 +1,162 @@
+package clienttest
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// A pki is a domain: root, one label key, and an authority for persons.
+type pki struct {
+	root, label, persons authority
+	receiptKey           ed25519.PrivateKey
+	receiptPath          receipt.Path
+}
+
+type authority struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+}
+
+func newPKI(t testing.TB) *pki {
+	t.Helper()
+	p := &pki{}
+	p.root = selfSigned(t, Domain)
+	p.persons = selfSigned(t, "persons of "+Domain)
+	key := ecKey(t)
+	p.label = authority{p.root.issue(t, key.Public(), &x509.Certificate{Subject: pkix.Name{CommonName: "key-release"},
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}), key}
+	pub, priv, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.receiptKey = priv
+	leaf := p.label.issue(t, pub, &x509.Certificate{Subject: pkix.Name{CommonName: "receipt"}, URIs: uris("kra:" + Domain + "/receipt/" + Box),
+		KeyUsage: x509.KeyUsageDigitalSignature})
+	if p.receiptPath, err = receipt.NewPath([][]byte{leaf.Raw, p.label.cert.Raw}); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func uris(s string) []*url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return []*url.URL{u}
+}
+
+func ecKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func selfSigned(t testing.TB, name string) authority {
+	t.Helper()
+	a := authority{key: ecKey(t)}
+	tmpl := &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	a.cert = tmpl
+	a.cert = a.issue(t, a.key.Public(), tmpl)
+	return a
+}
+
+func (a authority) issue(t testing.TB, pub crypto.PublicKey, tmpl *x509.Certificate) *x509.Certificate {
+	t.Helper()
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl.SerialNumber = serial
+	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, pub, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (p *pki) server(t testing.TB) tls.Certificate {
+	t.Helper()
+	key := ecKey(t)
+	leaf := p.label.issue(t, key.Public(), &x509.Certificate{Subject: pkix.Name{CommonName: Box}, DNSNames: []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw, p.label.cert.Raw}, PrivateKey: key}
+}
+
+func (p *pki) clientPool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(p.persons.cert)
+	return pool
+}
+
+func (p *pki) releaseKey(t testing.TB, access kra.AccessID, title string, s block.Suite) key {
+	t.Helper()
+	tmpl := &x509.Certificate{Subject: pkix.Name{CommonName: string(access)}, URIs: uris("kra:" + Domain + "/" + string(access))}
+	k := key{}
+	var pub crypto.PublicKey
+	switch s {
+	case block.SuiteRSAOAEP:
+		r, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.private, pub, tmpl.KeyUsage = r, r.Public(), x509.KeyUsageKeyEncipherment
+	default:
+		e := ecKey(t)
+		d, err := e.ECDH()
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.private, pub, tmpl.KeyUsage = d, e.Public(), x509.KeyUsageKeyAgreement
+	}
+	leaf := p.label.issue(t, pub, tmpl)
+	k.id = block.KeyIDOfSPKI(leaf.RawSubjectPublicKeyInfo)
+	k.public = kra.PublicKey{Access: access, Title: title, KeyID: k.id.String(), Suite: s.String(),
+		Certificate: pemOf("CERTIFICATE", leaf.Raw) + pemOf("CERTIFICATE", p.label.cert.Raw)}
+	return k
+}
+
+func pemOf(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+// RootPEM returns the domain's root certificate.
+func (a *Agent) RootPEM() []byte { return []byte(pemOf("CERTIFICATE", a.pki.root.cert.Raw)) }
+
+// Person issues a client certificate with this common name; both results are PEM.
+func (a *Agent) Person(t testing.TB, name string) (cert, key []byte) {
+	t.Helper()
+	k := ecKey(t)
+	leaf := a.pki.persons.issue(t, k.Public(), &x509.Certificate{Subject: pkix.Name{CommonName: name},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []byte(pemOf("CERTIFICATE", leaf.Raw)), []byte(pemOf("PRIVATE KEY", der))
+}
