@@ -157,5 +157,6 @@ func OpenBundle(text []byte, d Domain) (Bundle, error) {
 
 func parseBundle(doc []byte) (signedBundle, error) {
 	var s signedBundle
-	return s, decode(doc, &s, func() error { return s.Bundle.check() })
+	err := decode(doc, &s, func() error { return s.Bundle.check() })
+	return s, err
 }

@@ -83,7 +83,8 @@ func forInit(ctx context.Context, q request, s initSide) (a answer, err error) {
 			return a, err
 		}
 		a.Record = r.Bytes()
-		return a, o.Use(func(sealed, half []byte) error { a.Sealed, a.Half = sealed, half; return nil })
+		err = o.Use(func(sealed, half []byte) error { a.Sealed, a.Half = sealed, half; return nil })
+		return a, err
 	}
 	return a, Refused{"not a request that process 1 may make"}
 }
