@@ -45,7 +45,7 @@ var house = []struct {
 	{"appliance/account", ""},
 	{"appliance/audit", "kra/block kra/receipt"},
 	{"appliance/store", "kra/block kra/label"},
-	{"appliance/release", "kra kra/block kra/policy kra/receipt"},
+	{"appliance/release", "appliance/audit kra kra/block kra/policy kra/receipt"},
 	{"console/wire", ""},
 	{"console", "console/wire kra"},
 	{"console/cmd/console", "console"},
@@ -84,7 +84,7 @@ var only = map[string]string{
 	"os/exec":                         "boot image qemu hsm/hsmtest tpm/tpmtest",
 	"testing":                         "qemu hsm/hsmtest kra/client/clienttest tpm/tpmtest",
 	"log":                             "",
-	"reflect":                         "",
+	"reflect":                         "kra/policy",
 	"expvar":                          "",
 	"net/http/pprof":                  "",
 }

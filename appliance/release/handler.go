@@ -1,0 +1,175 @@
+package release
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/policy"
+)
+
+// A reply is one answer of the port. The zero Code is no reply.
+type reply struct {
+	code  int
+	body  []byte
+	allow string // for 405
+	after string // for 503: seconds until trying again makes sense
+	clear bool   // body holds keys
+}
+
+func failure(code int, word, detail string) reply {
+	return reply{code: code, body: kra.Error{Code: word, Detail: detail}.Encode()}
+}
+
+func busy() reply {
+	r := failure(http.StatusServiceUnavailable, kra.CodeBusy, "")
+	r.after = "1"
+	return r
+}
+
+func unavailable() reply {
+	r := failure(http.StatusServiceUnavailable, kra.CodeUnavailable, "")
+	r.after = "5"
+	return r
+}
+
+// serve answers every request of the port.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	arrived := time.Now()
+	var out reply
+	switch r.URL.Path {
+	case kra.PathRelease:
+		out = only(http.MethodPost, r, func() reply { return s.release(r, arrived) })
+	case kra.PathKeys:
+		out = only(http.MethodGet, r, func() reply { return s.work(r, s.keys) })
+	case kra.PathStatus:
+		out = only(http.MethodGet, r, s.status)
+	default:
+		out = failure(http.StatusNotFound, kra.CodePath, "")
+	}
+	out.send(w, peerOf(r))
+}
+
+func only(method string, r *http.Request, f func() reply) reply {
+	if r.Method != method {
+		out := failure(http.StatusMethodNotAllowed, kra.CodeMethod, "")
+		out.allow = method
+		return out
+	}
+	return f()
+}
+
+// send writes the reply. A connection of which nobody knows whose it is, serves one request.
+func (o reply) send(w http.ResponseWriter, p *peer) {
+	h := w.Header()
+	h["Content-Type"] = []string{kra.ContentType}
+	h["Content-Length"] = []string{strconv.Itoa(len(o.body))}
+	h["Cache-Control"] = []string{"no-store"}
+	if o.allow != "" {
+		h["Allow"] = []string{o.allow}
+	}
+	if o.after != "" {
+		h["Retry-After"] = []string{o.after}
+	}
+	if p.anchors == nil || p.err != nil {
+		h["Connection"] = []string{"close"}
+	}
+	w.WriteHeader(o.code)
+	_, _ = w.Write(o.body) // a client that has gone cannot be told
+	if o.clear {
+		clear(o.body)
+	}
+}
+
+// work runs f unless too many requests are at work.
+func (s *Server) work(r *http.Request, f func(*http.Request) reply) reply {
+	if s.count.inFlight.Add(1) > maxInFlight {
+		s.count.inFlight.Add(-1)
+		return busy()
+	}
+	defer s.count.inFlight.Add(-1)
+	return f(r)
+}
+
+func (s *Server) status() reply {
+	snap := s.o.Snapshot()
+	st := kra.Status{State: kra.StateReady, Domain: snap.Domain, Box: snap.Box}
+	if s.o.Health() != nil {
+		st.State = kra.StateUnavailable
+	}
+	body, err := st.Encode()
+	if err != nil {
+		return unavailable()
+	}
+	return reply{code: http.StatusOK, body: body}
+}
+
+func (s *Server) keys(r *http.Request) reply {
+	dir := s.o.Snapshot().Directory
+	q := r.URL.Query()
+	switch {
+	case len(q) == 0:
+		return reply{code: http.StatusOK, body: dir.whole}
+	case len(q) > 1 || len(q["access"]) != 1:
+		return failure(http.StatusBadRequest, kra.CodeMalformed, "query: want access=ID,ID,... or none")
+	}
+	body, err := dir.some(q.Get("access"))
+	if err != nil {
+		return failure(http.StatusBadRequest, kra.CodeMalformed, "query: "+err.Error())
+	}
+	return reply{code: http.StatusOK, body: body}
+}
+
+// release answers a key release request. What depends on certificates and form only is answered at once; a refusal
+// leaves when a multiple of the delay has passed since arrival, so that its time says nothing about its reason.
+func (s *Server) release(r *http.Request, arrived time.Time) reply {
+	refused := false
+	out := s.work(r, func(r *http.Request) (out reply) {
+		out, refused = s.releaseNow(r)
+		return out
+	})
+	if refused {
+		s.wait(r.Context(), arrived)
+	}
+	return out
+}
+
+func (s *Server) wait(ctx context.Context, arrived time.Time) {
+	late := time.Since(arrived) % s.delay
+	t := time.NewTimer(s.delay - late)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done(): // nobody waits for the answer
+	}
+}
+
+// releaseNow does the work and reports whether anything was refused.
+func (s *Server) releaseNow(r *http.Request) (out reply, refused bool) {
+	snap, p := s.o.Snapshot(), peerOf(r)
+	now, _ := s.o.Clock()
+	id, err := p.identify(r, snap.Anchors, now)
+	if err != nil {
+		s.o.Log.Debug("client certificate not accepted", "peer", p.addr, "error", err)
+		return failure(http.StatusUnauthorized, kra.CodeCertificate, ""), false
+	}
+	if s.o.Health() != nil {
+		return unavailable(), false
+	}
+	body, bad := s.body(r)
+	if bad.code != 0 {
+		return bad, false
+	}
+	defer s.giveBack(body, r.ContentLength)
+	req, err := kra.ParseRequest(body.Bytes())
+	if err != nil {
+		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error()), false
+	}
+	jobs, err := parse(req)
+	if err != nil {
+		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error()), false
+	}
+	return s.respond(r, snap.Book, policy.Facts{Decryptor: id.who, Source: p.addr}, req.Claim(), jobs)
+}

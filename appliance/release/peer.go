@@ -1,0 +1,53 @@
+package release
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// A peer is one connection's other end. It belongs to the goroutine that serves the connection.
+type peer struct {
+	addr netip.Addr
+
+	// The last verdict on the certificates, and what it was based on.
+	anchors *Anchors
+	id      identity
+	err     error
+}
+
+type peerKey struct{}
+
+// withPeer is http.Server.ConnContext.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	p := &peer{}
+	if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
+		p.addr = a.Addr().Unmap()
+	}
+	return context.WithValue(ctx, peerKey{}, p)
+}
+
+func peerOf(r *http.Request) *peer {
+	if p, ok := r.Context().Value(peerKey{}).(*peer); ok {
+		return p
+	}
+	return &peer{}
+}
+
+// identify returns who the peer is. A verdict serves until the anchors change or a certificate's time is over, so that
+// removing an anchor works at once on connections that are open.
+func (p *peer) identify(r *http.Request, a *Anchors, now time.Time) (identity, error) {
+	if p.anchors == a && (p.err != nil || !now.Before(p.id.from) && !now.After(p.id.until)) {
+		return p.id, p.err
+	}
+	var sent []*x509.Certificate
+	if r.TLS != nil {
+		sent = r.TLS.PeerCertificates
+	}
+	p.anchors = a
+	p.id, p.err = a.identify(sent, now)
+	return p.id, p.err
+}

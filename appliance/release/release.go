@@ -1,0 +1,83 @@
+// Package release is the network key-release port: HTTPS and JSON, described in kra/PROTOCOL.md and kra/openapi.yaml.
+//
+//	bytes -> decode -> policy.Decide -> Grant -> custody.Unwrap -> verify header MAC -> journal.Append -> answer
+//
+// Each arrow takes the proof that the one before it gives, so that none can be left out. A release reads one snapshot,
+// takes no lock and touches no disk but the log's.
+package release
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/keyrelease/krabox/appliance/audit"
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/policy"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// Limits of the port. Those of a request are in package kra, those of a header in package block.
+const (
+	RefusalDelay = 100 * time.Millisecond // T: no refusal leaves before; above the slowest suite and a slow disk
+
+	maxConns     = 4096             // open connections
+	maxInFlight  = 1024             // requests at work; a refusal that waits for its time is not at work
+	maxBodies    = 64 << 20         // bytes of all request bodies being read or at work
+	maxHeadBytes = 8 << 10          // request line and headers
+	headWithin   = 5 * time.Second  // TLS handshake; request line and headers
+	bodyWithin   = 15 * time.Second // whole request
+	answerWithin = 30 * time.Second // whole answer
+	idleWithin   = 2 * time.Minute  // between requests of an authenticated client
+	workWithin   = 10 * time.Second // HSM and log
+	drainWithin  = 5 * time.Second  // at shutdown
+)
+
+// An Unwrapped is what became of one Grant in the HSM.
+type Unwrapped struct {
+	Seq uint64         // of the item in hsmd's chain that records the attempt
+	Key kra.MessageKey // if Err is nil
+	Err error
+}
+
+// custody holds the private keys.
+type custody interface {
+	// Unwrap opens the wrap of every grant, in one operation. It returns one result for each, in their order, and
+	// hsmd's chain head after the last. A batch may have any number of results with errors; an error of the whole
+	// means that no result is known. It is called by many goroutines and may outlast ctx.
+	Unwrap(ctx context.Context, grants []policy.Grant) ([]Unwrapped, receipt.ChainHead, error)
+}
+
+// journal is the release log.
+type journal interface {
+	// Append returns when all entries are durable, side by side, and fails if that is not known.
+	Append(ctx context.Context, entries ...audit.Entry) (audit.Committed, error)
+}
+
+// A Snapshot is all that the port knows of the box's state. It does not change; there is a new one after each change.
+type Snapshot struct {
+	Domain, Box string
+	Book        *policy.Book
+	Anchors     *Anchors
+	Directory   *Directory
+}
+
+// Options are what a server needs. All but Log are required.
+type Options struct {
+	Custody     custody
+	Journal     journal
+	Snapshot    func() *Snapshot                                     // the newest; never nil
+	Clock       func() (now time.Time, trusted bool)                 // now is never before the floor
+	Health      func() error                                         // nil while keys can be released
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // of the box, from its label key
+	Log         *slog.Logger                                         // for operators; nil: none
+}
+
+func (o Options) check() error {
+	if o.Custody == nil || o.Journal == nil || o.Snapshot == nil || o.Clock == nil || o.Health == nil || o.Certificate == nil {
+		return errors.New("make release port: an option is missing")
+	}
+	return nil
+}

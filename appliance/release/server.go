@@ -1,0 +1,98 @@
+package release
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// A Server serves the release port. Its counters and spare buffers are all of its state that changes.
+type Server struct {
+	o      Options
+	delay  time.Duration // RefusalDelay
+	count  counters
+	bodies sync.Pool // of *bytes.Buffer: request bodies, which hold no secrets
+}
+
+type counters struct {
+	inFlight atomic.Int64 // requests at work
+	bodies   atomic.Int64 // bytes of bodies
+	released atomic.Uint64
+	refused  atomic.Uint64
+	failed   atomic.Uint64
+}
+
+// Counts are what the port did since it started. Released and Refused count keys, not requests.
+type Counts struct{ Released, Refused, Failed uint64 }
+
+// New makes a server. It listens to nothing yet.
+func New(o Options) (*Server, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{o: o, delay: RefusalDelay}, nil
+}
+
+// Counts returns the counts so far.
+func (s *Server) Counts() Counts {
+	return Counts{s.count.released.Load(), s.count.refused.Load(), s.count.failed.Load()}
+}
+
+// Serve serves the port on a TCP listener until ctx ends, then finishes what is under way. It closes the listener.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	srv := s.http()
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
+		defer cancel()
+		stopped <- srv.Shutdown(drain)
+	})
+	err := srv.ServeTLS(netutil.LimitListener(l, maxConns), "", "")
+	if !stop() && errors.Is(err, http.ErrServerClosed) {
+		err = <-stopped
+		srv.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("serve release port: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) http() *http.Server {
+	return &http.Server{
+		Handler:           http.HandlerFunc(s.serve),
+		ConnContext:       withPeer,
+		TLSConfig:         s.tls(),
+		ReadHeaderTimeout: headWithin,
+		ReadTimeout:       bodyWithin,
+		WriteTimeout:      answerWithin,
+		IdleTimeout:       idleWithin,
+		MaxHeaderBytes:    maxHeadBytes,
+		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+// tls asks for a client certificate and lets the handshake pass without one, or with any: who may come in is decided
+// for each request, by the anchors of the moment. No session is resumed, so that each connection sees the certificate
+// that the box has now.
+func (s *Server) tls() *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		ClientAuth:             tls.RequestClientCert,
+		GetCertificate:         s.o.Certificate,
+		NextProtos:             []string{"http/1.1"},
+		SessionTicketsDisabled: true,
+	}
+}
