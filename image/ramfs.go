@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -131,9 +132,9 @@ func encodeArchive(a *cpio.Archive) ([]byte, error) {
 	var out bytes.Buffer
 	w := cpio.Newc.Writer(&out)
 	records := []cpio.Record{cpio.Directory(".", 0o755)}
-	for _, name := range slices.Sorted(slices.Values(a.Order)) {
-		if record := a.Files[name]; name != "." && name != "" {
-			records = append(records, normal(record))
+	for _, name := range slices.Sorted(maps.Keys(a.Files)) {
+		if name != "." && name != cpio.Trailer {
+			records = append(records, normal(a.Files[name]))
 		}
 	}
 	for _, record := range records {

@@ -1,0 +1,69 @@
+package qemu
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+const (
+	serialID      = "console"
+	defaultMemory = 512
+	defaultCPUs   = 2
+)
+
+// arguments is the machine: q35, UEFI without Secure Boot, TPM 2.0 (CRB), one
+// NVMe disk, one virtio network card, one serial line, nothing else. What is
+// plugged in shows in PCR 2 and 4: romfile= keeps the card's option ROM out.
+func (m *Machine) arguments(c Config) []string {
+	cpu := "max"
+	if m.host.accelerator == KVM {
+		cpu = "host"
+	}
+	return []string{
+		"-S", "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-parallel", "none",
+		"-machine", "q35,accel=" + string(m.host.accelerator), "-cpu", cpu,
+		"-smp", strconv.Itoa(orElse(c.CPUs, defaultCPUs)), "-m", strconv.Itoa(orElse(c.Memory, defaultMemory)),
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + firmwareCode,
+		"-drive", "if=pflash,unit=1,format=raw,file=" + escape(c.Box.Vars()),
+		"-chardev", "socket,id=tpm,path=" + m.socket("tpm"), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0",
+		"-drive", "id=disk,if=none," + c.drive(), "-device", "nvme,drive=disk,serial=kra",
+		"-netdev", c.network(), "-device", "virtio-net-pci,netdev=net,mac=52:54:00:6b:72:61,romfile=",
+		"-chardev", "pty,id=" + serialID, "-serial", "chardev:" + serialID,
+		"-qmp", "unix:" + m.socket("qmp") + ",server=on,wait=off",
+	}
+}
+
+func (c Config) drive() string {
+	if c.Drive != "" {
+		return "file=" + c.Drive
+	}
+	return "format=raw,file=" + escape(c.Box.Disk())
+}
+
+// network is a user-mode network without a way out: the host reaches the forwarded ports, the guest reaches nobody.
+func (c Config) network() string {
+	n := "user,id=net,restrict=on"
+	for i, guest := range c.Forward {
+		host := 0 // QEMU binds any free port
+		if i == 0 {
+			host = c.Port
+		}
+		n += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", host, guest)
+	}
+	return n
+}
+
+func startTPM(state, socket string) (*child, error) {
+	return start("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state+",mode=0600", "--ctrl", "type=unixio,path="+socket)
+}
+
+// escape doubles the commas that would end a value of QEMU's option syntax.
+func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }
+
+func orElse(v, otherwise int) int {
+	if v == 0 {
+		return otherwise
+	}
+	return v
+}

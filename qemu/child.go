@@ -1,0 +1,82 @@
+package qemu
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+)
+
+// A child is a process that dies with this one.
+type child struct {
+	process interface{ Kill() error }
+	done    chan struct{} // closed when it has ended
+	err     error         // how it ended; read after done
+	stderr  *tail
+}
+
+// start runs a program on an operating-system thread of its own: Pdeathsig
+// fires when the thread that started the child ends, not the process.
+func start(name string, args ...string) (*child, error) {
+	c := &child{done: make(chan struct{}), stderr: new(tail)}
+	cmd := exec.Command(name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Stdout, cmd.Stderr = c.stderr, c.stderr
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends with this goroutine
+		if err := cmd.Start(); err != nil {
+			started <- err
+			return
+		}
+		c.process = cmd.Process
+		started <- nil
+		c.err = cmd.Wait()
+		close(c.done)
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// kill ends the child without warning, as a power cut does, and waits for it.
+func (c *child) kill() {
+	_ = c.process.Kill() // it may have ended already
+	<-c.done
+}
+
+func (c *child) running() bool {
+	select {
+	case <-c.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// A tail keeps the last words of a program for error messages.
+type tail struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+const tailSize = 4096
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text.Write(p)
+	if extra := t.text.Len() - tailSize; extra > 0 {
+		t.text.Next(extra)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(bytes.TrimSpace(t.text.Bytes()))
+}
