@@ -11,7 +11,7 @@ import (
 
 // do runs one line, asking whatever the agent wants to know. end says that the session is over.
 func (t *Terminal) do(ctx context.Context, line string) (end bool, err error) {
-	if strings.TrimSpace(line) == "" {
+	if line = strings.TrimSpace(line); line == "" {
 		return false, nil
 	}
 	r := wire.Request{Session: t.session, Line: line}

@@ -45,9 +45,9 @@ func (t *Terminal) key(line string, pos int, key rune) (string, int, bool) {
 		if len(all) > 0 {
 			t.show(table80(all))
 		}
-		return longer + line[pos:], len(longer), true
+		return longer + line[pos:], len(longer), longer != head
 	case '?':
-		if literal(head, t.mode) {
+		if literal(head) {
 			return "", 0, false
 		}
 		t.show(Explain(head, t.mode))
@@ -66,12 +66,16 @@ func (t *Terminal) show(text string) {
 }
 
 // literal reports whether a question mark at the end of head is text: within quotes, or within an expression.
-func literal(head string, m Mode) bool {
-	if strings.TrimSpace(head) == "" {
-		return false
+func literal(head string) bool {
+	if t, ok := last(head); ok && t.open != 0 {
+		return true
 	}
-	partial, opts := options(head, m)
-	return partial.open != 0 || partial.text != "" && freeText(opts)
+	for _, p := range grammar {
+		if _, r := p.match(head); r.full && p.elements[r.done-1].kind.cel {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *Terminal) names(list string) []string {

@@ -99,9 +99,17 @@ func (in *input) watch(b []byte) []byte {
 
 // while runs f and calls stop if an interrupt is typed meanwhile.
 func (in *input) while(stop, f func()) {
-	in.busy.Store(&stop)
-	defer in.busy.Store(nil)
+	var stopped atomic.Bool
+	both := func() {
+		stopped.Store(true)
+		stop()
+	}
+	in.busy.Store(&both)
 	f()
+	in.busy.Store(nil)
+	if stopped.Load() {
+		in.buf = nil
+	}
 }
 
 // byte returns the next byte, waiting for at most idle if that is not zero.

@@ -16,6 +16,7 @@ type kind struct {
 	help  string
 	rest  rest               // how much of the line it takes
 	check func(string) error // nil accepts every word
+	cel   bool               // it is written in the rule language
 	names string             // the list of names that the agent completes it from, or empty
 }
 
@@ -48,26 +49,26 @@ const (
 )
 
 var kinds = []kind{
-	{"ACCESS", "an access identifier, such as legal-team", oneWord, checkAccess, NamesAccess},
-	{"TITLE", `a title, such as "Legal team"`, oneWord, checkTitle, ""},
-	{"LIST", "rule lists, tried in order: office && legal ; at_least(2, [a, b, c])", restOfLine, nil, NamesRule},
-	{"KEY", "a key id, or its first 8 or more digits", oneWord, checkKeyRef, NamesKey},
-	{"KEYS", "key ids, the current one first", manyWords, checkKeyRef, NamesKey},
-	{"DECRYPTOR", `who asks: ALIAS:NAME, such as "corp:CN=Alice Smith,O=Example"`, oneWord, checkDecryptor, NamesMember},
-	{"ADDRESS", "an IP address, such as 10.20.1.7", oneWord, checkAddress, ""},
-	{"TIME", "a time, such as 2026-11-21T09:30:00Z", oneWord, checkTime, ""},
-	{"RULE", "a rule's name: a-z, 0-9 and _", oneWord, checkWord, NamesRule},
-	{"EXPRESSION", "a condition in the rule language, such as groups.has(\"legal\")", restOfLine, nil, ""},
-	{"SCHEDULE", `days, hours and zone, such as "Mon-Fri 08:00-18:00 Europe/Berlin"`, oneWord, checkSugar, ""},
-	{"NETWORK", "a network, such as 10.20.0.0/16", oneWord, checkPrefix, ""},
-	{"GROUP", "a group's name, such as legal", oneWord, checkAccess, NamesGroup},
-	{"ALIAS", "a short name for a certification authority, such as corp", oneWord, checkAccess, NamesAlias},
-	{"COUNT", "how many records", oneWord, checkCount, ""},
-	{"INDEX", "the number of the first record, from 0", oneWord, checkIndex, ""},
-	{"PREFIX", "the box's address with its prefix length, such as 192.0.2.10/24", oneWord, checkPrefix, ""},
-	{"GATEWAY", "the gateway's IP address", oneWord, checkAddress, ""},
-	{"DNS", "a name server's IP address", oneWord, checkAddress, ""},
-	{"COMMAND", "the beginning of a command", restOfLine, nil, ""},
+	{"ACCESS", "an access identifier, such as legal-team", oneWord, checkAccess, false, NamesAccess},
+	{"TITLE", `a title, such as "Legal team"`, oneWord, checkTitle, false, ""},
+	{"LIST", "rule lists, tried in order: office && legal ; at_least(2, [a, b, c])", restOfLine, nil, true, NamesRule},
+	{"KEY", "a key id, or its first 8 or more digits", oneWord, checkKeyRef, false, NamesKey},
+	{"KEYS", "key ids, the current one first", manyWords, checkKeyRef, false, NamesKey},
+	{"DECRYPTOR", `who asks: ALIAS:NAME, such as "corp:CN=Alice Smith,O=Example"`, oneWord, checkDecryptor, false, NamesMember},
+	{"ADDRESS", "an IP address, such as 10.20.1.7", oneWord, checkAddress, false, ""},
+	{"TIME", "a time, such as 2026-11-21T09:30:00Z", oneWord, checkTime, false, ""},
+	{"RULE", "a rule's name: a-z, 0-9 and _", oneWord, checkWord, false, NamesRule},
+	{"EXPRESSION", "a condition in the rule language, such as groups.has(\"legal\")", restOfLine, nil, true, ""},
+	{"SCHEDULE", `days, hours and zone, such as "Mon-Fri 08:00-18:00 Europe/Berlin"`, oneWord, checkSugar, false, ""},
+	{"NETWORK", "a network, such as 10.20.0.0/16", oneWord, checkPrefix, false, ""},
+	{"GROUP", "a group's name, such as legal", oneWord, checkAccess, false, NamesGroup},
+	{"ALIAS", "a short name for a certification authority, such as corp", oneWord, checkAccess, false, NamesAlias},
+	{"COUNT", "how many records", oneWord, checkCount, false, ""},
+	{"INDEX", "the number of the first record, from 0", oneWord, checkIndex, false, ""},
+	{"PREFIX", "the box's address with its prefix length, such as 192.0.2.10/24", oneWord, checkPrefix, false, ""},
+	{"GATEWAY", "the gateway's IP address", oneWord, checkAddress, false, ""},
+	{"DNS", "a name server's IP address", oneWord, checkAddress, false, ""},
+	{"COMMAND", "the beginning of a command", restOfLine, nil, false, ""},
 }
 
 func kindOf(name string) (kind, bool) {

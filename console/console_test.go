@@ -1,0 +1,244 @@
+package console
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/keyrelease/krabox/kra"
+)
+
+func person(t *testing.T, s string) kra.Decryptor {
+	t.Helper()
+	d, err := kra.ParseDecryptor(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestParse(t *testing.T) {
+	noon := time.Date(2026, 11, 21, 12, 30, 0, 0, time.UTC)
+	alice := person(t, "corp:CN=Alice Smith,O=Example\\, Inc")
+	for _, c := range []struct {
+		line string
+		want Command
+	}{
+		{"", Nothing{}},
+		{"   ", Nothing{}},
+		{" status ", Status{}},
+		{"help", Help{}},
+		{"help key  generate", Help{Topic: "key  generate"}},
+		{"enrol install", EnrolInstall{}},
+		{"key generate p256 for legal-team", KeyGenerate{Suite: P256, Custody: Replicable, Access: "legal-team"}},
+		{"key generate rsa3072 bound for legal-team", KeyGenerate{Suite: RSA3072, Custody: Bound, Access: "legal-team"}},
+		{"key import replicable for r-d", KeyImport{Custody: Replicable, Access: "r-d"}},
+		{"key show 0123456789abcdef", KeyShow{Key: "0123456789abcdef"}},
+		{`access add legal-team "Legal team"`, AccessAdd{Access: "legal-team", Title: "Legal team"}},
+		{`access add legal-team`, AccessAdd{Access: "legal-team"}},
+		{`access title r-d 'R&D "blue" team'`, AccessTitle{Access: "r-d", Title: `R&D "blue" team`}},
+		{"access lists legal-team is office && (legal || boss) ; at_least(2, [a, b, c])",
+			AccessLists{Access: "legal-team", Lists: []string{"office && (legal || boss)", "at_least(2, [a, b, c])"}}},
+		{"access keys legal-team 00112233 44556677", AccessKeys{Access: "legal-team", Keys: []KeyRef{"00112233", "44556677"}}},
+		{`access test legal-team as "corp:CN=Alice Smith,O=Example\, Inc" from 10.20.1.7 at 2026-11-21T12:30:00Z`,
+			AccessTest{Access: "legal-team", As: alice, From: netip.MustParseAddr("10.20.1.7"), At: noon}},
+		{`access test legal-team as "corp:CN=Alice Smith,O=Example\, Inc" at 2026-11-21T12:30`, AccessTest{Access: "legal-team", As: alice, At: noon}},
+		{`rule add office when "Mon-Fri 08:00-18:00 Europe/Berlin" from 10.20.0.0/16`,
+			RuleAdd{Rule: "office", Expr: `clock.within("Mon-Fri 08:00-18:00 Europe/Berlin") && source.net("10.20.0.0/16")`}},
+		{`rule add inside from 10.20.0.0/16 in legal`, RuleAdd{Rule: "inside", Expr: `source.net("10.20.0.0/16") && groups.has("legal")`}},
+		{`rule set legal in legal`, RuleSet{Rule: "legal", Expr: `groups.has("legal")`}},
+		{`rule add r is  id == 'corp:CN=O"Neil' ? true : groups.has("it's") `, RuleAdd{Rule: "r", Expr: `id == 'corp:CN=O"Neil' ? true : groups.has("it's")`}},
+		{`group add legal "corp:CN=Alice Smith,O=Example\, Inc"`, GroupAdd{Group: "legal", Member: alice}},
+		{`group remove legal`, GroupRemove{Group: "legal"}},
+		{"trust add corp", TrustAdd{Alias: "corp", Name: kra.WholeName}},
+		{"trust add corp common", TrustAdd{Alias: "corp", Name: kra.CommonName}},
+		{"time set 2026-11-21T13:30:00+01:00", TimeSet{At: noon}},
+		{"log show", LogShow{Count: 20}},
+		{"log export from 17", LogExport{From: 17}},
+		{"network static 192.0.2.10/24 gateway 192.0.2.1 dns 9.9.9.9",
+			NetworkStatic{Address: netip.MustParsePrefix("192.0.2.10/24"), Gateway: netip.MustParseAddr("192.0.2.1"), DNS: netip.MustParseAddr("9.9.9.9")}},
+	} {
+		got, err := Parse(c.line)
+		if err != nil {
+			t.Errorf("Parse(%q): %v", c.line, err)
+			continue
+		}
+		if diff := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
+			cmp.Exporter(func(reflect.Type) bool { return true })); diff != "" {
+			t.Errorf("Parse(%q): -want +got\n%s", c.line, diff)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, c := range []struct{ line, text, caret string }{
+		{"frobnicate", `unknown word "frobnicate"`, "^"},
+		{"key", "the command is not complete", "   ^"},
+		{"key generate rsa2048 for x", `unknown word "rsa2048"`, "             ^"},
+		{"access add Legal", "use a-z, 0-9 and '-'", "           ^"},
+		{"access add legal Legal team", `unexpected "team"; words that belong together are put in quotes`, "                       ^"},
+		{`access add legal "Legal team`, "is not closed", "                 ^"},
+		{"status now", `unexpected "now"`, "       ^"},
+		{"rule add 1x is true", "use a-z, then", "         ^"},
+		{"rule add r when 'a\" || true' from 10.0.0.0/8", "no quotes or backslashes", "                ^"},
+		{"key show 12", "8 to 64 hexadecimal digits", "         ^"},
+		{"network static 10.0.0.1", "not an address with a prefix length", "               ^"},
+		{"time set yesterday", "not a time", "         ^"},
+		{"group add legal alice", "ALIAS:NAME", "                ^"},
+		{"status\x00", "unreadable character", "      ^"},
+		{"status\x1b[2J", "unreadable character", "      ^"},
+		{"status\xff", "unreadable character", "      ^"},
+		{strings.Repeat("a", MaxLine+1), "a command has at most 4000", "^"},
+	} {
+		cmd, err := Parse(c.line)
+		e, ok := err.(*SyntaxError)
+		if !ok || cmd != nil {
+			t.Errorf("Parse(%.40q) = %v, %v; want a SyntaxError", c.line, cmd, err)
+			continue
+		}
+		if !strings.Contains(e.Text, c.text) {
+			t.Errorf("Parse(%.40q): %q; want %q", c.line, e.Text, c.text)
+		}
+		if under := strings.Split(e.Caret(), "\n")[1]; !strings.HasPrefix(under, "  "+c.caret) {
+			t.Errorf("Parse(%.40q): caret\n%s", c.line, e.Caret())
+		}
+	}
+}
+
+// TestEveryForm holds the table to itself: each form, filled in with examples, is parsed by its own row and no other.
+func TestEveryForm(t *testing.T) {
+	example := map[string]string{"ACCESS": "legal-team", "TITLE": `"Legal team"`, "LIST": "a && b", "KEY": "00112233", "KEYS": "00112233 44556677",
+		"DECRYPTOR": "corp:CN=a", "ADDRESS": "10.0.0.1", "TIME": "2026-11-21T09:30:00Z", "RULE": "office", "EXPRESSION": "true",
+		"SCHEDULE": `"Mon-Fri 08:00-18:00 UTC"`, "NETWORK": "10.0.0.0/8", "GROUP": "legal", "ALIAS": "corp", "COUNT": "5", "INDEX": "0",
+		"PREFIX": "10.0.0.1/8", "GATEWAY": "10.0.0.2", "DNS": "10.0.0.3", "COMMAND": "key"}
+	for i := range table {
+		for _, form := range expand(table[i].form) {
+			var words []string
+			for w := range strings.FieldsSeq(form) {
+				if x, ok := example[w]; ok {
+					w = x
+				}
+				w, _, _ = strings.Cut(w, "|")
+				words = append(words, w)
+			}
+			line := strings.Join(words, " ")
+			var rows []string
+			for _, p := range grammar {
+				if _, r := p.match(line); r.full {
+					rows = append(rows, p.row.form)
+				}
+			}
+			if len(rows) != 1 || rows[0] != table[i].form {
+				t.Errorf("%q is %q, want one row %q", line, rows, table[i].form)
+			}
+			cmd, err := Parse(line)
+			if err != nil {
+				t.Errorf("Parse(%q): %v", line, err)
+				continue
+			}
+			for _, m := range []Mode{Factory, Enrolled, Locked} {
+				if Allowed(cmd, m) != table[i].in(m) {
+					t.Errorf("%q in mode %s: allowed %v, the table says %v", line, m, Allowed(cmd, m), table[i].in(m))
+				}
+			}
+			if len([]rune(form)) > columns-4 {
+				t.Errorf("%q is too wide for the help", form)
+			}
+		}
+	}
+}
+
+func TestHelpFits(t *testing.T) {
+	for _, m := range []Mode{Factory, Enrolled, Locked} {
+		for l := range strings.SplitSeq(HelpText("", m), "\n") {
+			if len([]rune(l)) > columns-1 {
+				t.Errorf("%d columns: %q", len([]rune(l)), l)
+			}
+		}
+	}
+	if got := HelpText("access te", Enrolled); !strings.Contains(got, "No command begins") {
+		t.Errorf("HelpText of half a word: %q", got)
+	}
+	if got := HelpText("key", Factory); !strings.Contains(got, "No command begins") {
+		t.Errorf("a factory box offers keys: %q", got)
+	}
+	if got := HelpText(" rule   add ", Enrolled); strings.Count(got, "rule add RULE") != 4 {
+		t.Errorf("HelpText(rule add) = %q", got)
+	}
+}
+
+func names(list string) []string {
+	switch list {
+	case NamesAccess:
+		return []string{"legal-team", "legal-team-eu", "r-d"}
+	case NamesRule:
+		return []string{"office", "legal"}
+	case NamesMember:
+		return []string{"corp:CN=Alice Smith,O=Example"}
+	}
+	return nil
+}
+
+func TestComplete(t *testing.T) {
+	for _, c := range []struct {
+		line, longer string
+		all          int
+	}{
+		{"", "", 15},
+		{"st", "status ", 0},
+		{"key g", "key generate ", 0},
+		{"key generate ", "key generate ", 2},
+		{"key generate p256 ", "key generate p256 ", 3},
+		{"key generate p256 f", "key generate p256 for ", 0},
+		{"key generate p256 for l", "key generate p256 for legal-team", 0},
+		{"key generate p256 for legal-team", "key generate p256 for legal-team", 2},
+		{"access show r", "access show r-d ", 0},
+		{"access lists r-d is off", "access lists r-d is office ", 0},
+		{"access lists r-d is office && (le", "access lists r-d is office && (legal ", 0},
+		{"access test r-d as co", `access test r-d as "corp:CN=Alice Smith,O=Example" `, 0},
+		{`access test r-d as "co`, `access test r-d as "corp:CN=Alice Smith,O=Example" `, 0},
+		{`group add legal "corp:CN=Alice Smith,O=Example" `, `group add legal "corp:CN=Alice Smith,O=Example" `, 0},
+		{"frob", "frob", 0},
+		{"frob x", "frob x", 0},
+	} {
+		longer, all := Complete(c.line, Enrolled, names)
+		if longer != c.longer || len(all) != c.all {
+			t.Errorf("Complete(%q) = %q, %q; want %q and %d", c.line, longer, all, c.longer, c.all)
+		}
+	}
+	if longer, all := Complete("k", Locked, names); longer != "k" || all != nil {
+		t.Errorf("a locked box completes %q, %q", longer, all)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{"", "key"},
+		{"key generate p256 for ", "ACCESS"},
+		{"access add legal-team ", "<Enter>"},
+		{"rule add office when ", "SCHEDULE"},
+		{"rule add office ", "when"},
+		{"access keys legal-team 00112233 ", "KEYS"},
+		{"log show ", "COUNT"},
+		{"status x ", "nothing fits here"},
+	} {
+		if got := Explain(c.line, Enrolled); !strings.Contains(got, c.want) {
+			t.Errorf("Explain(%q) lacks %q:\n%s", c.line, c.want, got)
+		}
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for _, s := range []string{"", "a", "a b", `a "b`, `it's`, `a "b" it's`, `c:\d`} {
+		line := "x " + quote(s) + " y"
+		w, ok := next(line, 1)
+		if !ok || w.text != s || line[w.end:] != " y" {
+			t.Errorf("next(%q) = %+v", line, w)
+		}
+	}
+}

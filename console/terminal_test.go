@@ -1,0 +1,484 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyrelease/krabox/console/wire"
+)
+
+// A listener is the other side of the socket: it notes what came and answers by rote.
+type listener struct {
+	mode Mode
+
+	mu    sync.Mutex
+	lines []string // guarded by mu
+	long  chan struct{}
+}
+
+func (l *listener) Banner(context.Context) wire.Banner {
+	b := wire.Banner{Box: "box1", Mode: string(l.mode), Health: "good"}
+	if l.mode == Locked {
+		b.Reason = "PCR 4 is not what the approval of release 3 expects"
+	}
+	return b
+}
+
+func (l *listener) Login(_ context.Context, c wire.Credentials) (wire.Session, error) {
+	if c.Officer != "olga" || c.Passphrase != "correct horse battery" {
+		return "", errors.New("that is not an officer with that passphrase")
+	}
+	return "s1", nil
+}
+
+func (l *listener) Names(_ context.Context, s wire.Session, list string) []string {
+	if s != "s1" {
+		return nil
+	}
+	return names(list)
+}
+
+func (l *listener) note(s string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, s)
+}
+
+func (l *listener) noted() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "|")
+}
+
+func (l *listener) Do(ctx context.Context, r wire.Request, out io.Writer) wire.Outcome {
+	cmd, err := Parse(r.Line)
+	if err != nil {
+		return wire.Outcome{Error: err.(*SyntaxError).Caret()}
+	}
+	switch {
+	case cmd.Ask() == AskPaste && len(r.Answers) == 0:
+		return wire.Outcome{Ask: &wire.Question{Kind: wire.Paste, Prompt: "Paste."}}
+	case cmd.Ask() == AskConfirm && len(r.Answers) == 0:
+		return wire.Outcome{Ask: &wire.Question{Kind: wire.Confirm, Prompt: "Really?"}}
+	case cmd.Ask() == AskSecret && len(r.Answers) == 0:
+		return wire.Outcome{Ask: &wire.Question{Kind: wire.Secret, Prompt: "New passphrase:"}}
+	}
+	l.note(strings.Join(append([]string{r.Line}, r.Answers...), "+"))
+	switch cmd.(type) {
+	case Logout:
+		return wire.Outcome{End: true}
+	case LogExport:
+		close(l.long)
+		for ctx.Err() == nil {
+			if _, err := io.WriteString(out, strings.Repeat("x", 1000)+"\n"); err != nil {
+				break
+			}
+		}
+		l.note("stopped")
+		return wire.Outcome{}
+	}
+	fmt.Fprintf(out, "did %s\n", r.Line)
+	return wire.Outcome{}
+}
+
+// serve starts the agent's side on a socket and returns its path.
+func (l *listener) serve(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: wire.Handler(l)}
+	go srv.Serve(ln)
+	t.Cleanup(func() { srv.Close() })
+	return path
+}
+
+// A typist sits at the other end of a line.
+type typist struct {
+	t   *testing.T
+	in  io.Writer
+	mu  sync.Mutex
+	all bytes.Buffer // guarded by mu
+	at  int
+}
+
+func (p *typist) listen(r io.Reader) {
+	b := make([]byte, 4096)
+	for {
+		n, err := r.Read(b)
+		p.mu.Lock()
+		p.all.Write(b[:n])
+		p.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (p *typist) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all.String()
+}
+
+// expect waits until want was shown after what was expected last.
+func (p *typist) expect(want string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if i := strings.Index(p.text()[p.at:], want); i >= 0 {
+			p.at += i + len(want)
+			return
+		}
+	}
+	p.t.Fatalf("the console did not show %q; since the last it showed %q", want, tail(p.text()[p.at:]))
+}
+
+func tail(s string) string { return s[max(0, len(s)-3000):] }
+
+func (p *typist) send(s string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.in, s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// sit runs a console over pipes.
+func sit(t *testing.T, l *listener, idle time.Duration) (*typist, <-chan error) {
+	t.Helper()
+	fromUser, toConsole := io.Pipe()
+	fromConsole, toUser := io.Pipe()
+	p := &typist{t: t, in: toConsole}
+	go p.listen(fromConsole)
+	c := New(struct {
+		io.Reader
+		io.Writer
+	}{fromUser, toUser}, wire.NewClient(l.serve(t)), idle)
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(t.Context()) }()
+	t.Cleanup(func() { toConsole.Close(); fromConsole.Close() })
+	return p, ended
+}
+
+func (p *typist) login() {
+	p.t.Helper()
+	p.expect("officer: ")
+	p.send("olga\r")
+	p.expect("passphrase: ")
+	p.send("correct horse battery\r")
+	p.expect("box1> ")
+}
+
+func TestLogin(t *testing.T) {
+	p, _ := sit(t, &listener{mode: Enrolled}, time.Minute)
+	p.expect("mode     enrolled")
+	p.expect("officer: ")
+	p.send("olga\r")
+	p.expect("passphrase: ")
+	p.send("wrong\x7f\x7f\r")
+	p.expect("That is not an officer with that passphrase.")
+	p.expect("officer: ")
+	p.send("olga\r\n") // a terminal that sends both
+	p.expect("passphrase: ")
+	p.send("oops\x15correct horse batteryy\x7f\r\n")
+	p.expect("box1> ")
+	p.send("logout\r")
+	p.expect("officer: ")
+	if s := p.text(); strings.Contains(s, "horse") || strings.Contains(s, "wrong") {
+		t.Errorf("a passphrase was shown:\n%s", s)
+	}
+}
+
+func TestTyping(t *testing.T) {
+	l := &listener{mode: Enrolled}
+	p, ended := sit(t, l, time.Minute)
+	p.login()
+	p.send("stat\t\r") // completed
+	p.expect("did status")
+	p.send("key generate p256 for l\t-eu\r") // as far as it is certain
+	p.expect("did key generate p256 for legal-team-eu")
+	p.send("access show \t\t")
+	p.expect("legal-team-eu  r-d")
+	p.send("r\t\x17\x17\x17\x15") // erased
+	p.send("rule add office ?")
+	p.expect("when")
+	p.expect("box1> rule add office ")
+	p.send("is ?")
+	p.expect("EXPRESSION")
+	p.send("groups.has('a') ? true : false\r") // here it is text
+	p.expect("did rule add office is groups.has('a') ? true : false")
+	p.send("\x1b[A\x1bOA\x01\x1b[C\x05\r") // up, up in the other mode, home, right, end
+	p.expect("did key generate p256 for legal-team-eu")
+	p.send("time sohw\x1b[D\x1b[D\x1b[3~\x05\x7f\x7fhow\r")
+	p.expect("did time show")
+	p.send("key\r")
+	p.expect("^ the command is not complete")
+	p.send("reboot\r")
+	p.expect("Really? ")
+	p.send("yes\r")
+	p.expect("did reboot")
+	p.send("reboot\r")
+	p.expect("Really? ")
+	p.send("ye\x03")
+	p.expect("Cancelled; nothing was done.")
+	p.send("officer passphrase\r")
+	p.expect("New passphrase: ")
+	p.send("hidden word\r")
+	p.expect("did officer passphrase")
+	if strings.Contains(p.text(), "hidden") {
+		t.Error("the new passphrase was shown")
+	}
+	p.send("\x04")
+	p.in.(io.Closer).Close()
+	if err := <-ended; err != nil {
+		t.Errorf("Run = %v at the end of the line", err)
+	}
+	want := "status|key generate p256 for legal-team-eu|rule add office is groups.has('a') ? true : false|key generate p256 for legal-team-eu|time show|reboot+yes|officer passphrase+hidden word|logout"
+	if got := l.noted(); got != want {
+		t.Errorf("the agent got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestGarbage: nothing that comes over a line in a bad state runs a command, ends the console or stays on the line.
+func TestGarbage(t *testing.T) {
+	l := &listener{mode: Locked}
+	p, _ := sit(t, l, time.Minute)
+	p.expect("reason   PCR 4 is not what the approval of release 3 expects")
+	p.expect("locked> ")
+	p.send(strings.Repeat("\x00", 1000)) // BREAK, held
+	p.send("status\r")
+	p.expect("did status")
+	p.send("reb\x00oot\r") // BREAK in the middle: what was typed is gone
+	p.expect("^C")
+	p.expect(`unknown word "oot"`)
+	p.send("sta\x80tus\r")
+	p.expect("1 unreadable bytes came with that line; nothing was done.")
+	p.send("\x1b[" + strings.Repeat("1;", 300) + "\r")
+	p.expect("nothing was done.")
+	p.send("\x1b]0;title\x07\x1b[2J\xff\xfe\xe2\x80\xae\xc0\xaf\x0e\x0f\x12\x13\r")
+	p.expect("nothing was done.")
+	p.send("\x1b\x1b[200~status\x1b[201~\r") // bracketed paste, as if typed
+	p.expect("did status")
+	p.send("\r\n\r\n\n\n   \r")
+	random := rand.New(rand.NewChaCha8([32]byte{1}))
+	noise := make([]byte, 200_000)
+	for i := range noise {
+		if noise[i] = byte(random.Uint32()); noise[i] == 4 { // end of transmission is a command of sorts
+			noise[i] = 5
+		}
+	}
+	p.send(string(noise))
+	p.send("\r\x03")
+	p.send("help\r")
+	p.expect("did help")
+	if got := l.noted(); got != "status|status|help" {
+		t.Errorf("the agent got %q", got)
+	}
+}
+
+func TestLongLine(t *testing.T) {
+	l := &listener{mode: Factory}
+	p, _ := sit(t, l, time.Minute)
+	p.expect("factory> ")
+	p.send("status " + strings.Repeat("x", 1<<20) + "\r")
+	p.expect("That line is longer than 4000 characters; nothing was done.")
+	p.send(strings.Repeat("y", MaxLine) + "\r")
+	p.expect("unknown word")
+	p.send(strings.Repeat("ü", MaxLine-1) + "\r") // within in characters, over in bytes
+	p.expect("a command has at most 4000")
+	p.send("\x1b[A\x1b[Astatus" + strings.Repeat("z", 100) + "\r") // recalled, made longer
+	p.expect("a command has at most 4000")
+	p.send("status\r")
+	p.expect("did status")
+	if got := l.noted(); got != "status" {
+		t.Errorf("the agent got %.100q", got)
+	}
+	if n := len(p.text()); n > 200<<10 {
+		t.Errorf("a line of 1 MiB was answered with %d bytes", n)
+	}
+}
+
+const block = "-----BEGIN CERTIFICATE-----\r\nAAAA\r\nBBBB\r\n-----END CERTIFICATE-----\r\n"
+
+func TestPaste(t *testing.T) {
+	l := &listener{mode: Enrolled}
+	p, _ := sit(t, l, time.Minute)
+	p.login()
+	p.send("trust add corp\r\n")
+	p.expect("Paste.")
+	p.send(block + "status\r\n") // typed ahead
+	p.expect("Received 4 lines, 64 bytes.")
+	p.expect("did trust add corp")
+	p.expect("did status")
+	p.send("enrol install\n")
+	p.expect("Paste.")
+	p.send("no block at all\n.\n")
+	p.expect("did enrol install")
+	p.send("enrol install\n")
+	p.expect("Paste.")
+	p.send("half\x00")
+	p.expect("Cancelled; nothing was done.")
+	p.send("enrol install\n")
+	p.expect("Paste.")
+	p.send(strings.Repeat(strings.Repeat("A", 63)+"\n", wire.MaxPaste/64+1))
+	p.send("-----END KRA BUNDLE-----\n")
+	p.expect("That is too long or not text; nothing was done.")
+	p.send("enrol install\n")
+	p.expect("Paste.")
+	p.send(strings.Repeat("A", 1<<20) + "\n-----END KRA BUNDLE-----\n")
+	p.expect("That is too long or not text; nothing was done.")
+	p.send(block) // with no command
+	p.expect("That is a PEM block, not a command.")
+	p.send("status\n")
+	p.expect("did status")
+	pem := strings.ReplaceAll(block, "\r", "")
+	want := "trust add corp+" + pem + "|status|enrol install+no block at all\n|status"
+	if got := l.noted(); got != want {
+		t.Errorf("the agent got\n%q\nwant\n%q", got, want)
+	}
+	if strings.Contains(p.text(), "BBBB") {
+		t.Error("a paste was shown")
+	}
+}
+
+func TestInterrupt(t *testing.T) {
+	l := &listener{mode: Enrolled, long: make(chan struct{})}
+	p, _ := sit(t, l, time.Minute)
+	p.login()
+	p.send("log export\r")
+	<-l.long
+	p.send("reboot\r\x03") // what was typed ahead goes with it
+	p.expect("Stopped.")
+	p.send("status\r")
+	p.expect("did status")
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(l.noted(), "stopped"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the command went on at the agent")
+		}
+	}
+	if strings.Contains(l.noted(), "reboot") {
+		t.Errorf("the agent got %q", l.noted())
+	}
+}
+
+func TestIdle(t *testing.T) {
+	l := &listener{mode: Enrolled}
+	p, _ := sit(t, l, 300*time.Millisecond)
+	p.login()
+	p.send("stat")
+	p.expect("logged out")
+	p.expect("officer: ")
+	p.login2()
+	p.send("us\r") // the half line of before is gone
+	p.expect(`unknown word "us"`)
+	if got := l.noted(); got != "logout" {
+		t.Errorf("the agent got %q", got)
+	}
+}
+
+// login2 logs in when the question has been seen already.
+func (p *typist) login2() {
+	p.t.Helper()
+	p.send("olga\r")
+	p.expect("passphrase: ")
+	p.send("correct horse battery\r")
+	p.expect("box1> ")
+}
+
+func TestScreen(t *testing.T) {
+	var b bytes.Buffer
+	io.WriteString(screen{&b}, "a\x1b[2Jb\nü\x00\u202e\xff\n")
+	if got, want := b.String(), "a·[2Jb\r\nü···\r\n"; got != want {
+		t.Errorf("screen shows %q, want %q", got, want)
+	}
+}
+
+// openPTY returns the master of a new pseudo terminal and the name of its other end.
+func openPTY(t *testing.T) (*os.File, string) {
+	t.Helper()
+	m, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := m.SyscallConn() // Fd would make reads block, and then Close waits for them
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0)
+		if failed == nil {
+			n, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+	})
+	if err := errors.Join(err, failed); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m, fmt.Sprintf("/dev/pts/%d", n)
+}
+
+// TestSerial runs the program itself on a terminal, through tarm/serial, as on the box.
+func TestSerial(t *testing.T) {
+	l := &listener{mode: Enrolled}
+	m, tty := openPTY(t)
+	p := &typist{t: t, in: m}
+	go p.listen(m)
+	code := make(chan int, 1)
+	go func() { code <- Main([]string{"-admin", l.serve(t), "-tty", tty}, nil, nil, os.Stderr) }()
+	p.login()
+	p.send("key generate rsa3072 bound for r\t\r")
+	p.expect("did key generate rsa3072 bound for r-d")
+	p.send("trust add corp\r")
+	p.expect("Paste.")
+	p.send(strings.ReplaceAll(block, "\r", ""))
+	p.expect("did trust add corp")
+	p.send(strings.Repeat("z", 1<<20) + "\r")
+	p.expect("That line is longer than 4000 characters; nothing was done.")
+	p.send("\x00\xff\x80sta\r")
+	p.expect("nothing was done.")
+	p.send("status\r")
+	p.expect("did status")
+	m.Close()
+	if c := <-code; c != 0 {
+		t.Errorf("Main = %d when the line ended", c)
+	}
+}
+
+func TestStandardInput(t *testing.T) {
+	l := &listener{mode: Factory}
+	in, user, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &typist{t: t, in: user}
+	go p.listen(seen)
+	code := make(chan int, 1)
+	go func() { code <- Main([]string{"-admin", l.serve(t)}, in, out, os.Stderr) }()
+	p.send("status\n")
+	p.expect("did status")
+	user.Close()
+	if c := <-code; c != 0 {
+		t.Errorf("Main = %d at the end of input", c)
+	}
+}
