@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 )
 
@@ -35,18 +36,29 @@ func (o *output) add(piece []byte) {
 	if !whole {
 		return
 	}
-	o.last = string(o.part)
+	said := string(o.part)
 	o.part = o.part[:0]
-	if o.to != nil && o.last != "" {
-		fmt.Fprintf(o.to, "%s: %s\n", o.name, o.last) // a log that cannot be written must not stop the daemon
+	if said == "" {
+		return
+	}
+	if !fatal(o.last) {
+		o.last = said
+	}
+	if o.to != nil {
+		fmt.Fprintf(o.to, "%s: %s\n", o.name, said) // a log that cannot be written must not stop the daemon
 	}
 }
 
-// lastWords is the last line that the daemon wrote, complete or not.
+// fatal says whether a line begins the farewell of a Go program: what follows it are stacks.
+func fatal(line string) bool {
+	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")
+}
+
+// lastWords is why the daemon ended as far as it said: its farewell, or its last line, complete or not.
 func (o *output) lastWords() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.part) > 0 {
+	if len(o.part) > 0 && !fatal(o.last) {
 		return string(o.part)
 	}
 	return o.last

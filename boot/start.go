@@ -112,13 +112,15 @@ func (u *unit) watch(ctx context.Context, cmd *exec.Cmd, n *notices) error {
 func (u *unit) follow(ctx context.Context, cmd *exec.Cmd, said <-chan string, ended <-chan error) error {
 	patience := time.NewTimer(u.ground.pace.startup)
 	defer patience.Stop()
+	if !u.spec.watched {
+		patience.Stop()
+		u.hear("READY=1")
+	}
 	for {
 		select {
 		case line := <-said:
 			if u.hear(line) && u.spec.watched {
 				patience.Reset(u.ground.pace.watchdog)
-			} else if u.status().State == machine.Ready && !u.spec.watched {
-				patience.Stop()
 			}
 		case <-patience.C:
 			cmd.Process.Kill()

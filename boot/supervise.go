@@ -38,7 +38,7 @@ func (p pace) wait(n int) time.Duration { return min(p.most, p.least<<min(n, 20)
 type spec struct {
 	name    string
 	confine compartment.Policy
-	watched bool                  // has to say WATCHDOG=1
+	watched bool                  // has to say READY=1 and WATCHDOG=1; another one is ready once it runs
 	gives   func() (*gift, error) // what it inherits, made anew for each start
 }
 

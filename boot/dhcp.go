@@ -1,0 +1,96 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"github.com/vishvananda/netlink"
+
+	"github.com/keyrelease/krabox/boot/machine"
+)
+
+const (
+	dhcpAnswer = 3 * time.Second // wait for one answer, then ask again
+	dhcpAsks   = 3
+	leastLease = time.Minute // a shorter one is treated as this: a server cannot make the box chatter
+	unsaidTime = time.Hour   // of a lease that names no time
+)
+
+// lease asks for an address and keeps it until ctx ends (nil), or until it is lost or refused (an error). The address is
+// taken off by the next apply.
+func (p *port) lease(ctx context.Context, l netlink.Link) error {
+	p.tell("asking for an address on %s", l.Attrs().Name)
+	c, err := nclient4.New(l.Attrs().Name, nclient4.WithTimeout(dhcpAnswer), nclient4.WithRetry(dhcpAsks))
+	if err != nil {
+		return fmt.Errorf("open DHCP client: %w", err)
+	}
+	defer c.Close()
+	got, err := c.Request(ctx)
+	for err == nil {
+		var again time.Duration
+		if again, err = p.take(l, got.ACK); err != nil {
+			break
+		}
+		if pause(ctx, again); ctx.Err() != nil {
+			return nil
+		}
+		got, err = renew(ctx, c, got, again)
+	}
+	if err != nil {
+		return fmt.Errorf("no address by DHCP: %w", err)
+	}
+	return nil
+}
+
+// renew asks the server for more time until the second half of the lease is over.
+func renew(ctx context.Context, c *nclient4.Client, old *nclient4.Lease, left time.Duration) (*nclient4.Lease, error) {
+	for until := time.Now().Add(left); ; pause(ctx, networkRetry) {
+		got, err := c.Renew(ctx, old)
+		if err == nil || time.Now().After(until) || ctx.Err() != nil {
+			return got, err
+		}
+	}
+}
+
+// take puts a lease on the interface and returns when to ask for more time. Whatever a server says passes the same check as what
+// an officer types.
+func (p *port) take(l netlink.Link, ack *dhcpv4.DHCPv4) (again time.Duration, err error) {
+	n, err := fromLease(ack)
+	if err != nil {
+		return 0, err
+	}
+	if err := configure(l, n); err != nil {
+		return 0, err
+	}
+	p.tell("%s on %s by DHCP", n.Address, l.Attrs().Name)
+	return max(leastLease, ack.IPAddressLeaseTime(unsaidTime)) / 2, nil
+}
+
+// fromLease reads a lease as the configuration that it stands for.
+func fromLease(ack *dhcpv4.DHCPv4) (machine.Network, error) {
+	ip, ok := netip.AddrFromSlice(ack.YourIPAddr.To4())
+	if !ok {
+		return machine.Network{}, fmt.Errorf("lease has no address")
+	}
+	mask := ack.SubnetMask()
+	if mask == nil {
+		mask = net.IP(ip.AsSlice()).DefaultMask()
+	}
+	bits, size := mask.Size()
+	if size != ip.BitLen() {
+		return machine.Network{}, fmt.Errorf("lease has the netmask %s", mask)
+	}
+	n := machine.Network{Mode: machine.Static, Address: netip.PrefixFrom(ip, bits)}
+	if routers := ack.Router(); len(routers) > 0 {
+		n.Gateway, _ = netip.AddrFromSlice(routers[0].To4())
+	}
+	if err := n.Check(); err != nil {
+		return machine.Network{}, fmt.Errorf("lease: %w", err)
+	}
+	return n, nil
+}

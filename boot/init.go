@@ -1,0 +1,212 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyrelease/krabox/boot/compartment"
+)
+
+// Where things are in the image.
+const (
+	imageRun      = "/run/kra"
+	imageState    = "/state"
+	imageBin      = "/bin"
+	imageDomain   = "/etc/kra/domain.json"
+	imageModules  = "/etc/kra/modules"
+	imageModule   = "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"
+	imageTPM      = "/dev/tpm0"
+	firmwareLog   = "/sys/kernel/security/tpm0/binary_bios_measurements"
+	releasePort   = ":8443"
+	healthWord    = "kra.health=" // word of the kernel's command line, measured: the address for health, such as :9443
+	faultPatience = 10 * time.Second
+)
+
+// Init is process 1 of the image. It does not return.
+//
+// Each step below may fail. Then the box is locked with that step's error as the reason, as far as daemons can be started at
+// all: a box that has not set its limits or found its disk opens nothing. The order matters: modules before the disk and before
+// they are forbidden, all of it before the TPM is asked for anything.
+func Init() {
+	s := &screen{}
+	how := Restart
+	defer func() {
+		if r := recover(); r != nil {
+			s.say(fmt.Sprintf("process 1 failed: %v %s", r, debug.Stack()))
+			time.Sleep(faultPatience)
+		}
+		Halt(how, imageState)
+	}()
+	unix.Umask(0o077)
+	if os.Getpid() != 1 {
+		panic("this program is process 1 of the appliance and nothing else")
+	}
+	m := &machineBoot{screen: s}
+	o := m.prepare()
+	if err := Run(context.Background(), o); err != nil {
+		s.say(err.Error())
+		time.Sleep(faultPatience)
+		return
+	}
+	how = PowerOff
+	s.say("power off")
+}
+
+// machineBoot is what the image does before its daemons.
+type machineBoot struct {
+	screen *screen
+	tty    string
+	faults []error
+}
+
+// must notes a step that failed.
+func (m *machineBoot) must(err error) {
+	if err != nil {
+		m.faults = append(m.faults, err)
+	}
+}
+
+// prepare does all steps and returns what to run.
+func (m *machineBoot) prepare() Options {
+	m.must(mountAll())
+	m.must(m.openScreen())
+	m.screen.say("key release agent, starting")
+	m.must(loadModules(imageModules))
+	m.must(setSysctls("/proc/sys", sysctls[:]...))
+	m.must(setSysctls("/proc/sys", noMoreModules))
+	m.must(ignoreControlAltDelete())
+	m.must(m.findState())
+	m.must(sealRoot(imageBin))
+	m.must(giveDevices(m.tty))
+	o := m.options()
+	log, err := copyEventLog(firmwareLog, imageRun)
+	m.must(err)
+	o.EventLog = log
+	if err := errors.Join(m.faults...); err != nil {
+		o.Fault = strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	return o
+}
+
+func (m *machineBoot) options() Options {
+	h := &hardware{}
+	h.port.say = func(format string, args ...any) { m.screen.say(fmt.Sprintf(format, args...)) }
+	return Options{
+		Kind: compartment.Sealed, Run: imageRun, State: imageState, BinDir: imageBin,
+		TPM: imageTPM, Domain: imageDomain, Module: imageModule, Release: releasePort, Health: healthAddress(), TTY: m.tty,
+		Hardware: h, Say: m.screen.say, Output: kernelLog{},
+		Reset: func(context.Context) error {
+			m.screen.say("restart")
+			Halt(Restart, imageState)
+			return nil
+		},
+	}
+}
+
+func (m *machineBoot) openScreen() error {
+	tty, err := findTTY(activeConsole)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(tty, os.O_WRONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		return fmt.Errorf("open console: %w", err)
+	}
+	m.tty, m.screen.tty = tty, f
+	return nil
+}
+
+func (m *machineBoot) findState() error {
+	device, err := mountState(imageState)
+	if err == nil {
+		m.screen.say("state on " + device)
+		return nil
+	}
+	// The daemons need the folders. What they write there is gone with the next boot, and the box is locked.
+	return errors.Join(err, unix.Mount("tmpfs", imageState, "tmpfs", plainMount, "mode=0711,size=16m"))
+}
+
+func ignoreControlAltDelete() error {
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF); err != nil {
+		return fmt.Errorf("ignore control-alt-delete: %w", err)
+	}
+	return nil
+}
+
+// giveDevices makes each device the property of the one daemon that uses it.
+func giveDevices(tty string) error {
+	for i := 0; i < 50; i++ { // the driver may still be looking for its chip
+		if _, err := os.Stat(imageTPM); err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	var errs []error
+	if _, err := os.Stat(imageTPM); err != nil {
+		errs = append(errs, errors.New("there is no TPM"))
+	} else if err := giveTo(imageTPM, uidTPMD, uidTPMD, 0o600); err != nil {
+		errs = append(errs, fmt.Errorf("give TPM: %w", err))
+	}
+	if tty != "" {
+		if err := giveTo(tty, uidConsole, uidConsole, 0o600); err != nil {
+			errs = append(errs, fmt.Errorf("give console: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// copyEventLog makes the firmware's log readable for the TPM's daemon. A machine without one has an empty path.
+func copyEventLog(from, run string) (string, error) {
+	b, err := os.ReadFile(from)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read event log: %w", err)
+	}
+	if err := os.MkdirAll(run, 0o711); err != nil {
+		return "", fmt.Errorf("make folder: %w", err)
+	}
+	to := filepath.Join(run, "eventlog")
+	if err := os.WriteFile(to, b, 0o400); err != nil {
+		return "", fmt.Errorf("copy event log: %w", err)
+	}
+	return to, giveTo(to, uidTPMD, uidTPMD, 0o400)
+}
+
+// healthAddress is the address of the health listener; without a word on the command line there is none.
+func healthAddress() string {
+	b, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return ""
+	}
+	for word := range strings.FieldsSeq(string(b)) {
+		if a, ok := strings.CutPrefix(word, healthWord); ok {
+			return a
+		}
+	}
+	return ""
+}
+
+// kernelLog passes daemons' lines into the kernel's ring buffer, which only process 1 reads. Nothing is lost if it is full.
+type kernelLog struct{}
+
+func (kernelLog) Write(line []byte) (int, error) {
+	f, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if _, err := f.Write(append([]byte("<14>"), line[:min(len(line), 900)]...)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
