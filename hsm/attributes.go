@@ -1,0 +1,115 @@
+package hsm
+
+import (
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+// Every attribute that decides what an object may do is given, though a standard default might agree: SoftHSM's
+// defaults permit more than PKCS#11's.
+
+const (
+	p256Size   = 32
+	rsaE       = 65537
+	keyLabel   = "kra"
+	kekLabel   = "kra-key-encryption-key"
+	aesKeySize = 32
+)
+
+// p256OID is prime256v1, RFC 5480 section 2.1.1.1, in DER.
+var p256OID = []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}
+
+// sharedSecret is what ECDH makes: readable, for it goes on into HPKE here, and gone with the session.
+var sharedSecret = []*p11.Attribute{
+	attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY),
+	attr(p11.CKA_KEY_TYPE, p11.CKK_GENERIC_SECRET),
+	attr(p11.CKA_TOKEN, false),
+	attr(p11.CKA_PRIVATE, false),
+	attr(p11.CKA_SENSITIVE, false),
+	attr(p11.CKA_EXTRACTABLE, true),
+	attr(p11.CKA_VALUE_LEN, p256Size),
+}
+
+var rawRSAMechanism = []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_X_509, nil)}
+
+func attr(t uint, v any) *p11.Attribute { return p11.NewAttribute(t, v) }
+
+func octetString(b []byte) []byte { return append([]byte{4, byte(len(b))}, b...) }
+
+// private is what a key-release key may do. It is born as a session object, from which it is copied into the token:
+// what lies there cannot be changed.
+func private(s wire.Suite, c wire.Custody) []*p11.Attribute {
+	return []*p11.Attribute{
+		attr(p11.CKA_PRIVATE, true),
+		attr(p11.CKA_SENSITIVE, true),
+		attr(p11.CKA_EXTRACTABLE, c == wire.Replicable),
+		attr(p11.CKA_WRAP_WITH_TRUSTED, true),
+		attr(p11.CKA_ALWAYS_AUTHENTICATE, false),
+		attr(p11.CKA_DERIVE, s == wire.P256),
+		attr(p11.CKA_DECRYPT, s != wire.P256),
+		attr(p11.CKA_SIGN, false),
+		attr(p11.CKA_SIGN_RECOVER, false),
+		attr(p11.CKA_UNWRAP, false),
+		attr(p11.CKA_DESTROYABLE, true),
+	}
+}
+
+// unsealed begins a key's life.
+func unsealed() []*p11.Attribute {
+	return []*p11.Attribute{attr(p11.CKA_TOKEN, false), attr(p11.CKA_MODIFIABLE, true), attr(p11.CKA_COPYABLE, true)}
+}
+
+// named says which key it is. A token private key carries its public key, so that no second object is needed.
+func named(id block.KeyID, spki []byte) []*p11.Attribute {
+	return []*p11.Attribute{attr(p11.CKA_ID, id[:]), attr(p11.CKA_LABEL, keyLabel), attr(p11.CKA_PUBLIC_KEY_INFO, spki)}
+}
+
+// sealed ends every change. CKA_COPYABLE stays as it was at birth, true: SoftHSM lets nobody change it, not even in a
+// copy. A copy can be no less secret than its original, which attackCopy makes sure of.
+func sealed() []*p11.Attribute {
+	return []*p11.Attribute{attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, true), attr(p11.CKA_MODIFIABLE, false)}
+}
+
+// public is the other half at birth: it is read and thrown away.
+func public(s wire.Suite) []*p11.Attribute {
+	a := []*p11.Attribute{
+		attr(p11.CKA_TOKEN, false),
+		attr(p11.CKA_PRIVATE, false),
+		attr(p11.CKA_MODIFIABLE, false),
+		attr(p11.CKA_ENCRYPT, false),
+		attr(p11.CKA_VERIFY, false),
+		attr(p11.CKA_VERIFY_RECOVER, false),
+		attr(p11.CKA_WRAP, false),
+		attr(p11.CKA_DERIVE, false),
+	}
+	if s == wire.P256 {
+		return append(a, attr(p11.CKA_EC_PARAMS, p256OID))
+	}
+	return append(a, attr(p11.CKA_MODULUS_BITS, rsaBits(s)), attr(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
+}
+
+func rsaBits(s wire.Suite) int {
+	switch s {
+	case wire.RSA2048:
+		return 2048
+	case wire.RSA3072:
+		return 3072
+	}
+	return 0
+}
+
+// secret is an AES key in the token. What it may do is the caller's.
+func secret(may ...*p11.Attribute) []*p11.Attribute {
+	return append([]*p11.Attribute{
+		attr(p11.CKA_SENSITIVE, true),
+		attr(p11.CKA_EXTRACTABLE, false),
+		attr(p11.CKA_ENCRYPT, false),
+		attr(p11.CKA_DECRYPT, false),
+		attr(p11.CKA_SIGN, false),
+		attr(p11.CKA_VERIFY, false),
+		attr(p11.CKA_DERIVE, false),
+		attr(p11.CKA_VALUE_LEN, aesKeySize),
+	}, may...)
+}

@@ -1,0 +1,149 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// The descriptors that hsmd inherits, by name.
+const (
+	fdListener = "hsm"    // unix socket on which krad asks
+	fdSecret   = "secret" // pipe with the chain key, 32 bytes and the end
+)
+
+// stuckAfter is longer than any key takes to generate, even on an emulated machine.
+const stuckAfter = 3 * time.Minute
+
+var (
+	errFailed = errors.New("the module is beyond help in this process")
+	errStuck  = errors.New("a call into the module does not return")
+)
+
+// Run is hsmd: it serves the custodian until it is told to end, or fails. Whoever supervises it starts it again; it
+// keeps nothing between two lives.
+func Run(args []string) error {
+	if err := harden(); err != nil {
+		return fmt.Errorf("harden process: %w", err)
+	}
+	config, err := parseFlags(args)
+	if err != nil {
+		return err
+	}
+	listener, key, err := inherit()
+	if err != nil {
+		return fmt.Errorf("inherit descriptors: %w", err)
+	}
+	c, err := New(config, key)
+	clear(key[:])
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	return errors.Join(serve(ctx, c, listener), c.Close())
+}
+
+func parseFlags(args []string) (Config, error) {
+	var c Config
+	f := flag.NewFlagSet("hsmd", flag.ContinueOnError)
+	f.StringVar(&c.Module, "module", "/usr/lib/softhsm/libsofthsm2.so", "PKCS#11 library")
+	f.StringVar(&c.Dir, "tokens", "", "folder on a tmpfs for SoftHSM's token; empty for a module that keeps its own")
+	f.StringVar(&c.Label, "label", "kra", "token label")
+	if err := f.Parse(args); err != nil {
+		return Config{}, err
+	}
+	if f.NArg() != 0 {
+		return Config{}, fmt.Errorf("unexpected argument %.40q", f.Arg(0))
+	}
+	return c, nil
+}
+
+// inherit takes the listener and the chain key.
+func inherit() (l net.Listener, key [32]byte, err error) {
+	for _, f := range activation.Files(true) {
+		switch f.Name() {
+		case fdListener:
+			l, err = net.FileListener(f)
+		case fdSecret:
+			err = readKey(f, key[:])
+		default:
+			err = fmt.Errorf("descriptor %.40q is not known", f.Name())
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, key, err
+		}
+	}
+	if l == nil || key == [32]byte{} {
+		return nil, key, fmt.Errorf("want the descriptors %q and %q", fdListener, fdSecret)
+	}
+	return l, key, nil
+}
+
+// readKey fills key with all that r has.
+func readKey(r io.Reader, key []byte) error {
+	if _, err := io.ReadFull(r, key); err != nil {
+		return fmt.Errorf("read chain key: %w", err)
+	}
+	if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		return errors.New("read chain key: more than 32 bytes")
+	}
+	return nil
+}
+
+// serve answers until ctx ends or the module fails.
+func serve(ctx context.Context, c *Custodian, l net.Listener) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	go func() {
+		select {
+		case <-c.Failed():
+			fail(errFailed)
+		case <-ctx.Done():
+		}
+	}()
+	go petWatchdog(ctx, c, fail)
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		return fmt.Errorf("notify supervisor: %w", err)
+	}
+	err := c.Service().Serve(ctx, l)
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) // a courtesy
+	if cause := context.Cause(ctx); errors.Is(cause, errFailed) || errors.Is(cause, errStuck) {
+		// The module may hang in its own shutdown.
+		fmt.Fprintln(os.Stderr, "hsmd:", cause)
+		os.Exit(1)
+	}
+	return err
+}
+
+// petWatchdog tells the supervisor that no session is stuck, as often as it asks.
+func petWatchdog(ctx context.Context, c *Custodian, fail func(error)) {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		every = time.Minute
+	}
+	tick := time.NewTicker(every / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if t := c.token.Load(); t != nil && t.pool.stuck(stuckAfter, now) {
+				fail(errStuck)
+				return
+			}
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) // if it does not arrive, we are restarted
+		}
+	}
+}

@@ -1,0 +1,173 @@
+// Package hsm is custody of key-release keys in a hardware security module, over PKCS#11, with a record of every use.
+package hsm
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// Config says which module to use and where its token lies.
+type Config struct {
+	Module string // path of the PKCS#11 library
+	Dir    string // folder, best a tmpfs, for SoftHSM's token; empty for a module that keeps its own
+	Label  string // of the token
+}
+
+// A Custodian owns the PKCS#11 library of this process. There can be one at a time.
+//
+//	closed --Open--> open --Open with another token--> open
+//	  ^               |
+//	  +-----Close-----+        a fatal error of the module closes Failed; only a new process helps
+type Custodian struct {
+	config Config
+	chain  *chain
+	failed chan struct{}
+	fail   sync.Once
+
+	change sync.Mutex            // held by what opens, closes or changes the token
+	token  atomic.Pointer[token] // nil while closed
+}
+
+// New returns a closed custodian whose chain of unwraps is authenticated with key.
+func New(config Config, key [32]byte) (*Custodian, error) {
+	var instance receipt.Instance
+	if _, err := rand.Read(instance[:]); err != nil {
+		return nil, fmt.Errorf("draw instance: %w", err)
+	}
+	return &Custodian{config: config, chain: newChain(key, instance), failed: make(chan struct{})}, nil
+}
+
+// Failed is closed when the module is beyond help in this process.
+func (c *Custodian) Failed() <-chan struct{} { return c.failed }
+
+// giveUp closes Failed.
+func (c *Custodian) giveUp() { c.fail.Do(func() { close(c.failed) }) }
+
+// Open opens the token t: see wire.Client.Open.
+func (c *Custodian) Open(t wire.Token) (wire.Instance, error) {
+	c.change.Lock()
+	defer c.change.Unlock()
+	if open := c.token.Load(); open != nil {
+		if open.same(t) {
+			return wire.Instance{ID: c.chain.instance, Report: open.report}, nil
+		}
+		if err := c.shut(open); err != nil {
+			return wire.Instance{}, err
+		}
+	}
+	open, made, err := openToken(c.config, t, c.giveUp)
+	if err != nil {
+		return wire.Instance{}, err
+	}
+	c.token.Store(open)
+	return wire.Instance{ID: c.chain.instance, Files: made, Report: open.report}, nil
+}
+
+// Close finishes what is under way and unloads the token.
+func (c *Custodian) Close() error {
+	c.change.Lock()
+	defer c.change.Unlock()
+	if open := c.token.Load(); open != nil {
+		return c.shut(open)
+	}
+	return nil
+}
+
+func (c *Custodian) shut(open *token) error {
+	c.token.Store(nil)
+	if err := open.close(); err != nil {
+		c.giveUp()
+		return fmt.Errorf("close token: %w", err)
+	}
+	return nil
+}
+
+// Status returns the open instance.
+func (c *Custodian) Status() (wire.Instance, error) {
+	open := c.token.Load()
+	if open == nil {
+		return wire.Instance{}, wire.ErrClosed
+	}
+	report := open.report
+	report.Keys = uint32(open.index.size())
+	return wire.Instance{ID: c.chain.instance, Report: report}, nil
+}
+
+// List returns every key, ordered by id.
+func (c *Custodian) List() ([]wire.Key, error) {
+	open := c.token.Load()
+	if open == nil {
+		return nil, wire.ErrClosed
+	}
+	return open.index.list(), nil
+}
+
+// Generate makes a key in the token and returns the token files that changed.
+func (c *Custodian) Generate(s wire.Suite, custody wire.Custody) (key wire.Key, changed wire.Files, err error) {
+	changed, err = c.mutate(func(w *session) error { key, err = w.generate(s, custody); return err })
+	return key, changed, err
+}
+
+// Import takes a private key in PKCS#8 DER into the token.
+func (c *Custodian) Import(pkcs8 []byte, custody wire.Custody) (key wire.Key, changed wire.Files, err error) {
+	changed, err = c.mutate(func(w *session) error { key, err = w.importKey(pkcs8, custody); return err })
+	return key, changed, err
+}
+
+// Destroy removes a key from the token.
+func (c *Custodian) Destroy(id block.KeyID) (wire.Files, error) {
+	return c.mutate(func(w *session) error { return w.destroy(id) })
+}
+
+// mutate runs f alone, on a session of its own, and returns the files that it changed, also when it failed.
+func (c *Custodian) mutate(f func(*session) error) (wire.Files, error) {
+	c.change.Lock()
+	defer c.change.Unlock()
+	open := c.token.Load()
+	if open == nil {
+		return nil, wire.ErrClosed
+	}
+	var err error
+	ran := make(chan struct{})
+	if !open.pool.submit(call(func(s *session) {
+		defer close(ran)
+		open.objects.Lock()
+		defer open.objects.Unlock()
+		err = f(s)
+	}), 1) {
+		return nil, wire.ErrClosed
+	}
+	<-ran
+	changed, scanErr := open.folder.changes()
+	return changed, errors.Join(err, scanErr)
+}
+
+// Since returns the chain items after the n-th.
+func (c *Custodian) Since(n uint64) ([]receipt.Item, receipt.ChainHead, error) {
+	return c.chain.since(n)
+}
+
+// Check verifies that this or an earlier custodian with the same key made head.
+func (c *Custodian) Check(head receipt.ChainHead) error { return c.chain.check(head) }
+
+// Service returns the custodian's side of the protocol.
+func (c *Custodian) Service() wire.Service {
+	return wire.Service{
+		Open: c.Open, Generate: c.Generate, Import: c.Import, Destroy: c.Destroy, List: c.List,
+		Since: c.Since, Check: c.Check, Status: c.Status, Unwrap: c.Unwrap,
+	}
+}
+
+// pinHash lets an open token recognise its PIN without keeping it.
+func pinHash(pin []byte) [32]byte { return sha256.Sum256(pin) }
+
+func equalHash(a, b [32]byte) bool { return subtle.ConstantTimeCompare(a[:], b[:]) == 1 }

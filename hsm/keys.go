@@ -1,0 +1,197 @@
+package hsm
+
+import (
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+var errKind = errors.New("key is not P-256, RSA-2048 or RSA-3072 with exponent 65537")
+
+// generate makes a key. The caller holds token.objects for writing, as for all that follows.
+//
+//	born as a session object -> named -> copied into the token, sealed -> attributes attacked -> pair tested -> indexed
+//
+// A key that fails on the way is destroyed; one that is cut short before the copy leaves nothing.
+func (s *session) generate(suite wire.Suite, custody wire.Custody) (wire.Key, error) {
+	if suite == wire.RSA2048 {
+		return wire.Key{}, wire.Refused{Reason: "RSA-2048 keys are only imported, for certificates that exist; generate rsa-3072 or p256"}
+	}
+	if suite.Wraps() == 0 || custody != wire.Bound && custody != wire.Replicable {
+		return wire.Key{}, wire.Refused{Reason: "key type or custody is not known"}
+	}
+	m := p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)
+	if suite == wire.RSA3072 {
+		m = p11.NewMechanism(p11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)
+	}
+	pub, priv, err := s.lib.GenerateKeyPair(s.handle, []*p11.Mechanism{m}, public(suite), append(private(suite, custody), unsealed()...))
+	if err != nil {
+		return wire.Key{}, fmt.Errorf("generate key pair: %w", err)
+	}
+	spki, err := s.spki(suite, pub)
+	if err = errors.Join(err, s.discard(pub)); err != nil {
+		return wire.Key{}, errors.Join(err, s.discard(priv))
+	}
+	return s.admit(priv, spki, custody)
+}
+
+func (s *session) spki(suite wire.Suite, pub p11.ObjectHandle) ([]byte, error) {
+	if suite == wire.P256 {
+		return s.spkiEC(pub)
+	}
+	return s.publicRSA(pub)
+}
+
+// importKey takes a private key from outside. It goes the way of a generated one.
+func (s *session) importKey(pkcs8 []byte, custody wire.Custody) (wire.Key, error) {
+	if custody != wire.Bound && custody != wire.Replicable {
+		return wire.Key{}, wire.Refused{Reason: "custody is not known"}
+	}
+	key, err := x509.ParsePKCS8PrivateKey(pkcs8)
+	if err != nil {
+		return wire.Key{}, wire.Refused{Reason: "private key is not PKCS#8 in DER"}
+	}
+	spki, suite, values, err := parts(key)
+	if err != nil {
+		return wire.Key{}, wire.Refused{Reason: err.Error()}
+	}
+	if s.token.index.get(block.KeyIDOfSPKI(spki)) != nil {
+		return wire.Key{}, wire.Refused{Reason: "key is in the token already"}
+	}
+	template := slices.Concat(values, private(suite, custody), unsealed())
+	h, err := s.lib.CreateObject(s.handle, template)
+	for _, a := range values {
+		clear(a.Value)
+	}
+	if err != nil {
+		return wire.Key{}, fmt.Errorf("create key: %w", err)
+	}
+	return s.admit(h, spki, custody)
+}
+
+// parts returns the object that key becomes. The values are copies, to be cleared.
+func parts(key any) (spki []byte, suite wire.Suite, values []*p11.Attribute, err error) {
+	class := attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY)
+	switch k := key.(type) {
+	case *ecdsa.PrivateKey:
+		x, err := k.ECDH()
+		if err != nil || x.Curve() != ecdh.P256() {
+			return nil, 0, nil, errKind
+		}
+		spki, err = x509.MarshalPKIXPublicKey(k.Public())
+		return spki, wire.P256, []*p11.Attribute{class, attr(p11.CKA_KEY_TYPE, p11.CKK_EC),
+			attr(p11.CKA_EC_PARAMS, slices.Clone(p256OID)), attr(p11.CKA_VALUE, x.Bytes())}, err
+	case *rsa.PrivateKey:
+		switch {
+		case k.N.BitLen() == rsaBits(wire.RSA2048):
+			suite = wire.RSA2048
+		case k.N.BitLen() == rsaBits(wire.RSA3072):
+			suite = wire.RSA3072
+		}
+		if suite == 0 || k.E != rsaE || len(k.Primes) != 2 {
+			return nil, 0, nil, errKind
+		}
+		spki, err = x509.MarshalPKIXPublicKey(k.Public())
+		return spki, suite, append(rsaValues(k), class, attr(p11.CKA_KEY_TYPE, p11.CKK_RSA)), err
+	}
+	return nil, 0, nil, errKind
+}
+
+func rsaValues(k *rsa.PrivateKey) []*p11.Attribute {
+	k.Precompute()
+	return []*p11.Attribute{
+		attr(p11.CKA_MODULUS, k.N.Bytes()),
+		attr(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
+		attr(p11.CKA_PRIVATE_EXPONENT, k.D.Bytes()),
+		attr(p11.CKA_PRIME_1, k.Primes[0].Bytes()),
+		attr(p11.CKA_PRIME_2, k.Primes[1].Bytes()),
+		attr(p11.CKA_EXPONENT_1, k.Precomputed.Dp.Bytes()),
+		attr(p11.CKA_EXPONENT_2, k.Precomputed.Dq.Bytes()),
+		attr(p11.CKA_COEFFICIENT, k.Precomputed.Qinv.Bytes()),
+	}
+}
+
+// admit seals the session object h into the token, attacks it, tests it, and indexes it.
+func (s *session) admit(h p11.ObjectHandle, spki []byte, custody wire.Custody) (wire.Key, error) {
+	sealed, err := s.seal(h, spki)
+	if err = errors.Join(err, s.discard(h)); err != nil {
+		return wire.Key{}, err
+	}
+	e, err := s.inspect(sealed)
+	if err == nil && e.key.Custody != custody {
+		err = errors.New("custody is not what was asked for")
+	}
+	if err == nil {
+		err = s.attack(e)
+	}
+	if err == nil {
+		err = s.pairwise(e)
+	}
+	if err != nil {
+		return wire.Key{}, errors.Join(fmt.Errorf("test new key: %w", err), s.discard(sealed))
+	}
+	s.token.index.put(e)
+	return e.key, nil
+}
+
+func (s *session) seal(h p11.ObjectHandle, spki []byte) (p11.ObjectHandle, error) {
+	if err := s.lib.SetAttributeValue(s.handle, h, named(sha256.Sum256(spki), spki)); err != nil {
+		return 0, fmt.Errorf("name key: %w", err)
+	}
+	sealedKey, err := s.lib.CopyObject(s.handle, h, sealed())
+	if err != nil {
+		return 0, fmt.Errorf("copy key into token: %w", err)
+	}
+	return sealedKey, nil
+}
+
+func (s *session) discard(h p11.ObjectHandle) error {
+	if err := s.lib.DestroyObject(s.handle, h); err != nil {
+		return fmt.Errorf("destroy object: %w", err)
+	}
+	return nil
+}
+
+// pairwise proves that the private key opens what is wrapped to the public one, by the way a release takes.
+func (s *session) pairwise(e *entry) error {
+	pub, err := x509.ParsePKIXPublicKey(e.key.SPKI)
+	if err != nil {
+		return fmt.Errorf("pairwise test: %w", err)
+	}
+	return s.opens(e, pub)
+}
+
+// destroy removes every object of a key, then makes sure that none is left.
+func (s *session) destroy(id block.KeyID) error {
+	e := s.token.index.get(id)
+	if e == nil {
+		return wire.ErrNoKey
+	}
+	s.token.index.remove(id)
+	for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
+		of := []*p11.Attribute{attr(p11.CKA_CLASS, class), attr(p11.CKA_ID, id[:])}
+		found, err := s.find(of)
+		if err != nil {
+			return err
+		}
+		for _, h := range found {
+			if err := s.discard(h); err != nil {
+				return err
+			}
+		}
+		if found, err = s.find(of); err != nil || len(found) != 0 {
+			return errors.Join(err, fmt.Errorf("destroy key: %d objects are left", len(found)))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package hsm
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+// unpadOAEP removes EME-OAEP with SHA-256 (RFC 8017 section 7.1.2 step 3) from em, the result of the bare RSA
+// operation with a modulus of size bytes. The message must be a file key, so its place is known, and nothing here
+// depends on a secret in time or memory access: whether the first byte, the label, the zeros or the one was wrong is
+// not to be seen (Manger's attack). em is overwritten.
+//
+//	em = 00 ‖ seed (32), masked ‖ SHA-256(label) (32) ‖ 00 … 00 ‖ 01 ‖ file key (16), all after seed masked
+func unpadOAEP(em []byte, size int, label []byte) ([]byte, bool) {
+	if len(em) > size || size < 2*sha256.Size+2+block.FileKeySize {
+		return nil, false
+	}
+	if pad := size - len(em); pad > 0 { // a module may drop leading zeros
+		full := make([]byte, size)
+		copy(full[pad:], em)
+		defer clear(full)
+		em = full
+	}
+	seed, db := em[1:1+sha256.Size], em[1+sha256.Size:]
+	mask(seed, db)
+	mask(db, seed)
+
+	hash := sha256.Sum256(label)
+	one := len(db) - block.FileKeySize - 1
+	bad := em[0]
+	for i, b := range db[:sha256.Size] {
+		bad |= b ^ hash[i]
+	}
+	for _, b := range db[sha256.Size:one] {
+		bad |= b
+	}
+	bad |= db[one] ^ 1
+	good := subtle.ConstantTimeByteEq(bad, 0)
+
+	key := make([]byte, block.FileKeySize)
+	subtle.ConstantTimeCopy(good, key, db[one+1:])
+	return key, good == 1
+}
+
+// mask adds MGF1-SHA256(seed) to b, RFC 8017 appendix B.2.1.
+func mask(b, seed []byte) {
+	in := make([]byte, len(seed)+4)
+	copy(in, seed)
+	defer clear(in)
+	for i := uint32(0); len(b) > 0; i++ {
+		binary.BigEndian.PutUint32(in[len(seed):], i)
+		h := sha256.Sum256(in)
+		n := subtle.XORBytes(b, b, h[:])
+		clear(h[:])
+		b = b[n:]
+	}
+}

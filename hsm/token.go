@@ -1,0 +1,148 @@
+package hsm
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyrelease/krabox/hsm/wire"
+)
+
+// A token is an open token: logged in, indexed, with its sessions.
+type token struct {
+	lib    *p11.Ctx
+	slot   uint
+	anchor p11.SessionHandle // idle; while it lives, so does the log-in
+	folder *folder
+	pin    [32]byte // pinHash
+	report wire.Report
+	giveUp func()
+	der    bool // the module wants a peer's point as a DER octet string
+	kek    p11.ObjectHandle
+
+	// objects is held for writing while objects of the token come or go and for reading while they are searched:
+	// SoftHSM fails keygens otherwise. Operations with a key need no lock.
+	objects sync.RWMutex
+	index   *index
+	pool    *pool
+}
+
+const sessionFlags = p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION
+
+// openToken restores or makes the token and opens it. It returns the files of a new one.
+func openToken(c Config, t wire.Token, giveUp func()) (_ *token, made wire.Files, err error) {
+	f, err := newFolder(c, t.Files)
+	if err != nil {
+		return nil, nil, err
+	}
+	lib := p11.New(c.Module)
+	if lib == nil {
+		return nil, nil, fmt.Errorf("load module %s: not a PKCS#11 library", c.Module)
+	}
+	k := &token{lib: lib, folder: f, pin: pinHash(t.PIN), giveUp: giveUp, index: &index{}}
+	if err := lib.Initialize(); err != nil {
+		lib.Destroy()
+		return nil, nil, fmt.Errorf("initialize module: %w", err)
+	}
+	if err := k.start(c, t); err != nil {
+		return nil, nil, errors.Join(err, k.unload())
+	}
+	files, err := f.changes()
+	if err != nil {
+		return nil, nil, errors.Join(err, k.close())
+	}
+	if len(t.Files) == 0 {
+		made = files
+	}
+	return k, made, nil
+}
+
+// start brings an initialized library to an open token.
+func (k *token) start(c Config, t wire.Token) (err error) {
+	if k.folder.path != "" && len(t.Files) == 0 {
+		if err := k.make(c.Label, t); err != nil {
+			return fmt.Errorf("make token: %w", err)
+		}
+	}
+	if k.slot, err = k.find(c.Label); err != nil {
+		return err
+	}
+	if k.anchor, err = k.openSession(); err != nil {
+		return fmt.Errorf("open anchor session: %w", err)
+	}
+	if err := k.login(k.anchor, p11.CKU_USER, t.PIN); err != nil {
+		return err
+	}
+	s := &session{token: k, lib: k.lib, handle: k.anchor}
+	if k.report, err = s.probe(); err != nil {
+		return fmt.Errorf("probe module: %w", err)
+	}
+	k.report.Module = k.describe()
+	if k.index, err = s.scan(); err != nil {
+		return fmt.Errorf("index keys: %w", err)
+	}
+	k.report.Keys = uint32(k.index.size())
+	k.pool, err = newPool(k)
+	return err
+}
+
+// find returns the slot of the token with this label.
+func (k *token) find(label string) (uint, error) {
+	slots, err := k.lib.GetSlotList(true)
+	if err != nil {
+		return 0, fmt.Errorf("list slots: %w", err)
+	}
+	for _, slot := range slots {
+		info, err := k.lib.GetTokenInfo(slot)
+		if err == nil && info.Flags&p11.CKF_TOKEN_INITIALIZED != 0 && strings.TrimRight(info.Label, " \x00") == label {
+			return slot, nil
+		}
+	}
+	return 0, fmt.Errorf("find token: none of %d is labelled %q", len(slots), label)
+}
+
+func (k *token) openSession() (p11.SessionHandle, error) {
+	return k.lib.OpenSession(k.slot, sessionFlags)
+}
+
+// login reports a wrong PIN as wire.ErrPIN.
+func (k *token) login(s p11.SessionHandle, user uint, pin []byte) error {
+	err := k.lib.Login(s, user, string(pin))
+	if isCode(err, p11.CKR_PIN_INCORRECT, p11.CKR_PIN_LEN_RANGE, p11.CKR_PIN_INVALID) {
+		return wire.ErrPIN
+	}
+	if err != nil {
+		return fmt.Errorf("log in: %w", err)
+	}
+	return nil
+}
+
+func (k *token) describe() string {
+	info, err := k.lib.GetInfo()
+	if err != nil {
+		return "unknown module"
+	}
+	return fmt.Sprintf("%s %d.%d", strings.TrimSpace(info.LibraryDescription), info.LibraryVersion.Major, info.LibraryVersion.Minor)
+}
+
+// same reports whether t would open as what is open now.
+func (k *token) same(t wire.Token) bool {
+	return equalHash(k.pin, pinHash(t.PIN)) && k.folder.same(t.Files)
+}
+
+// close finishes what is under way, then unloads.
+func (k *token) close() error {
+	if k.pool != nil {
+		k.pool.close()
+	}
+	return k.unload()
+}
+
+func (k *token) unload() error {
+	err := k.lib.Finalize()
+	k.lib.Destroy()
+	return errors.Join(err, k.folder.clear())
+}

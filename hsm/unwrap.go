@@ -1,0 +1,150 @@
+package hsm
+
+import (
+	"bytes"
+	"crypto/ecdh"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// A batch is the wraps of one request. The sessions that take it share its wraps; the last one to finish answers.
+type batch struct {
+	token   *token
+	wraps   []block.Wrap
+	results []wire.Result
+	head    receipt.ChainHead
+	next    atomic.Int32 // the next wrap to take
+	left    atomic.Int32 // wraps not finished
+	done    func([]wire.Result, receipt.ChainHead)
+}
+
+// Unwrap opens the wraps and then calls done, once. Each wrap becomes an item of the chain before it is tried. An
+// error means that done will not be called.
+func (c *Custodian) Unwrap(wraps []block.Wrap, done func([]wire.Result, receipt.ChainHead)) error {
+	if len(wraps) == 0 || len(wraps) > wire.MaxBatch {
+		return fmt.Errorf("unwrap %d wraps: limit 1 to %d", len(wraps), wire.MaxBatch)
+	}
+	t := c.token.Load()
+	if t == nil {
+		return wire.ErrClosed
+	}
+	b := &batch{token: t, wraps: wraps, results: make([]wire.Result, len(wraps)), done: done}
+	b.head = c.chain.extend(wraps)
+	b.left.Store(int32(len(wraps)))
+	if !t.pool.submit(b, len(wraps)) {
+		return wire.ErrClosed
+	}
+	return nil
+}
+
+// run implements task.
+func (b *batch) run(s *session) {
+	for {
+		i := int(b.next.Add(1)) - 1
+		if i >= len(b.wraps) {
+			return
+		}
+		b.results[i] = s.result(b.wraps[i], b.head.N-uint64(len(b.wraps)-1-i))
+		if b.left.Add(-1) == 0 {
+			b.done(b.results, b.head)
+		}
+	}
+}
+
+func (s *session) result(w block.Wrap, seq uint64) wire.Result {
+	r := wire.Result{Seq: seq}
+	b, err := s.open(w)
+	if err == nil {
+		r.Key, err = block.NewFileKey(b)
+	}
+	r.Err = err
+	return r
+}
+
+// open opens one wrap: ErrNoKey, ErrUnwrap, or what the module said.
+func (s *session) open(w block.Wrap) ([]byte, error) {
+	e := s.token.index.get(w.KeyID())
+	if e == nil {
+		return nil, wire.ErrNoKey
+	}
+	return s.openWith(e, w)
+}
+
+func (s *session) openWith(e *entry, w block.Wrap) ([]byte, error) {
+	if e.key.Suite.Wraps() != w.Suite() {
+		return nil, wire.ErrUnwrap
+	}
+	if w.Suite() == block.SuiteP256 {
+		return s.openP256(e, w)
+	}
+	return s.openRSA(e, w)
+}
+
+func (s *session) openP256(e *entry, w block.Wrap) ([]byte, error) {
+	x := &exchanger{session: s, entry: e}
+	key, err := block.OpenP256(x, w)
+	if x.fault != nil {
+		return nil, x.fault
+	}
+	if err != nil {
+		return nil, wire.ErrUnwrap
+	}
+	return key, nil
+}
+
+// openRSA does the private operation without padding in the token, and removes the padding here: SoftHSM 2.6.1 has no
+// OAEP with SHA-256.
+func (s *session) openRSA(e *entry, w block.Wrap) ([]byte, error) {
+	body := w.Body()
+	if len(body) != len(e.modulus) || bytes.Compare(body, e.modulus) >= 0 {
+		return nil, wire.ErrUnwrap
+	}
+	var em []byte
+	err := s.with(e, func(h p11.ObjectHandle) (err error) { em, err = s.rawRSA(h, body); return err })
+	if isInput(err) {
+		return nil, wire.ErrUnwrap
+	}
+	if err != nil {
+		return nil, fmt.Errorf("decrypt: %w", err)
+	}
+	defer clear(em)
+	key, ok := unpadOAEP(em, len(e.modulus), block.Info(e.key.ID))
+	if !ok {
+		return nil, wire.ErrUnwrap
+	}
+	return key, nil
+}
+
+// An exchanger is a P-256 private key in the token, as an ecdh.KeyExchanger for one operation of one session.
+type exchanger struct {
+	session *session
+	entry   *entry
+	fault   error // what the module said, if that is why the exchange failed
+}
+
+var errCurve = errors.New("peer is on another curve")
+
+func (x *exchanger) PublicKey() *ecdh.PublicKey { return x.entry.point }
+func (x *exchanger) Curve() ecdh.Curve          { return x.entry.point.Curve() }
+
+// ECDH implements ecdh.KeyExchanger.
+func (x *exchanger) ECDH(peer *ecdh.PublicKey) (z []byte, err error) {
+	if peer.Curve() != x.Curve() {
+		return nil, errCurve
+	}
+	err = x.session.with(x.entry, func(h p11.ObjectHandle) (err error) {
+		z, err = x.session.derive(h, peer.Bytes())
+		return err
+	})
+	if err != nil && !isInput(err) {
+		x.fault = fmt.Errorf("derive: %w", err)
+	}
+	return z, err
+}
