@@ -1,0 +1,153 @@
+package tpm
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/tpm/wire"
+)
+
+// Config is what an Agent works with.
+type Config struct {
+	Device   string       // see OpenDevice
+	Folder   string       // its part of the state partition
+	Domain   label.Domain // from the image
+	Label    label.ID     // of the box
+	Software string       // what the image says it is
+	EventLog func() ([]byte, error)
+	Now      func() time.Time
+}
+
+// An Agent is the box's side of the TPM and its only user. Its methods are what the wire offers; they may be called
+// concurrently and are done one after the other. A TPM command cannot be cancelled: contexts are looked at before.
+type Agent struct {
+	plan
+	cfg    Config
+	folder folder
+
+	mu        sync.Mutex // guards what follows: one TPM operation at a time
+	device    *Device
+	srk       *object          // nil on a TPM that was never prepared
+	approvals []label.Approval // checked; of the folder
+	enrolment *label.Enrolment // checked; nil before an enrolment
+	chosen    *label.Approval  // the sign approval that worked in this boot: registers never go back
+}
+
+// Open takes the TPM: flushes what is stale, closes the platform hierarchy that the firmware may have left open, and
+// reads what the folder holds.
+func Open(cfg Config) (*Agent, error) {
+	f, err := openFolder(cfg.Folder)
+	if err != nil {
+		return nil, err
+	}
+	d, err := OpenDevice(cfg.Device)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{plan: plan{cfg.Domain, cfg.Label}, cfg: cfg, folder: f, device: d}
+	if err := a.start(); err != nil {
+		_ = d.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Agent) start() error {
+	switch srk, err := a.device.persistentSRK(); {
+	case err == nil:
+		a.srk = &srk
+	case !errors.Is(err, tpm2.TPMRCHandle):
+		return err
+	}
+	if err := a.closePlatform(); err != nil {
+		return err
+	}
+	return a.reload()
+}
+
+// Close lets go of the TPM.
+func (a *Agent) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.device.Close()
+}
+
+// enter begins an operation; the caller defers what it returns.
+func (a *Agent) enter(ctx context.Context) (func(), error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	return a.mu.Unlock, nil
+}
+
+// closePlatform sets a random platformAuth if it is empty: with it empty anyone could undefine the record. It is gone
+// at the next reset, when it is the firmware's turn again.
+func (a *Agent) closePlatform() error {
+	salt, done, err := a.saltKey()
+	if err != nil {
+		return err
+	}
+	defer done()
+	auth := make([]byte, 32)
+	rand.Read(auth)
+	defer clear(auth)
+	err = a.device.changeAuth(salt, tpm2.TPMRHPlatform, auth)
+	if err == nil || errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCHierarchy) || errors.Is(err, tpm2.TPMRCAuthFail) {
+		return nil // ours now, or closed before
+	}
+	return fmt.Errorf("close platform hierarchy: %w", err)
+}
+
+// changeAuth gives a hierarchy whose authorization is empty another one, which crosses the bus encrypted. (The session
+// that encrypts is not the one that authorizes: the TPM would answer the latter under the new value already.)
+func (d *Device) changeAuth(salt object, h tpm2.TPMHandle, auth []byte) error {
+	_, err := tpm2.HierarchyChangeAuth{AuthHandle: tpm2.AuthHandle{Handle: h, Auth: tpm2.PasswordAuth(nil)},
+		NewAuth: tpm2.TPM2BAuth{Buffer: auth}}.Execute(d, salt.hmac(encryptIn))
+	return err
+}
+
+// saltKey is the SRK, or on a TPM without one the same key for this once.
+func (a *Agent) saltKey() (object, func(), error) {
+	if a.srk != nil {
+		return *a.srk, func() {}, nil
+	}
+	o, err := a.device.primarySRK(tpm2.TPMRHNull)
+	if err != nil {
+		return object{}, nil, err
+	}
+	return o, func() { a.device.flush(o.handle) }, nil
+}
+
+// Random gives up to 64 bytes of the TPM's generator.
+func (a *Agent) Random(ctx context.Context, n int) ([]byte, error) {
+	leave, err := a.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if n < 1 || n > 64 {
+		return nil, wire.Refused{Reason: "random: 1 to 64 bytes"}
+	}
+	return a.device.Random(n)
+}
+
+// ready gives the SRK of an enrolled box, whose Name the domain signed.
+func (a *Agent) ready() (object, error) {
+	switch {
+	case a.srk == nil:
+		return object{}, wire.Refused{Reason: "this TPM holds no storage root key of this box: it is another TPM, or it was cleared"}
+	case a.enrolment == nil:
+		return object{}, wire.Refused{Reason: "the box is not enrolled"}
+	case string(a.srk.name.Buffer) != string(a.enrolment.SRK[:]):
+		return object{}, wire.Refused{Reason: fmt.Sprintf("the disk was enrolled with another TPM: storage root key %s, this TPM has %x",
+			a.enrolment.SRK.Short(), a.srk.name.Buffer[2:10])}
+	}
+	return *a.srk, nil
+}

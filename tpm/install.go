@@ -1,0 +1,219 @@
+package tpm
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/tpm/wire"
+)
+
+// EnrolInstall takes a bundle of the domain. What it does may be cut anywhere and is repeated as a whole:
+//
+//	approvals, bundle on the disk -> epoch -> half -> sealed state -> (agent: store, record)
+//
+// Until the record is written the box stays a factory box: half and state secret are made anew each time, because at
+// running the TPM lets nobody read the half.
+func (a *Agent) EnrolInstall(ctx context.Context, text []byte) (wire.Installed, error) {
+	leave, err := a.enter(ctx)
+	if err != nil {
+		return wire.Installed{}, err
+	}
+	defer leave()
+	b, err := label.OpenBundle(text, a.domain)
+	if err != nil {
+		return wire.Installed{}, wire.Refused{Reason: err.Error()}
+	}
+	for _, p := range b.Approvals {
+		if err := a.check(p); err != nil {
+			return wire.Installed{}, wire.Refused{Reason: err.Error()}
+		}
+	}
+	if b.Enrolment == nil {
+		n, err := a.addApprovals(b.Approvals)
+		return wire.NewInstalled(label.Box{}, label.Officer{}, n, nil), errors.Join(err, a.reload())
+	}
+	if err := a.acceptable(b); err != nil {
+		return wire.Installed{}, err
+	}
+	i, err := a.install(text, b)
+	return i, refuse(err)
+}
+
+// acceptable refuses, before anything is changed, what is not for this box or would lock it.
+func (a *Agent) acceptable(b label.Bundle) error {
+	e := b.Enrolment
+	_, key, err := a.folder.readBlob(labelFile)
+	if err != nil || a.srk == nil {
+		return wire.Refused{Reason: "the box has made no enrolment request yet"}
+	}
+	name, err := labelName(key)
+	if err != nil {
+		return err
+	}
+	if string(a.srk.name.Buffer) != string(e.SRK[:]) || name != e.LabelKey {
+		return wire.Refused{Reason: fmt.Sprintf("the bundle is for another box: it names storage root key %s and label key %s, this box has %x and %s",
+			e.SRK.Short(), e.LabelKey.Short(), a.srk.name.Buffer[2:10], name.Short())}
+	}
+	if err := a.check(e.Epoch); err != nil {
+		return wire.Refused{Reason: err.Error()}
+	}
+	if err := certifies(a.domain, e, key); err != nil {
+		return wire.Refused{Reason: err.Error()}
+	}
+	switch s, reason, err := a.state(); {
+	case err != nil:
+		return err
+	case s == wire.Inconsistent:
+		return wire.Refused{Reason: reason}
+	}
+	return a.wouldOpen(b)
+}
+
+// wouldOpen refuses a bundle under which the next boot of what runs now would be locked.
+func (a *Agent) wouldOpen(b label.Bundle) error {
+	found, err := a.device.readPCRs()
+	if err != nil {
+		return err
+	}
+	epoch, err := a.epochValue()
+	if err != nil {
+		return err
+	}
+	if epoch == 0 {
+		epoch = b.Enrolment.Epoch.Version
+	}
+	if _, err := choose(b.Approvals, label.Sign, found, epoch); err != nil {
+		return err
+	}
+	found[label.StagePCR] = label.StageValue(label.Seal)
+	_, err = choose(b.Approvals, label.Seal, found, epoch)
+	return err
+}
+
+func labelName(key blob) (label.Name, error) {
+	pub, err := key.public.Contents()
+	if err != nil {
+		return label.Name{}, fmt.Errorf("read label key: %w", err)
+	}
+	n, err := tpm2.ObjectName(pub)
+	if err != nil || len(n.Buffer) != len(label.Name{}) {
+		return label.Name{}, fmt.Errorf("read label key: no Name")
+	}
+	return label.Name(n.Buffer), nil
+}
+
+// certifies checks that the chain is the domain's and for this label key.
+func certifies(d label.Domain, e *label.Enrolment, key blob) error {
+	root, err := d.Certificate()
+	if err != nil {
+		return err
+	}
+	c, err := x509.ParseCertificate(e.Chain[0])
+	if err != nil {
+		return fmt.Errorf("parse label certificate: %w", err)
+	}
+	pub, err := publicKey(key)
+	if err != nil {
+		return err
+	}
+	if !pub.Equal(c.PublicKey) {
+		return errors.New("label certificate is for another key")
+	}
+	if len(e.Chain) != 1 || c.CheckSignatureFrom(root) != nil {
+		return errors.New("label certificate is not signed by the domain's root")
+	}
+	return nil
+}
+
+func publicKey(b blob) (*ecdsa.PublicKey, error) {
+	t, err := b.public.Contents()
+	if err != nil {
+		return nil, fmt.Errorf("read public area: %w", err)
+	}
+	return ecdsaKey(*t)
+}
+
+func ecdsaKey(t tpm2.TPMTPublic) (*ecdsa.PublicKey, error) {
+	k, err := tpm2.Pub(t)
+	if err != nil {
+		return nil, fmt.Errorf("read public area: %w", err)
+	}
+	pub, ok := k.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, errors.New("read public area: not an ECDSA key")
+	}
+	return pub, nil
+}
+
+func (a *Agent) install(text []byte, b label.Bundle) (wire.Installed, error) {
+	added, err := a.addApprovals(b.Approvals)
+	if err != nil {
+		return wire.Installed{}, err
+	}
+	if err := a.folder.write(bundleFile, text); err != nil {
+		return wire.Installed{}, err
+	}
+	if err := a.reload(); err != nil {
+		return wire.Installed{}, err
+	}
+	switch c, err := a.device.condition(a.record()); {
+	case err != nil:
+		return wire.Installed{}, err
+	case c == holding: // enrolled before: names and approvals are new, no secret is
+		return wire.NewInstalled(b.Enrolment.Box, b.Enrolment.Officer, added, nil), nil
+	}
+	o, err := a.newSecrets(b.Enrolment)
+	if err != nil {
+		return wire.Installed{}, err
+	}
+	defer o.Wipe()
+	key, chain := wire.Derive(o)
+	clear(chain[:])
+	return wire.NewInstalled(b.Enrolment.Box, b.Enrolment.Officer, added, key[:]), nil
+}
+
+// newSecrets fixes epoch, half and state secret, in this order.
+func (a *Agent) newSecrets(e *label.Enrolment) (wire.Opened, error) {
+	srk := *a.srk
+	c, err := a.device.condition(a.epoch())
+	if err != nil {
+		return wire.Opened{}, err
+	}
+	if c == defined {
+		if err := a.device.write(srk, a.epoch(), unwritten, e.Epoch, u64(e.Epoch.Version)); err != nil {
+			return wire.Opened{}, err
+		}
+	}
+	sealed, half := make([]byte, wire.SecretSize), make([]byte, wire.SecretSize)
+	rand.Read(sealed)
+	rand.Read(half)
+	if err := a.writeHalf(srk, half); err != nil {
+		return wire.Opened{}, err
+	}
+	s, err := a.device.seal(srk, a.plan, sealed)
+	if err != nil {
+		return wire.Opened{}, err
+	}
+	if err := a.folder.writeBlob(sealedFile, s.stored()); err != nil {
+		return wire.Opened{}, err
+	}
+	return wire.NewOpened(sealed, half)
+}
+
+func (a *Agent) writeHalf(srk object, half []byte) error {
+	c, err := a.device.condition(a.half())
+	if err != nil {
+		return err
+	}
+	before := written
+	if c == defined {
+		before = unwritten
+	}
+	return a.signing(func(approval label.Approval) error { return a.device.write(srk, a.half(), before, approval, half) })
+}

@@ -1,0 +1,172 @@
+package tpm
+
+import (
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/keyrelease/krabox/kra/label"
+)
+
+// Verified is an enrolment request whose every claim was checked against its AK. That the AK lives in a genuine TPM is
+// not among them: that takes the maker's certificate of the endorsement key.
+type Verified struct {
+	Request  label.EnrolRequest
+	SRK      label.Name
+	LabelKey label.Name
+	Public   *ecdsa.PublicKey // of the label key
+	Replayed label.PCRs       // what the event log adds up to; nil if the box has none
+}
+
+// VerifyRequest checks a request as the desk must: templates and policy of the keys, the AK's word that the label key was
+// made under this SRK, the quote over everything, and that the event log explains the registers that the firmware owns.
+func VerifyRequest(r label.EnrolRequest, d label.Domain) (Verified, error) {
+	v := Verified{Request: r}
+	if r.Domain != d.Hash() {
+		return v, fmt.Errorf("verify request: the image was built for domain %s, this desk is %q (%s)", r.Domain.Short(), d.Name, d.Hash().Short())
+	}
+	k, err := readKeys(r, plan{d, r.Label})
+	if err != nil {
+		return v, fmt.Errorf("verify request: %w", err)
+	}
+	v.SRK, v.LabelKey, v.Public = k.srk, k.label, k.public
+	if err := k.checkCreation(r); err != nil {
+		return v, fmt.Errorf("verify request: %w", err)
+	}
+	if err := k.checkQuote(r); err != nil {
+		return v, fmt.Errorf("verify request: %w", err)
+	}
+	v.Replayed, err = explained(r)
+	if err != nil {
+		return v, fmt.Errorf("verify request: %w", err)
+	}
+	return v, nil
+}
+
+// requestKeys are the keys of a request, of the right templates.
+type requestKeys struct {
+	srk, label label.Name
+	public, ak *ecdsa.PublicKey
+}
+
+func readKeys(r label.EnrolRequest, p plan) (k requestKeys, err error) {
+	labelTemplate, err := p.labelTemplate()
+	if err != nil {
+		return k, err
+	}
+	for _, x := range []struct {
+		what     string
+		bytes    []byte
+		template tpm2.TPMTPublic
+		name     *label.Name
+		key      **ecdsa.PublicKey
+	}{
+		{"storage root key", r.SRK, tpm2.ECCSRKTemplate, &k.srk, nil},
+		{"attestation key", r.AK, akTemplate(), new(label.Name), &k.ak},
+		{"label key", r.LabelKey, labelTemplate, &k.label, &k.public},
+	} {
+		pub, err := tpm2.Unmarshal[tpm2.TPMTPublic](x.bytes)
+		if err != nil || string(tpm2.Marshal(*pub)) != string(x.bytes) {
+			return k, fmt.Errorf("%s: not a public area", x.what)
+		}
+		if !sameTemplate(*pub, x.template) {
+			return k, fmt.Errorf("%s: its attributes, policy or scheme are not what the domain requires", x.what)
+		}
+		n, err := tpm2.ObjectName(pub)
+		if err != nil {
+			return k, fmt.Errorf("%s: %w", x.what, err)
+		}
+		*x.name = label.Name(n.Buffer)
+		if x.key == nil {
+			continue
+		}
+		if *x.key, err = ecdsaKey(*pub); err != nil {
+			return k, fmt.Errorf("%s: %w", x.what, err)
+		}
+	}
+	return k, nil
+}
+
+// attested checks the AK's signature and that a TPM made the structure, of the right kind.
+func (k requestKeys) attested(s label.Signed, kind tpm2.TPMST) (*tpm2.TPMSAttest, error) {
+	sig, err := tpm2.Unmarshal[tpm2.TPMTSignature](s.Signature)
+	if err != nil {
+		return nil, errors.New("not a signature")
+	}
+	der, err := derSignature(*sig)
+	if err != nil {
+		return nil, err
+	}
+	digest := sha256.Sum256(s.Attest)
+	if !ecdsa.VerifyASN1(k.ak, digest[:], der) {
+		return nil, errors.New("not signed by the attestation key")
+	}
+	a, err := tpm2.Unmarshal[tpm2.TPMSAttest](s.Attest)
+	if err != nil || a.Magic != tpm2.TPMGeneratedValue || a.Type != kind {
+		return nil, errors.New("not an attestation of the kind wanted")
+	}
+	return a, nil
+}
+
+func (k requestKeys) checkCreation(r label.EnrolRequest) error {
+	a, err := k.attested(r.Creation.Attest, tpm2.TPMSTAttestCreation)
+	if err != nil {
+		return fmt.Errorf("creation of label key: %w", err)
+	}
+	c, err := a.Attested.Creation()
+	if err != nil {
+		return fmt.Errorf("creation of label key: %w", err)
+	}
+	hash := sha256.Sum256(r.Creation.Data)
+	if string(c.ObjectName.Buffer) != string(k.label[:]) || string(c.CreationHash.Buffer) != string(hash[:]) {
+		return errors.New("creation of label key: the attestation is about another key")
+	}
+	data, err := tpm2.Unmarshal[tpm2.TPMSCreationData](r.Creation.Data)
+	if err != nil || string(data.ParentName.Buffer) != string(k.srk[:]) {
+		return errors.New("creation of label key: its parent is not the storage root key")
+	}
+	return nil
+}
+
+func (k requestKeys) checkQuote(r label.EnrolRequest) error {
+	a, err := k.attested(r.Quote, tpm2.TPMSTAttestQuote)
+	if err != nil {
+		return fmt.Errorf("quote: %w", err)
+	}
+	statement := r.Statement()
+	if string(a.ExtraData.Buffer) != string(statement[:]) {
+		return errors.New("quote: it is not over this request")
+	}
+	q, err := a.Attested.Quote()
+	if err != nil {
+		return fmt.Errorf("quote: %w", err)
+	}
+	if string(tpm2.Marshal(q.PCRSelect)) != string(tpm2.Marshal(selection(reported()))) {
+		return errors.New("quote: it is over other registers")
+	}
+	if string(q.PCRDigest.Buffer) != string(pcrDigest(reported(), r.PCRs)) {
+		return errors.New("quote: the registers in the request are not the ones quoted")
+	}
+	return nil
+}
+
+// explained replays the event log. Registers 0 to 7 and 11 to 13 must be what it adds up to; the others are extended by
+// programs that keep no log.
+func explained(r label.EnrolRequest) (label.PCRs, error) {
+	log, err := r.UnpackLog()
+	if err != nil || len(log) == 0 {
+		return nil, err
+	}
+	v, err := Replay(log)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range []int{0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13} {
+		if v[i] != r.PCRs[i] {
+			return nil, fmt.Errorf("event log: PCR %d adds up to %s, the quote has %s", i, v[i].Short(), r.PCRs[i].Short())
+		}
+	}
+	return v, nil
+}
