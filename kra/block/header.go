@@ -21,6 +21,7 @@ type Header struct {
 	hash  [sha256.Size]byte
 	types []string
 	wraps []Wrap
+	at    []int // of each wrap, the index in types
 	mac   []byte
 }
 
@@ -76,6 +77,7 @@ func newHeader(raw []byte, p parsed) (Header, error) {
 		if !ok {
 			continue
 		}
+		h.at = append(h.at, i)
 		if h.wraps = append(h.wraps, w); len(h.wraps) > MaxWraps {
 			return Header{}, fmt.Errorf("parse header: %w", errTooWraps)
 		}
@@ -89,6 +91,14 @@ func (h Header) Wraps() []Wrap { return slices.Clone(h.wraps) }
 
 // StanzaTypes returns the types of all stanzas, in their order.
 func (h Header) StanzaTypes() []string { return slices.Clone(h.types) }
+
+// WrapOf returns the wrap that stanza i is, if it is one.
+func (h Header) WrapOf(i int) (Wrap, bool) {
+	if n := slices.Index(h.at, i); n >= 0 {
+		return h.wraps[n], true
+	}
+	return Wrap{}, false
+}
 
 // Bytes returns the header as it stands in the file.
 func (h Header) Bytes() []byte { return bytes.Clone(h.raw) }

@@ -12,6 +12,9 @@ import (
 // evidenceVersion is the first member of an evidence file.
 const evidenceVersion = "kra evidence v1"
 
+// EvidenceStart begins every line of an evidence file.
+const EvidenceStart = `{"format":"` + evidenceVersion + `"`
+
 // maxEvidence bounds an evidence file, in bytes.
 const maxEvidence = receipt.MaxReceipt + receipt.MaxCheckpoint + 64<<10
 
@@ -65,6 +68,9 @@ func ParseEvidence(b []byte) (Evidence, error) {
 	}
 	return e, nil
 }
+
+// Empty reports whether there is none: the key did not come from an agent.
+func (e Evidence) Empty() bool { return len(e.raw) == 0 }
 
 // Encode returns the evidence as a line of JSON, to be kept beside the block.
 func (e Evidence) Encode() []byte {

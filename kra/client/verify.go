@@ -15,14 +15,14 @@ import (
 
 // An Identity is what a box's TLS certificate path says of it, verified to the domain root.
 type Identity struct {
-	URL    string
-	Names  []string // of the box: DNS names and addresses
-	Label  string   // the label key that certified the box's TLS key
-	Domain string   // the root's name
-	Root   string   // SHA-256 of the root certificate, hexadecimal
-	From   time.Time
-	Until  time.Time
-	Status kra.Status
+	URL    string     `json:"url"`
+	Names  []string   `json:"names"`  // of the box: DNS names and addresses
+	Label  string     `json:"label"`  // the label key that certified the box's TLS key
+	Domain string     `json:"domain"` // the root's name
+	Root   string     `json:"root"`   // SHA-256 of the root certificate, hexadecimal
+	From   time.Time  `json:"from"`
+	Until  time.Time  `json:"until"`
+	Status kra.Status `json:"status"` // the box's own word
 }
 
 // Verify connects to the agent, validates its certificate path up to the domain root

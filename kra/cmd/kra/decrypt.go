@@ -1,0 +1,257 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"filippo.io/age/armor"
+
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/client"
+)
+
+var decryptCommand = command{
+	name:  "decrypt",
+	args:  "[FILE]...",
+	brief: "decrypt files, with your own identities or the agent's consent",
+	help: `
+FILE.age becomes FILE, readable by you only; without FILE, standard input is
+decrypted to standard output. A file appears under its name only when all of it
+was decrypted and authenticated: a failure leaves no file. On standard output
+each part is authenticated before it is written, but a block that was cut short
+is only found out at its end: look at the exit code.
+
+Identities that you name with -i are tried first, without asking anybody; what
+they do not open is asked of the agent, for all files at once. -ask always asks
+the agent only, -ask never your identities only. A key is used only with a receipt
+that proves that the agent logged its release; -receipt keeps the receipts.
+
+  kra decrypt contract.pdf.age
+  kra decrypt -i me.txt -ask never <plans.tar.age | tar x
+`,
+	run: runDecrypt,
+}
+
+type decryptArgs struct {
+	out      string
+	over     overwrite
+	receipts string
+	ids      many
+	ask      client.Ask
+}
+
+func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
+	var a decryptArgs
+	fs.StringVar(&a.out, "o", "", "write to `FILE`, '-' for standard output")
+	force := fs.Bool("f", false, "replace an output file that exists")
+	fs.StringVar(&a.receipts, "receipt", "", "keep the receipts in `FILE`, for 'kra log verify'")
+	fs.Var(&a.ids, setIdentity.flag, setIdentity.help+" ("+setIdentity.env+"); may be given several times")
+	ask := fs.String("ask", "auto", "`WHEN` to ask the agent: auto, always or never")
+	set := t.settings(fs, setURL, setRoot, setCert, setKey)
+	files, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		files = []string{stdio}
+	}
+	if a.out != "" && len(files) > 1 {
+		return usagef("-o names one file, and there are %d to decrypt", len(files))
+	}
+	a.over = overwriteOf(*force)
+	if a.ask, err = parseAsk(*ask); err != nil {
+		return err
+	}
+	o, done, err := set.opener(a)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return t.decryptAll(ctx, o, files, a)
+}
+
+func parseAsk(s string) (client.Ask, error) {
+	switch s {
+	case "auto":
+		return client.AskIfNeeded, nil
+	case "always":
+		return client.AskAlways, nil
+	case "never":
+		return client.AskNever, nil
+	}
+	return 0, usagef("-ask %q: want auto, always or never", s)
+}
+
+func (s settings) opener(a decryptArgs) (o *client.Opener, done func(), err error) {
+	ids, err := s.identities(a.ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	var agent *client.Agent
+	done = func() {}
+	url := s.get(setURL)
+	if a.ask == client.AskAlways && url == "" {
+		_, err := s.need(setURL, "-ask always needs an agent")
+		return nil, nil, err
+	}
+	if url != "" && a.ask != client.AskNever {
+		if agent, err = s.agent(url); err != nil {
+			return nil, nil, err
+		}
+		done = agent.Close
+	}
+	o, err = client.NewOpener(a.ask, agent, ids...)
+	return o, done, err
+}
+
+// decryptAll takes the files a request's worth at a time, so that any number of them
+// needs few requests and few open files. One bad file does not stop the others.
+func (t *tool) decryptAll(ctx context.Context, o *client.Opener, files []string, a decryptArgs) error {
+	receipts, err := t.receiptFile(a)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for len(files) > 0 && ctx.Err() == nil {
+		n := min(len(files), kra.MaxHeaders)
+		errs := t.decryptSome(ctx, o, files[:n], a, receipts)
+		failed, files = append(failed, errs...), files[n:]
+	}
+	if receipts != nil {
+		if err := receipts.commit(); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if len(failed) == 0 {
+		return ctx.Err()
+	}
+	return &failures{failed}
+}
+
+func (t *tool) receiptFile(a decryptArgs) (*output, error) {
+	if a.receipts == "" {
+		return nil, nil
+	}
+	return t.create(a.receipts, modeBlock, a.over)
+}
+
+// An input is a block of which the header was read.
+type input struct {
+	path, name string
+	file       *os.File
+	watched    *progress
+	header     block.Header
+	rest       io.Reader
+}
+
+func (t *tool) decryptSome(ctx context.Context, o *client.Opener, files []string, a decryptArgs, receipts *output) (failed []error) {
+	var ins []input
+	var headers []block.Header
+	for _, path := range files {
+		in, err := t.input(path)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		defer in.file.Close()
+		ins, headers = append(ins, in), append(headers, in.header)
+	}
+	if len(ins) == 0 {
+		return failed
+	}
+	answers, err := o.Open(ctx, headers)
+	if err != nil {
+		return append(failed, err)
+	}
+	for i, in := range ins {
+		err := answers[i].Err
+		if err == nil {
+			err = keep(receipts, answers[i].Release.Evidence)
+		}
+		if err == nil {
+			err = t.decrypt(ctx, in, a, answers[i].Release.Key)
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", in.name, err))
+		}
+	}
+	return failed
+}
+
+func (t *tool) input(path string) (input, error) {
+	f, name, err := t.open(path)
+	if err != nil {
+		return input{}, err
+	}
+	in := input{path: path, name: name, file: f, watched: t.progress(f, name, nil)}
+	in.header, in.rest, err = client.ReadHeader(dearmor(in.watched))
+	if err != nil {
+		return input{}, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
+	}
+	return in, nil
+}
+
+// dearmor takes the text form off where there is one.
+func dearmor(r io.Reader) io.Reader {
+	b := bufio.NewReaderSize(r, chunk)
+	if start, _ := b.Peek(len(armor.Header)); bytes.Equal(start, []byte(armor.Header)) {
+		return armor.NewReader(b)
+	}
+	return b
+}
+
+// keep writes the receipt before any plaintext: evidence of a release must not depend
+// on what becomes of the file. What an own identity opened has none.
+func keep(receipts *output, e client.Evidence) error {
+	if receipts == nil || e.Empty() {
+		return nil
+	}
+	_, err := receipts.Write(e.Encode())
+	return err
+}
+
+func (t *tool) decrypt(ctx context.Context, in input, a decryptArgs, key block.FileKey) (err error) {
+	plain, err := client.Payload(in.header, in.rest, key)
+	if err != nil {
+		return err
+	}
+	path, err := plainName(in.path, a.out)
+	if err != nil {
+		return err
+	}
+	out, err := t.create(path, modePlain, a.over)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.discard()) }()
+	if isTerminal(out.File) {
+		in.watched.out = nil
+	}
+	err = pump(ctx, out, plain)
+	in.watched.end()
+	if err != nil {
+		return err
+	}
+	return out.commit()
+}
+
+// plainName is where the plaintext of the block at path goes.
+func plainName(path, out string) (string, error) {
+	switch {
+	case out != "":
+		return out, nil
+	case path == stdio:
+		return stdio, nil
+	case strings.HasSuffix(path, suffix) && len(path) > len(suffix):
+		return strings.TrimSuffix(path, suffix), nil
+	}
+	return "", hint(usagef("cannot tell the name of the plaintext, as this is not FILE%s", suffix), "give -o FILE, or -o - for standard output")
+}

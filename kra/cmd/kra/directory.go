@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/keyrelease/krabox/kra/client"
+)
+
+var directoryCommand = command{
+	name:  "directory",
+	args:  "",
+	brief: "list the access identifiers to which one can encrypt (also: kra keys)",
+	help: `
+Every key is verified up to the domain root before it is shown. With -json the
+directory is written as published, to be kept for encrypting without the network:
+
+  kra directory -json >directory.json
+  kra encrypt -directory directory.json -to legal-team contract.pdf
+`,
+	run: runDirectory,
+}
+
+func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
+	asJSON := fs.Bool("json", false, "write the directory as published")
+	set := t.settings(fs, setURL, setRoot, setDirectory)
+	files, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(files) != 0 {
+		return usagef("no file is needed, and %q was given", files[0])
+	}
+	d, err := set.directory(ctx)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		_, err := t.stdout.Write(d.Bytes())
+		return err
+	}
+	return t.listKeys(d)
+}
+
+func (t *tool) listKeys(d client.Directory) error {
+	if len(d.Keys()) == 0 {
+		_, err := fmt.Fprintf(t.stdout, "%s of domain %s publishes no keys yet\n", d.Box(), d.Domain())
+		return err
+	}
+	w := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ACCESS\tTITLE\tSUITE\tKEY\tUNTIL")
+	for _, k := range d.Keys() {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Access(), k.Title(), k.Suite(), k.ID().String()[:16], k.Until().UTC().Format(time.DateOnly))
+	}
+	return w.Flush()
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/armor"
+
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/client"
+)
+
+// suffix is what encrypt adds to a file's name and decrypt takes off.
+const suffix = ".age"
+
+var encryptCommand = command{
+	name:  "encrypt",
+	args:  "-to WHO [-to WHO]... [FILE]",
+	brief: "encrypt a file to access identifiers and age recipients",
+	help: `
+WHO is an access identifier of the agent's directory, such as legal-team, or an
+age recipient (age1...). Any one of them can decrypt. Who belongs to an access
+identifier is decided by the agent when somebody asks, not now.
+
+FILE becomes FILE.age, an age file that the recipients can open with stock age too;
+without FILE, standard input is encrypted to standard output. It holds no names and
+no rules.
+
+  kra encrypt -to legal-team contract.pdf
+  tar c plans | kra encrypt -to legal-team -to age1... >plans.tar.age
+`,
+	run: runEncrypt,
+}
+
+type encryptArgs struct {
+	to    many
+	out   string
+	over  overwrite
+	armor bool
+}
+
+func runEncrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
+	var a encryptArgs
+	fs.Var(&a.to, "to", "`WHO` can decrypt; may be given several times")
+	fs.StringVar(&a.out, "o", "", "write to `FILE`, '-' for standard output")
+	force := fs.Bool("f", false, "replace an output file that exists")
+	fs.BoolVar(&a.armor, "a", false, "write text (PEM) instead of binary")
+	set := t.settings(fs, setURL, setRoot, setDirectory)
+	files, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(files) > 1 {
+		return usagef("one file at a time, not %d", len(files))
+	}
+	a.over = overwriteOf(*force)
+	in := stdio
+	if len(files) == 1 {
+		in = files[0]
+	}
+	to, err := recipients(ctx, set, a.to)
+	if err != nil {
+		return err
+	}
+	return t.encrypt(ctx, in, a, to)
+}
+
+func overwriteOf(force bool) overwrite {
+	if force {
+		return replaceOld
+	}
+	return keepOld
+}
+
+// recipients turns words into keys. The directory is asked for only if a word needs it.
+func recipients(ctx context.Context, set settings, words []string) ([]age.Recipient, error) {
+	var out []age.Recipient
+	var dir client.Directory
+	fetched := false
+	for _, w := range strings.FieldsFunc(strings.Join(words, ","), func(r rune) bool { return r == ',' }) {
+		if r, ok, err := ageRecipient(w); ok {
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, r)
+			continue
+		}
+		id, err := kra.ParseAccessID(w)
+		if err != nil {
+			return nil, usagef("-to %s: neither an age recipient nor an access identifier (a-z, 0-9 and '-')", w)
+		}
+		if !fetched {
+			if dir, err = set.directory(ctx); err != nil {
+				return nil, err
+			}
+			fetched = true
+		}
+		r, err := lookup(dir, id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	if len(out) == 0 {
+		return nil, usagef("nobody to encrypt to: give -to, such as -to legal-team")
+	}
+	return out, nil
+}
+
+// minAgeRecipient is shorter than every age recipient; an access identifier may begin
+// with "age1" too.
+const minAgeRecipient = 60
+
+func ageRecipient(w string) (r age.Recipient, ok bool, err error) {
+	if !strings.HasPrefix(strings.ToLower(w), "age1") || len(w) < minAgeRecipient {
+		return nil, false, nil
+	}
+	all, err := age.ParseRecipients(strings.NewReader(w))
+	if err != nil {
+		return nil, true, usagef("-to %.20s...: not a valid age recipient; copy it again", w)
+	}
+	return all[0], true, nil
+}
+
+func lookup(d client.Directory, id kra.AccessID) (age.Recipient, error) {
+	if k, ok := d.Lookup(id); ok {
+		return k.Recipient()
+	}
+	err := usagef("the directory of %s has no access identifier %s", d.Domain(), id)
+	if near := nearest(d, string(id)); near != "" {
+		return nil, hint(err, "did you mean %s?", near)
+	}
+	return nil, hint(err, "'kra directory' lists what there is")
+}
+
+func (t *tool) encrypt(ctx context.Context, in string, a encryptArgs, to []age.Recipient) (err error) {
+	src, name, err := t.open(in)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	path := a.out
+	if path == "" {
+		if path = stdio; in != stdio {
+			path = in + suffix
+		}
+	}
+	if path == stdio && !a.armor && isTerminal(t.stdout) {
+		return usagef("binary output does not belong on a terminal: give -o FILE, or -a for text")
+	}
+	out, err := t.create(path, modeBlock, a.over)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.discard()) }()
+	watched := t.progress(src, name, out.File)
+	err = seal(ctx, out, watched, a.armor, to)
+	watched.end()
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return out.commit()
+}
+
+func seal(ctx context.Context, out io.Writer, src io.Reader, text bool, to []age.Recipient) error {
+	closers := []io.Closer{}
+	if text {
+		a := armor.NewWriter(out)
+		closers, out = append(closers, a), a
+	}
+	w, err := client.Encrypt(out, to...)
+	if err != nil {
+		return err
+	}
+	if err := pump(ctx, w, src); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	for _, c := range closers {
+		if err := c.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

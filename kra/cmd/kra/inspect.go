@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/client"
+)
+
+var inspectCommand = command{
+	name:  "inspect",
+	args:  "[FILE]",
+	brief: "show what the header of a block says",
+	help: `
+Nothing is decrypted and nobody is asked. With a directory (-directory) the key ids
+are shown with the access identifiers that they belong to now; a block itself holds
+no names. The header is not proven until somebody opens it.
+`,
+	run: runInspect,
+}
+
+// A view is what inspect shows, also as JSON.
+type view struct {
+	Name       string      `json:"name"`
+	Header     int         `json:"header_bytes"`
+	Hash       string      `json:"header_sha256"`
+	Ciphertext int64       `json:"ciphertext_bytes"`
+	Stanzas    []stanzaRow `json:"stanzas"`
+}
+
+type stanzaRow struct {
+	Type   string `json:"type"`
+	Suite  string `json:"suite,omitempty"`
+	KeyID  string `json:"key_id,omitempty"`
+	Access string `json:"access,omitempty"`
+}
+
+func runInspect(t *tool, _ context.Context, fs *flag.FlagSet, args []string) error {
+	asJSON := fs.Bool("json", false, "write JSON")
+	set := t.settings(fs, setRoot, setDirectory)
+	files, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(files) > 1 {
+		return usagef("one file at a time, not %d", len(files))
+	}
+	path := stdio
+	if len(files) == 1 {
+		path = files[0]
+	}
+	v, err := t.view(path, set)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return json.NewEncoder(t.stdout).Encode(v)
+	}
+	return v.write(t.stdout)
+}
+
+func (t *tool) view(path string, set settings) (v view, err error) {
+	f, name, err := t.open(path)
+	if err != nil {
+		return view{}, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h, rest, err := client.ReadHeader(dearmor(f))
+	if err != nil {
+		return view{}, fmt.Errorf("%s: %w", name, err)
+	}
+	names, err := accessNames(set)
+	if err != nil {
+		return view{}, err
+	}
+	hash := h.Hash()
+	v = view{Name: name, Header: len(h.Bytes()), Hash: hex.EncodeToString(hash[:]), Stanzas: rows(h, names)}
+	v.Ciphertext, err = io.Copy(io.Discard, rest)
+	return v, err
+}
+
+func accessNames(set settings) (map[block.KeyID]string, error) {
+	names := map[block.KeyID]string{}
+	path := set.get(setDirectory)
+	if path == "" {
+		return names, nil
+	}
+	d, err := set.directoryFile(path)
+	for _, k := range d.Keys() {
+		names[k.ID()] = string(k.Access())
+	}
+	return names, err
+}
+
+// rows lists the stanzas in their order. A kra stanza of a suite that is not known
+// here has a type only.
+func rows(h block.Header, names map[block.KeyID]string) (out []stanzaRow) {
+	for i, kind := range h.StanzaTypes() {
+		row := stanzaRow{Type: kind}
+		if w, ok := h.WrapOf(i); ok {
+			row.Suite, row.KeyID, row.Access = w.Suite().String(), w.KeyID().String(), names[w.KeyID()]
+		}
+		out = append(out, row)
+	}
+	return out
+}
+
+func (v view) write(w io.Writer) error {
+	fmt.Fprintf(w, "%s: encryption block (age v1)\n  header      %d bytes, SHA-256 %s\n  ciphertext  %d bytes\n  any one of these opens it:\n",
+		v.Name, v.Header, v.Hash, v.Ciphertext)
+	for _, s := range v.Stanzas {
+		switch {
+		case s.KeyID == "":
+			fmt.Fprintf(w, "    %s\n", s.Type)
+		case s.Access == "":
+			fmt.Fprintf(w, "    kra %-8s key %s\n", s.Suite, s.KeyID)
+		default:
+			fmt.Fprintf(w, "    kra %-8s key %s  %s\n", s.Suite, s.KeyID, s.Access)
+		}
+	}
+	_, err := fmt.Fprintln(w, "  who may open it, the agent decides when asked")
+	return err
+}

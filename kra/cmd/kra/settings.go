@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/keyrelease/krabox/kra/client"
+)
+
+// A setting can be given by flag or, with the same meaning, by environment variable.
+type setting struct{ flag, env, help string }
+
+var (
+	setURL       = setting{"url", "KRA_URL", "address of the agent, a `URL` such as https://kra.example:7443"}
+	setRoot      = setting{"root", "KRA_ROOT", "PEM `FILE` of the domain root, by which everything is believed"}
+	setCert      = setting{"cert", "KRA_CERT", "PEM `FILE` of your client certificate"}
+	setKey       = setting{"key", "KRA_KEY", "PEM `FILE` of its private key, if not in the same file"}
+	setIdentity  = setting{"i", "KRA_IDENTITY", "`FILE` of age identities of your own"}
+	setDirectory = setting{"directory", "KRA_DIRECTORY", "directory kept in a `FILE` by 'kra directory -json', instead of asking"}
+)
+
+func settingTable() []setting {
+	plain := func(s setting) setting {
+		out := []byte{}
+		for _, c := range []byte(s.help) {
+			if c != '`' {
+				out = append(out, c)
+			}
+		}
+		return setting{s.flag, s.env, string(out)}
+	}
+	var all []setting
+	for _, s := range []setting{setURL, setRoot, setCert, setKey, setIdentity, setDirectory} {
+		all = append(all, plain(s))
+	}
+	return all
+}
+
+// settings are the values of a command's settings.
+type settings struct {
+	t      *tool
+	values map[string]*string
+}
+
+// settings declares the flags of some settings.
+func (t *tool) settings(fs *flag.FlagSet, use ...setting) settings {
+	s := settings{t, map[string]*string{}}
+	for _, u := range use {
+		s.values[u.flag] = fs.String(u.flag, "", u.help+" ("+u.env+")")
+	}
+	return s
+}
+
+func (s settings) get(of setting) string {
+	if v, ok := s.values[of.flag]; ok && *v != "" {
+		return *v
+	}
+	return s.t.env(of.env)
+}
+
+func (s settings) need(of setting, what string) (string, error) {
+	if v := s.get(of); v != "" {
+		return v, nil
+	}
+	return "", usagef("%s: give -%s or set %s", what, of.flag, of.env)
+}
+
+func (s settings) trust() (client.Trust, error) {
+	path, err := s.need(setRoot, "the domain root is needed to believe an agent")
+	if err != nil {
+		return client.Trust{}, err
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return client.Trust{}, err
+	}
+	tr, err := client.ParseTrust(pem)
+	if err != nil {
+		return client.Trust{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return tr, nil
+}
+
+// agent connects to url, with the person's certificate where the command has one.
+func (s settings) agent(url string) (*client.Agent, error) {
+	tr, err := s.trust()
+	if err != nil {
+		return nil, err
+	}
+	conf := client.Config{URL: url, Trust: tr}
+	if path := s.get(setCert); path != "" {
+		key := s.get(setKey)
+		if key == "" {
+			key = path
+		}
+		cert, err := tls.LoadX509KeyPair(path, key)
+		if err != nil {
+			return nil, fmt.Errorf("read client certificate %s: %w", path, err)
+		}
+		conf.Certificate = &cert
+	}
+	a, err := client.NewAgent(conf)
+	if err != nil {
+		return nil, usagef("%v", err)
+	}
+	return a, nil
+}
+
+// identities reads files of age identities; where none is named, that of the environment.
+func (s settings) identities(files []string) ([]age.Identity, error) {
+	if len(files) == 0 && s.t.env(setIdentity.env) != "" {
+		files = []string{s.t.env(setIdentity.env)}
+	}
+	var all []age.Identity
+	for _, path := range files {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		ids, err := age.ParseIdentities(f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("read identities %s: %w", path, err)
+		}
+		all = append(all, ids...)
+	}
+	return all, nil
+}
+
+// directory reads the directory from the file that was named, or from the agent.
+func (s settings) directory(ctx context.Context) (client.Directory, error) {
+	if path := s.get(setDirectory); path != "" {
+		return s.directoryFile(path)
+	}
+	url, err := s.need(setURL, "the agent's directory is needed")
+	if err != nil {
+		return client.Directory{}, err
+	}
+	a, err := s.agent(url)
+	if err != nil {
+		return client.Directory{}, err
+	}
+	defer a.Close()
+	return a.Directory(ctx)
+}
+
+func (s settings) directoryFile(path string) (client.Directory, error) {
+	tr, err := s.trust()
+	if err != nil {
+		return client.Directory{}, err
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return client.Directory{}, err
+	}
+	d, err := client.ParseDirectory(raw, tr, time.Now())
+	if err != nil {
+		return client.Directory{}, hint(fmt.Errorf("%s: %w", path, err), "fetch it anew: kra directory -json >%s", path)
+	}
+	return d, nil
+}
+
+// many is a flag that may be given several times.
+type many []string
+
+func (m *many) String() string     { return "" }
+func (m *many) Set(v string) error { *m = append(*m, v); return nil }
