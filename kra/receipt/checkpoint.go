@@ -114,14 +114,14 @@ func parseHSM(line string) (h ChainHead, err error) {
 	return h, errors.Join(h.Instance.UnmarshalText([]byte(f[1])), h.Head.UnmarshalText([]byte(f[3])), h.MAC.UnmarshalText([]byte(f[4])))
 }
 
-// CheckBox refuses a name that cannot be a box's: 1 to 63 of a-z, 0-9 and inner hyphens.
+// CheckBox refuses a name that cannot be a box's: [a-z0-9][a-z0-9-]{0,62}.
 func CheckBox(name string) error {
-	ok := len(name) >= 1 && len(name) <= 63 && name[0] != '-' && name[len(name)-1] != '-'
+	ok := len(name) >= 1 && len(name) <= 63 && name[0] != '-'
 	for _, r := range name {
 		ok = ok && (r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-')
 	}
 	if !ok {
-		return fmt.Errorf("box name %q is not 1 to 63 of a-z, 0-9 and inner hyphens", name)
+		return fmt.Errorf("box name %.80q: want [a-z0-9][a-z0-9-]{0,62}", name)
 	}
 	return nil
 }

@@ -1,0 +1,225 @@
+package store
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	hsm "github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+// Limits of keys and token files.
+const (
+	MaxTotalKeys  = 100_000
+	maxSPKI       = 4096
+	maxTokenFile  = 1 << 20
+	maxTokenFiles = 400_000
+	maxChain      = 8
+	maxChainBytes = 32 << 10
+	maxPIN        = 255
+)
+
+// KeyAdd takes a key that the token has made or imported, together with the token files that changed by it: the key is
+// not acknowledged before they are durable. With Access it becomes that identifier's current key, certified by Chain.
+type KeyAdd struct {
+	Key    hsm.Key           `json:"key"`
+	Made   time.Time         `json:"made"`
+	Files  map[string][]byte `json:"files"` // nil value: removed
+	Access kra.AccessID      `json:"access,omitempty"`
+	Chain  [][]byte          `json:"chain,omitempty"`
+}
+
+func (KeyAdd) kind() string { return "key-add" }
+
+func (c KeyAdd) apply(d *State) error {
+	k, id := c.Key, c.Key.ID.String()
+	switch {
+	case k.ID != block.KeyID(sha256.Sum256(k.SPKI)) || len(k.SPKI) > maxSPKI:
+		return invalid("key %s: id and public key do not belong together", id)
+	case d.keys.has(id):
+		return invalid("key %s exists already", id)
+	case len(d.keys.rows) >= MaxTotalKeys:
+		return invalid("there are %d keys already, which is the limit", MaxTotalKeys)
+	case k.Suite < hsm.P256 || k.Suite > hsm.RSA3072, k.Custody < hsm.Bound || k.Custody > hsm.Replicable,
+		k.Origin < hsm.Generated || k.Origin > hsm.Imported:
+		return invalid("key %s: suite, custody or origin is not set", id)
+	}
+	if err := (TokenSet{c.Files}).apply(d); err != nil {
+		return err
+	}
+	d.keys.put(id, Key{Key: k, State: Active, Made: c.Made.UTC().Truncate(time.Second)})
+	if c.Access == "" {
+		return nil
+	}
+	err := d.changeAccess(c.Access, func(a *Access) error {
+		return d.setKeys(a, append([]block.KeyID{k.ID}, a.Keys...))
+	})
+	if err != nil || len(c.Chain) == 0 {
+		return err
+	}
+	return CertificateSet{Access: c.Access, Key: k.ID, Chain: c.Chain}.apply(d)
+}
+
+// KeyMark changes what a key may be used for. A current key cannot be marked: give its identifiers another one first.
+type KeyMark struct {
+	ID    block.KeyID `json:"id"`
+	State KeyState    `json:"state"`
+}
+
+func (KeyMark) kind() string { return "key-mark" }
+
+func (c KeyMark) apply(d *State) error {
+	k, ok := d.keys.get(c.ID.String())
+	if !ok {
+		return invalid("there is no key %s", c.ID)
+	}
+	switch c.State {
+	case Active:
+		if k.State == Compromised {
+			return invalid("key %s is compromised and stays so", c.ID)
+		}
+	case Deactivated, Compromised:
+		if users := d.usersOfKey(c.ID, 1); len(users) > 0 {
+			return invalid("key %s is the current key of %s", c.ID, strings.Join(users, ", "))
+		}
+	default:
+		return invalid("key %s: unknown state %.40q", c.ID, c.State)
+	}
+	k.State = c.State
+	d.keys.put(c.ID.String(), k)
+	return nil
+}
+
+// KeyRemove forgets a key that the token has destroyed and that no access identifier uses.
+type KeyRemove struct {
+	ID    block.KeyID       `json:"id"`
+	Files map[string][]byte `json:"files"` // nil value: removed
+}
+
+func (KeyRemove) kind() string { return "key-remove" }
+
+func (c KeyRemove) apply(d *State) error {
+	if !d.keys.has(c.ID.String()) {
+		return invalid("there is no key %s", c.ID)
+	}
+	if users := d.usersOfKey(c.ID, MaxKeys); len(users) > 0 {
+		return invalid("key %s is in use by %s", c.ID, strings.Join(users, ", "))
+	}
+	d.keys.remove(c.ID.String())
+	return TokenSet{c.Files}.apply(d)
+}
+
+// usersOfKey names the access identifiers that have the key among their first n, a few of them.
+func (s *State) usersOfKey(id block.KeyID, n int) (users []string) {
+	for _, a := range s.access.rows {
+		if slices.Contains(a.Keys[:min(n, len(a.Keys))], id) {
+			users = append(users, string(a.ID))
+		}
+	}
+	return few(users)
+}
+
+// CertificateSet sets the path, leaf first, that certifies a key for an access identifier that has it.
+type CertificateSet struct {
+	Access kra.AccessID `json:"access"`
+	Key    block.KeyID  `json:"key"`
+	Chain  [][]byte     `json:"chain"` // DER
+}
+
+func (CertificateSet) kind() string { return "certificate-set" }
+
+func (c CertificateSet) apply(d *State) error {
+	a, ok := d.access.get(string(c.Access))
+	if !ok {
+		return invalid("there is no access identifier %.80q", c.Access)
+	}
+	if !slices.Contains(a.Keys, c.Key) {
+		return invalid("access identifier %q has no key %s", c.Access, c.Key)
+	}
+	leaf, err := checkChain(c.Chain)
+	if err != nil {
+		return err
+	}
+	if block.KeyIDOfSPKI(leaf.RawSubjectPublicKeyInfo) != c.Key {
+		return invalid("the certificate is not for key %s", c.Key)
+	}
+	d.certs.put(certKey(c.Access, c.Key), Certificate(c))
+	return nil
+}
+
+func checkChain(chain [][]byte) (leaf *x509.Certificate, err error) {
+	if len(chain) == 0 || len(chain) > maxChain {
+		return nil, invalid("a certificate path of %d certificates; want 1 to %d", len(chain), maxChain)
+	}
+	size := 0
+	for i := len(chain) - 1; i >= 0; i-- {
+		if leaf, err = x509.ParseCertificate(chain[i]); err != nil {
+			return nil, invalid("certificate %d of the path does not parse", i+1)
+		}
+		size += len(chain[i])
+	}
+	if size > maxChainBytes {
+		return nil, invalid("the certificate path is longer than %d bytes", maxChainBytes)
+	}
+	return leaf, nil
+}
+
+// TokenSet changes the token's files; a nil value removes one.
+type TokenSet struct {
+	Files map[string][]byte `json:"files"`
+}
+
+func (TokenSet) kind() string { return "token-set" }
+
+func (c TokenSet) apply(d *State) error {
+	for _, name := range slices.Sorted(maps.Keys(c.Files)) {
+		data := c.Files[name]
+		if !isFileName(name) {
+			return invalid("token file %.80q: not a plain relative path", name)
+		}
+		if len(data) > maxTokenFile {
+			return invalid("token file %q is longer than %d bytes", name, maxTokenFile)
+		}
+		if data == nil {
+			d.files.remove(name)
+			continue
+		}
+		d.files.put(name, tokenFile{size: len(data), data: slices.Clone(data)})
+	}
+	if len(d.files.rows) > maxTokenFiles {
+		return invalid("the token has more than %d files", maxTokenFiles)
+	}
+	return nil
+}
+
+func isFileName(s string) bool {
+	return s != "" && len(s) <= 255 && path.Clean(s) == s && !path.IsAbs(s) && s != ".." && !strings.HasPrefix(s, "../") &&
+		isText(s, 255)
+}
+
+// PINSet sets what opens the token.
+type PINSet struct {
+	User Secret `json:"user"`
+	SO   Secret `json:"so"`
+}
+
+func (PINSet) kind() string { return "pin-set" }
+
+func (c PINSet) apply(d *State) error {
+	for _, s := range []Secret{c.User, c.SO} {
+		b := s.Bytes()
+		n := len(b)
+		clear(b)
+		if n > maxPIN {
+			return invalid("a PIN is longer than %d bytes", maxPIN)
+		}
+	}
+	d.pins.put(only, PINs(c))
+	return nil
+}

@@ -1,0 +1,312 @@
+package store
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+// Limits of the rules; package policy has its own, and the narrower ones hold.
+const (
+	MaxText    = 4096 // bytes of a rule or a rule list
+	MaxTitle   = 128  // bytes
+	MaxLists   = 32   // of an access identifier
+	MaxKeys    = 256  // of an access identifier
+	MaxMembers = 50_000
+	maxMember  = 1024 // bytes
+)
+
+// RuleAdd makes a named rule. The caller has compiled the book that it will be part of.
+type RuleAdd struct {
+	Name string `json:"name"`
+	Expr string `json:"expr"`
+}
+
+func (RuleAdd) kind() string { return "rule-add" }
+
+func (c RuleAdd) apply(d *State) error {
+	if d.rules.has(c.Name) {
+		return invalid("rule %q exists already; change it with rule set", c.Name)
+	}
+	return putRule(d, Rule(c))
+}
+
+// RuleSet changes a rule, wherever it is used.
+type RuleSet struct {
+	Name string `json:"name"`
+	Expr string `json:"expr"`
+}
+
+func (RuleSet) kind() string { return "rule-set" }
+
+func (c RuleSet) apply(d *State) error {
+	if !d.rules.has(c.Name) {
+		return invalid("there is no rule %.80q", c.Name)
+	}
+	return putRule(d, Rule(c))
+}
+
+func putRule(d *State, r Rule) error {
+	if !isRuleName(r.Name) {
+		return invalid("rule %.80q: want a-z, 0-9 and '_', a letter first, at most 63", r.Name)
+	}
+	if !isText(r.Expr, MaxText) || r.Expr == "" {
+		return invalid("rule %q: want 1 to %d bytes of text", r.Name, MaxText)
+	}
+	d.rules.put(r.Name, r)
+	return nil
+}
+
+// RuleRemove removes a rule that no rule list uses.
+type RuleRemove struct {
+	Name string `json:"name"`
+}
+
+func (RuleRemove) kind() string { return "rule-remove" }
+
+func (c RuleRemove) apply(d *State) error {
+	if !d.rules.has(c.Name) {
+		return invalid("there is no rule %.80q", c.Name)
+	}
+	if users := d.usersOfRule(c.Name); len(users) > 0 {
+		return invalid("rule %q is in use by %s", c.Name, strings.Join(users, ", "))
+	}
+	d.rules.remove(c.Name)
+	return nil
+}
+
+// usersOfRule names the access identifiers whose lists contain the rule's name as a word, a few of them.
+func (s *State) usersOfRule(name string) (users []string) {
+	for _, a := range s.access.rows {
+		if slices.ContainsFunc(a.Lists, func(l string) bool { return slices.Contains(words(l), name) }) {
+			users = append(users, string(a.ID))
+		}
+	}
+	return few(users)
+}
+
+// words splits a rule list into CEL identifiers.
+func words(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+}
+
+// few sorts names and cuts a long list.
+func few(names []string) []string {
+	const most = 5
+	slices.Sort(names)
+	if len(names) > most {
+		names = append(names[:most:most], "…")
+	}
+	return names
+}
+
+// AccessAdd makes an access identifier without keys and rule lists: nobody's yet.
+type AccessAdd struct {
+	ID    kra.AccessID `json:"id"`
+	Title string       `json:"title"`
+}
+
+func (AccessAdd) kind() string { return "access-add" }
+
+func (c AccessAdd) apply(d *State) error {
+	if _, err := kra.ParseAccessID(string(c.ID)); err != nil {
+		return invalid("access identifier %.80q: want a-z, 0-9 and '-', at most %d of them, not '-' first", c.ID, kra.MaxID)
+	}
+	if d.access.has(string(c.ID)) {
+		return invalid("access identifier %q exists already", c.ID)
+	}
+	if !isText(c.Title, MaxTitle) {
+		return invalid("title: want one line of at most %d bytes", MaxTitle)
+	}
+	d.access.put(string(c.ID), Access{ID: c.ID, Title: c.Title, Keys: []block.KeyID{}, Lists: []string{}})
+	return nil
+}
+
+// AccessTitle changes the title.
+type AccessTitle struct {
+	ID    kra.AccessID `json:"id"`
+	Title string       `json:"title"`
+}
+
+func (AccessTitle) kind() string { return "access-title" }
+
+func (c AccessTitle) apply(d *State) error {
+	if !isText(c.Title, MaxTitle) {
+		return invalid("title: want one line of at most %d bytes", MaxTitle)
+	}
+	return d.changeAccess(c.ID, func(a *Access) error { a.Title = c.Title; return nil })
+}
+
+// AccessLists sets the rule lists, tried in order. The caller has compiled the book that they will be part of.
+type AccessLists struct {
+	ID    kra.AccessID `json:"id"`
+	Lists []string     `json:"lists"`
+}
+
+func (AccessLists) kind() string { return "access-lists" }
+
+func (c AccessLists) apply(d *State) error {
+	if len(c.Lists) > MaxLists {
+		return invalid("%d rule lists are too many; at most %d", len(c.Lists), MaxLists)
+	}
+	for _, l := range c.Lists {
+		if !isText(l, MaxText) || l == "" {
+			return invalid("rule list: want 1 to %d bytes of text", MaxText)
+		}
+	}
+	return d.changeAccess(c.ID, func(a *Access) error { a.Lists = append([]string{}, c.Lists...); return nil })
+}
+
+// AccessKeys sets the keys of an access identifier; the first is the current one and must be active.
+type AccessKeys struct {
+	ID   kra.AccessID  `json:"id"`
+	Keys []block.KeyID `json:"keys"`
+}
+
+func (AccessKeys) kind() string { return "access-keys" }
+
+func (c AccessKeys) apply(d *State) error {
+	return d.changeAccess(c.ID, func(a *Access) error { return d.setKeys(a, c.Keys) })
+}
+
+func (s *State) setKeys(a *Access, ids []block.KeyID) error {
+	if len(ids) > MaxKeys {
+		return invalid("access identifier %q: %d keys are too many; at most %d", a.ID, len(ids), MaxKeys)
+	}
+	for i, id := range ids {
+		k, ok := s.keys.get(id.String())
+		switch {
+		case !ok:
+			return invalid("there is no key %s", id)
+		case slices.Contains(ids[:i], id):
+			return invalid("key %s is named twice", id)
+		case i == 0 && k.State != Active:
+			return invalid("key %s is %s and cannot be current", id, k.State)
+		}
+	}
+	for _, old := range a.Keys {
+		if !slices.Contains(ids, old) && s.certs.has(certKey(a.ID, old)) {
+			s.certs.remove(certKey(a.ID, old))
+		}
+	}
+	a.Keys = append([]block.KeyID{}, ids...)
+	return nil
+}
+
+// AccessRemove removes an access identifier and its certificates; its keys stay in the box.
+type AccessRemove struct {
+	ID kra.AccessID `json:"id"`
+}
+
+func (AccessRemove) kind() string { return "access-remove" }
+
+func (c AccessRemove) apply(d *State) error {
+	err := d.changeAccess(c.ID, func(a *Access) error { return d.setKeys(a, nil) })
+	if err == nil {
+		d.access.remove(string(c.ID))
+	}
+	return err
+}
+
+// changeAccess lets f change a copy of an access identifier.
+func (s *State) changeAccess(id kra.AccessID, f func(*Access) error) error {
+	a, ok := s.access.get(string(id))
+	if !ok {
+		return invalid("there is no access identifier %.80q", id)
+	}
+	if err := f(&a); err != nil {
+		return err
+	}
+	s.access.put(string(id), a)
+	return nil
+}
+
+// GroupAdd puts a decryptor into a group, which it makes if need be. An empty Member only makes the group.
+type GroupAdd struct {
+	Group  string `json:"group"`
+	Member string `json:"member"`
+}
+
+func (GroupAdd) kind() string { return "group-add" }
+
+func (c GroupAdd) apply(d *State) error {
+	g, ok := d.groups.get(c.Group)
+	if !ok {
+		if !isName(c.Group) {
+			return invalid("group %.80q: want a-z, 0-9 and '-', at most 63 of them, not '-' first", c.Group)
+		}
+		g = Group{Name: c.Group, Members: []string{}}
+	}
+	if c.Member != "" {
+		if _, err := kra.ParseDecryptor(c.Member); err != nil || len(c.Member) > maxMember {
+			return invalid("member %.80q: want ALIAS:NAME, such as corp:CN=alice,O=Example", c.Member)
+		}
+		at, found := slices.BinarySearch(g.Members, c.Member)
+		if found {
+			return invalid("%s is in group %q already", c.Member, c.Group)
+		}
+		if len(g.Members) >= MaxMembers {
+			return invalid("group %q has %d members, which is the limit", c.Group, MaxMembers)
+		}
+		g.Members = slices.Insert(slices.Clone(g.Members), at, c.Member)
+	} else if ok {
+		return invalid("group %q exists already", c.Group)
+	}
+	d.groups.put(c.Group, g)
+	return nil
+}
+
+// GroupRemove takes a decryptor out of a group, or with an empty Member removes the group, unless a rule names it.
+type GroupRemove struct {
+	Group  string `json:"group"`
+	Member string `json:"member"`
+}
+
+func (GroupRemove) kind() string { return "group-remove" }
+
+func (c GroupRemove) apply(d *State) error {
+	g, ok := d.groups.get(c.Group)
+	if !ok {
+		return invalid("there is no group %.80q", c.Group)
+	}
+	if c.Member == "" {
+		if users := d.usersOfGroup(c.Group); len(users) > 0 {
+			return invalid("group %q is in use by the rules %s", c.Group, strings.Join(users, ", "))
+		}
+		d.groups.remove(c.Group)
+		return nil
+	}
+	at, found := slices.BinarySearch(g.Members, c.Member)
+	if !found {
+		return invalid("%.80s is not in group %q", c.Member, c.Group)
+	}
+	g.Members = slices.Delete(slices.Clone(g.Members), at, at+1)
+	d.groups.put(c.Group, g)
+	return nil
+}
+
+// usersOfGroup names the rules that hold the group's name as a quoted word, a few of them.
+func (s *State) usersOfGroup(name string) (users []string) {
+	for _, r := range s.rules.rows {
+		if strings.Contains(r.Expr, `"`+name+`"`) || strings.Contains(r.Expr, "'"+name+"'") {
+			users = append(users, r.Name)
+		}
+	}
+	return few(users)
+}
+
+func isRuleName(s string) bool {
+	if s == "" || len(s) > 63 || s[0] < 'a' || s[0] > 'z' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' })
+}
+
+// isText accepts UTF-8 that a terminal shows on one line.
+func isText(s string, limit int) bool {
+	return len(s) <= limit && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}

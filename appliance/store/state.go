@@ -1,0 +1,261 @@
+package store
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/keyrelease/krabox/boot/machine"
+	hsm "github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
+)
+
+// A State is one version of everything that the console can change. It never changes itself; slices and maps that its
+// methods return are shared and must not be written to.
+type State struct {
+	officers table[Officer]
+	rules    table[Rule]
+	access   table[Access]
+	groups   table[Group]
+	anchors  table[Anchor]
+	keys     table[Key]
+	certs    table[Certificate]
+	receipts table[ReceiptKey]
+	network  table[machine.Network] // at most one row, as the three below
+	clock    table[Clock]
+	box      table[label.Box]
+	pins     table[PINs]
+	files    fileTable
+
+	mark  mark
+	root  [32]byte
+	tree  tree
+	edits []edit // what Apply changed, until it is on the disk
+}
+
+// only is the key of a table's only row.
+const only = ""
+
+const fileBucket = "file"
+
+func newState() *State {
+	s := &State{tree: newTree()}
+	for name, t := range map[string]*string{"officer": &s.officers.name, "rule": &s.rules.name, "access": &s.access.name,
+		"group": &s.groups.name, "anchor": &s.anchors.name, "key": &s.keys.name, "certificate": &s.certs.name,
+		"receipt": &s.receipts.name, "network": &s.network.name, "clock": &s.clock.name, "box": &s.box.name,
+		"pin": &s.pins.name, fileBucket: &s.files.name} {
+		*t = name
+	}
+	return s
+}
+
+// buckets returns all tables, always in this order.
+func (s *State) buckets() []bucket {
+	return []bucket{&s.officers, &s.rules, &s.access, &s.groups, &s.anchors, &s.keys, &s.certs, &s.receipts, &s.network,
+		&s.clock, &s.box, &s.pins, &s.files}
+}
+
+// draft returns a copy that may be changed.
+func (s *State) draft() *State {
+	d := *s
+	return &d
+}
+
+// settle ends the draft: from here on a change copies again.
+func (s *State) settle() {
+	for _, b := range s.buckets() {
+		b.settle()
+	}
+}
+
+// An Officer is an administrator.
+type Officer struct {
+	Name     string    `json:"name"`
+	Hash     string    `json:"hash"`               // argon2id, PHC form
+	Failures int       `json:"failures,omitempty"` // wrong passphrases since the last right one
+	Failed   time.Time `json:"failed,omitzero"`    // when the last of them was
+}
+
+// A Rule is a named rule: CEL, which only package policy understands.
+type Rule struct {
+	Name string `json:"name"`
+	Expr string `json:"expr"`
+}
+
+// An Access is an access identifier: its keys, the first of which is current, and its rule lists in order.
+type Access struct {
+	ID    kra.AccessID  `json:"id"`
+	Title string        `json:"title"`
+	Keys  []block.KeyID `json:"keys"`
+	Lists []string      `json:"lists"`
+}
+
+// A Group is a list of decryptors, sorted, as kra.Decryptor.String writes them.
+type Group struct {
+	Name    string   `json:"name"`
+	Members []string `json:"members"`
+}
+
+// An Anchor is a certification authority of decryptors.
+type Anchor struct {
+	Alias  kra.Anchor `json:"alias"`
+	Naming kra.Naming `json:"naming"`
+	Cert   []byte     `json:"cert"` // DER
+}
+
+// A KeyState is what a key may still be used for. The zero KeyState is refused.
+type KeyState string
+
+// The key states, after SP 800-57 part 1, section 7.
+const (
+	Active      KeyState = "active"      // may be an access identifier's current key
+	Deactivated KeyState = "deactivated" // opens old blocks only
+	Compromised KeyState = "compromised" // opens old blocks only, and is shown as what it is
+)
+
+// A Key is a key-release key in the token.
+type Key struct {
+	hsm.Key
+	State KeyState  `json:"state"`
+	Made  time.Time `json:"made"` // by the box's clock
+}
+
+// A Certificate is the path, leaf first, that certifies a key for one access identifier.
+type Certificate struct {
+	Access kra.AccessID `json:"access"`
+	Key    block.KeyID  `json:"key"`
+	Chain  [][]byte     `json:"chain"` // DER
+}
+
+// A ReceiptKey is the certificate path of a receipt key, leaf first, in use since record Index of the log.
+type ReceiptKey struct {
+	Index int64    `json:"index"`
+	Chain [][]byte `json:"chain"` // DER
+}
+
+// A ClockSource says who vouches for the clock.
+type ClockSource string
+
+// The sources of trusted time.
+const (
+	Manual ClockSource = "manual" // an officer's word
+	NTS    ClockSource = "nts"    // an authenticated time server
+)
+
+// A Clock is the last time that was trusted, and whose word it was. The floor is never below it.
+type Clock struct {
+	Time   time.Time   `json:"time"`
+	Source ClockSource `json:"source"`
+}
+
+// A Secret is text that opens something. It prints as an address; only its JSON, which records and changes are made
+// of, holds it in the clear.
+type Secret struct{ take func() []byte }
+
+// NewSecret keeps a copy of text.
+func NewSecret(text []byte) Secret {
+	kept := append([]byte{}, text...)
+	return Secret{func() []byte { return append([]byte{}, kept...) }}
+}
+
+// Bytes returns a copy for the caller to use and clear.
+func (s Secret) Bytes() []byte {
+	if s.take == nil {
+		return nil
+	}
+	return s.take()
+}
+
+// MarshalJSON returns the text, base64.
+func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.Bytes()) }
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (s *Secret) UnmarshalJSON(b []byte) error {
+	var text []byte
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	*s = NewSecret(text)
+	return nil
+}
+
+// PINs open the token.
+type PINs struct {
+	User Secret `json:"user"`
+	SO   Secret `json:"so"`
+}
+
+// Generation counts the states of this box; it never repeats and never goes back.
+func (s *State) Generation() uint64 { return s.mark.Generation }
+
+// Root is the hash over all records, generation and prev.
+func (s *State) Root() [32]byte { return s.root }
+
+// Officers returns the administrators by name.
+func (s *State) Officers() []Officer { return s.officers.sorted() }
+
+// Officer returns one administrator.
+func (s *State) Officer(name string) (Officer, bool) { return s.officers.get(name) }
+
+// Rules returns the rules by name.
+func (s *State) Rules() []Rule { return s.rules.sorted() }
+
+// Rule returns one rule.
+func (s *State) Rule(name string) (Rule, bool) { return s.rules.get(name) }
+
+// Accesses returns the access identifiers by id.
+func (s *State) Accesses() []Access { return s.access.sorted() }
+
+// Access returns one access identifier.
+func (s *State) Access(id kra.AccessID) (Access, bool) { return s.access.get(string(id)) }
+
+// Groups returns the groups by name.
+func (s *State) Groups() []Group { return s.groups.sorted() }
+
+// Group returns one group.
+func (s *State) Group(name string) (Group, bool) { return s.groups.get(name) }
+
+// Anchors returns the certification authorities by alias.
+func (s *State) Anchors() []Anchor { return s.anchors.sorted() }
+
+// Anchor returns one certification authority.
+func (s *State) Anchor(a kra.Anchor) (Anchor, bool) { return s.anchors.get(string(a)) }
+
+// Keys returns the keys by id.
+func (s *State) Keys() []Key { return s.keys.sorted() }
+
+// Key returns one key.
+func (s *State) Key(id block.KeyID) (Key, bool) { return s.keys.get(id.String()) }
+
+// Certificate returns the path that certifies the key for the access identifier, leaf first, nil if there is none.
+func (s *State) Certificate(a kra.AccessID, id block.KeyID) [][]byte {
+	c, _ := s.certs.get(certKey(a, id))
+	return c.Chain
+}
+
+// ReceiptKeys returns the latest receipt keys, oldest first.
+func (s *State) ReceiptKeys() []ReceiptKey { return s.receipts.sorted() }
+
+// Network returns the network configuration; the zero Mode means that none was set.
+func (s *State) Network() machine.Network { return s.network.rows[only] }
+
+// Clock returns the last trusted time; zero means never.
+func (s *State) Clock() Clock { return s.clock.rows[only] }
+
+// Box returns how the box is called.
+func (s *State) Box() label.Box { return s.box.rows[only] }
+
+// PINs returns what opens the token; zero Secrets before they are set.
+func (s *State) PINs() PINs { return s.pins.rows[only] }
+
+// HasFiles says whether the token's files are here.
+func (s *State) HasFiles() bool { return len(s.files.rows) > 0 }
+
+func certKey(a kra.AccessID, id block.KeyID) string { return string(a) + "/" + id.String() }
+
+func receiptKey(index int64) string {
+	k := strconv.FormatInt(index, 10)
+	return "00000000000000000000"[len(k):] + k
+}
