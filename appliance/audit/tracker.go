@@ -24,7 +24,8 @@ type life struct {
 }
 
 var (
-	errTwice = errors.New("this unwrap is in the log already")
+	// ErrTwice is returned by Append for an entry that accounts for an unwrap a second time. Nothing was logged.
+	ErrTwice = errors.New("this unwrap is in the log already")
 	errChain = errors.New("hsmd's chain head does not follow from the records")
 )
 
@@ -48,11 +49,11 @@ func (t *tracker) admit(records []record) error {
 			continue
 		}
 		if t.has(*i) {
-			return fmt.Errorf("item %d: %w", i.N, errTwice)
+			return fmt.Errorf("item %d: %w", i.N, ErrTwice)
 		}
 		for _, before := range records[:k] {
 			if b := before.item; b != nil && b.Instance == i.Instance && b.N == i.N {
-				return fmt.Errorf("item %d: %w", i.N, errTwice)
+				return fmt.Errorf("item %d: %w", i.N, ErrTwice)
 			}
 		}
 	}
