@@ -27,6 +27,7 @@ var house = []struct {
 	{"kra/label", ""},
 	{"kra", "kra/block"},
 	{"kra/receipt", "kra/block"},
+	{"kra/receipt/receipttest", "kra/receipt"},
 	{"kra/policy", "kra kra/block"},
 	{"kra/client", "kra kra/block kra/receipt"},
 	{"kra/client/clienttest", "kra kra/block kra/receipt"},
@@ -44,7 +45,7 @@ var house = []struct {
 	// The rooms of the agent.
 	{"appliance/account", ""},
 	{"appliance/audit", "kra/block kra/receipt"},
-	{"appliance/store", "kra/block kra/label"},
+	{"appliance/store", "boot/machine hsm/wire kra kra/block kra/label"},
 	{"appliance/release", "appliance/audit kra kra/block kra/policy kra/receipt"},
 	{"console/wire", ""},
 	{"console", "console/wire kra"},
@@ -57,11 +58,13 @@ var house = []struct {
 	{"boot/cmd/init", "boot"},
 	{"boot/cmd/stage1", ""},
 	// The desk, the builder, the rack.
-	{"image", "kra/label"},
-	{"image/cmd/mkimage", "image"},
+	{"image/fat", ""},
+	{"image/manifest", ""},
+	{"image", "image/fat image/manifest kra/label"},
+	{"image/cmd/mkimage", "image image/manifest kra/label"},
 	{"image/desk", "appliance/account image kra/label tpm"},
 	{"image/cmd/domain", "image/desk"},
-	{"qemu", ""},
+	{"qemu", "image image/fat"},
 	{"qemu/cmd/kra-vm", "qemu"},
 }
 
@@ -82,7 +85,7 @@ var only = map[string]string{
 	"filippo.io/age":                  "kra/block kra/client kra/cmd/kra kra/label tpm image/desk",
 	"golang.org/x/term":               "console kra/cmd/kra image/desk qemu qemu/cmd/kra-vm",
 	"os/exec":                         "boot image qemu hsm/hsmtest tpm/tpmtest",
-	"testing":                         "qemu hsm/hsmtest kra/client/clienttest tpm/tpmtest",
+	"testing":                         "qemu hsm/hsmtest kra/client/clienttest kra/receipt/receipttest tpm/tpmtest",
 	"log":                             "",
 	"reflect":                         "kra/policy",
 	"expvar":                          "",
