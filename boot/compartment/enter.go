@@ -3,6 +3,7 @@ package compartment
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 // Limits that every daemon gets.
 const (
 	maxThreads = 1024
+	maxGiven   = 64       // descriptors
 	maxLocked  = 64 << 20 // bytes of memory that a daemon may keep from being swapped
 )
 
@@ -28,6 +30,7 @@ func Become(p Policy) error {
 		do   func(Policy) error
 	}{
 		{"tell the process id", tellPID},
+		{"close what was not given", closeOthers},
 		{"set limits", limit},
 		{"mount own /proc", mountProc},
 		{"drop capabilities", dropCapabilities},
@@ -60,6 +63,19 @@ func tellPID(Policy) error {
 	return nil
 }
 
+// closeOthers lets execve close every descriptor but the standard ones and those of LISTEN_FDS, which follow them.
+func closeOthers(Policy) error {
+	given := 0
+	if s := os.Getenv("LISTEN_FDS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 || n > maxGiven {
+			return fmt.Errorf("LISTEN_FDS is %q", s)
+		}
+		given = n
+	}
+	return unix.CloseRange(uint(3+given), math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+}
+
 func limit(p Policy) error {
 	limits := map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: uint64(p.OpenFiles)}
 	if p.Kind == Sealed {
@@ -71,10 +87,11 @@ func limit(p Policy) error {
 		if err := unix.Getrlimit(which, &had); err != nil {
 			return err
 		}
-		if p.Kind == Open {
-			n = min(n, had.Max) // an ordinary user cannot raise it
+		err := unix.Setrlimit(which, &unix.Rlimit{Cur: n, Max: n})
+		if errors.Is(err, unix.EPERM) && n > had.Max { // not allowed to raise it: less is as safe
+			err = unix.Setrlimit(which, &had)
 		}
-		if err := unix.Setrlimit(which, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+		if err != nil {
 			return err
 		}
 	}
