@@ -10,13 +10,15 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/keyrelease/krabox/tpm"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := run(ctx, log, os.Args[1:]); err != nil {
+	if err := tpm.Daemon(ctx, log, os.Args[1:]); err != nil {
 		log.Error("tpmd ends", "error", err)
 		os.Exit(1)
 	}

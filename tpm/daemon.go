@@ -1,4 +1,4 @@
-package main
+package tpm
 
 import (
 	"context"
@@ -16,11 +16,10 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/keyrelease/krabox/kra/label"
-	"github.com/keyrelease/krabox/tpm"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
 
-// Names of the inherited descriptors.
+// Names of tpmd's inherited descriptors.
 const (
 	initName  = "init"
 	agentName = "tpm"
@@ -28,7 +27,7 @@ const (
 
 type flags struct{ device, state, domain, eventLog, manifest string }
 
-func parse(args []string) (f flags, err error) {
+func parseFlags(args []string) (f flags, err error) {
 	s := flag.NewFlagSet("tpmd", flag.ContinueOnError)
 	s.StringVar(&f.device, "device", "/dev/tpm0", "TPM: a device, or unix:PATH of an swtpm")
 	s.StringVar(&f.state, "state", "/state/tpm", "folder of key blobs, approvals and escrow")
@@ -44,12 +43,13 @@ func parse(args []string) (f flags, err error) {
 	return f, nil
 }
 
-func run(ctx context.Context, log *slog.Logger, args []string) error {
-	f, err := parse(args)
+// Daemon is tpmd: it opens the TPM, takes its inherited descriptors and serves until ctx ends.
+func Daemon(ctx context.Context, log *slog.Logger, args []string) error {
+	f, err := parseFlags(args)
 	if err != nil {
 		return err
 	}
-	agent, err := open(f)
+	agent, err := f.open()
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func run(ctx context.Context, log *slog.Logger, args []string) error {
 	n := 0
 	for name, files := range inherited() {
 		for _, file := range files {
-			if err := serve(ctx, log, &all, name, file, agent); err != nil {
+			if err := takeOver(ctx, log, &all, name, file, agent); err != nil {
 				return err
 			}
 			n++
@@ -88,7 +88,7 @@ func inherited() map[string][]*os.File {
 	return m
 }
 
-func open(f flags) (*tpm.Agent, error) {
+func (f flags) open() (*Agent, error) {
 	b, err := os.ReadFile(f.domain)
 	if err != nil {
 		return nil, fmt.Errorf("read domain: %w", err)
@@ -97,7 +97,7 @@ func open(f flags) (*tpm.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tpm.Open(tpm.Config{Device: f.device, Folder: f.state, Domain: d, Label: label.KeyRelease, Software: software(f.manifest),
+	return Open(Config{Device: f.device, Folder: f.state, Domain: d, Label: label.KeyRelease, Software: software(f.manifest),
 		EventLog: func() ([]byte, error) { return eventLog(f.eventLog) }, Now: time.Now})
 }
 
@@ -121,8 +121,8 @@ func eventLog(path string) ([]byte, error) {
 	return b, err
 }
 
-// serve takes one inherited descriptor. Process 1's is a connection: nobody else can get one.
-func serve(ctx context.Context, log *slog.Logger, all *sync.WaitGroup, name string, file *os.File, agent *tpm.Agent) error {
+// takeOver serves one inherited descriptor. Process 1's is a connection: nobody else can get one.
+func takeOver(ctx context.Context, log *slog.Logger, all *sync.WaitGroup, name string, file *os.File, agent *Agent) error {
 	defer func() { _ = file.Close() }() // net dups it
 	switch name {
 	case initName:
@@ -146,7 +146,7 @@ func serve(ctx context.Context, log *slog.Logger, all *sync.WaitGroup, name stri
 // maxClients bounds the agent's connections: one krad needs one.
 const maxClients = 16
 
-func accept(ctx context.Context, log *slog.Logger, all *sync.WaitGroup, l net.Listener, agent *tpm.Agent) {
+func accept(ctx context.Context, log *slog.Logger, all *sync.WaitGroup, l net.Listener, agent *Agent) {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	slots := make(chan struct{}, maxClients)
