@@ -1,0 +1,131 @@
+package desk
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/keyrelease/krabox/appliance/account"
+	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/tpm"
+)
+
+const labelLife = 5 // years
+
+// Nothing may be named that is called so: it stands in a name constraint for "none", since a missing one means "any".
+const noName = "invalid" // RFC 2606
+
+// NewOfficer hashes the first officer's passphrase.
+func NewOfficer(name string, passphrase []byte) (label.Officer, error) {
+	if err := account.Acceptable(passphrase); err != nil {
+		return label.Officer{}, fmt.Errorf("name officer: %w", err)
+	}
+	return label.Officer{Name: name, Hash: account.Hash(passphrase)}, nil
+}
+
+// Enrol answers a box's request: it verifies the request, holds its registers against the release, and signs approvals,
+// label certificate, first write of the epoch and the first officer as one bundle for this box.
+func (d *Desk) Enrol(request []byte, r Release, box label.Box, officer label.Officer) ([]byte, error) {
+	if err := d.builtForUs(r.Manifest); err != nil {
+		return nil, err
+	}
+	q, err := label.ParseRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	v, err := tpm.VerifyRequest(q, d.domain)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.acceptable(v, r); err != nil {
+		return nil, err
+	}
+	e := &label.Enrolment{SRK: v.SRK, LabelKey: v.LabelKey, Box: box, Officer: officer}
+	if e.Epoch, err = (tpm.Desk{Domain: d.domain, By: label.ByLabel, Key: d.key}).FirstEpoch(label.KeyRelease,
+		tpm.Release{Version: r.Epoch, Description: r.Description()}); err != nil {
+		return nil, fmt.Errorf("approve box: %w", err)
+	}
+	der, err := d.certify(v, box)
+	if err != nil {
+		return nil, err
+	}
+	e.Chain = [][]byte{der}
+	values, err := r.values(q.PCRs)
+	if err != nil {
+		return nil, err
+	}
+	b := label.Bundle{Domain: d.domain.Hash(), Enrolment: e}
+	if b.Approvals, err = d.both(nil, r, values); err != nil {
+		return nil, err
+	}
+	text, err := b.Sign(d.key)
+	if err != nil {
+		return nil, err
+	}
+	return text, d.remember(box.Name, text)
+}
+
+// acceptable is what the desk wants of a box beyond a true request.
+func (d *Desk) acceptable(v tpm.Verified, r Release) error {
+	q := v.Request
+	if q.Label != label.KeyRelease {
+		return fmt.Errorf("approve box: it asks for label %q", q.Label)
+	}
+	if _, err := d.secrets(q.Escrow); err != nil {
+		return fmt.Errorf("approve box: %w", err)
+	}
+	if r.Trust != AsObserved && v.Replayed == nil {
+		return errors.New("approve box: it has no event log of its firmware; for a server without measured boot say so (-as-observed)")
+	}
+	if err := r.compare(q.PCRs); err != nil {
+		return err
+	}
+	if q.PCRs[label.StagePCR] != label.StageValue(label.Sign) {
+		return fmt.Errorf("approve box: PCR %d is not at stage running: the request was not made by a factory box", label.StagePCR)
+	}
+	return nil
+}
+
+// certify makes the label certificate: a CA of its own for one box, which can name nothing but that box. URIs are not
+// constrained: RFC 5280 constrains their hosts, and kra: has none (Go and OpenSSL then refuse the chain). Who a label key
+// speaks for is read from this certificate, never from a leaf.
+func (d *Desk) certify(v tpm.Verified, box label.Box) ([]byte, error) {
+	uri, err := url.Parse(d.domain.LabelURI(v.Request.Label, box.Name))
+	if err != nil {
+		return nil, fmt.Errorf("certify label key: %w", err)
+	}
+	now := time.Now()
+	t := &x509.Certificate{
+		Subject:   pkix.Name{Organization: []string{d.domain.Name}, OrganizationalUnit: []string{"label " + string(v.Request.Label)}, CommonName: box.Name},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(labelLife, 0, 0), URIs: []*url.URL{uri},
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		PermittedDNSDomainsCritical: true, PermittedDNSDomains: box.DNS, PermittedIPRanges: hosts(box),
+		PermittedEmailAddresses: []string{noName},
+	}
+	if len(box.DNS) == 0 {
+		t.PermittedDNSDomains = []string{noName}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, d.root, v.Public, d.issuer)
+	if err != nil {
+		return nil, fmt.Errorf("certify label key: %w", err)
+	}
+	return der, nil
+}
+
+// hosts are the box's addresses as ranges of one; 0.0.0.0 stands for none.
+func hosts(box label.Box) []*net.IPNet {
+	var out []*net.IPNet
+	for _, a := range box.IP {
+		out = append(out, &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())})
+	}
+	if out == nil {
+		out = append(out, &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(32, 32)})
+	}
+	return out
+}

@@ -1,0 +1,84 @@
+package desk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/tpm"
+)
+
+// machines are the registers of the machines to approve for.
+func (d *Desk) machines(like [][]byte) ([]label.PCRs, error) {
+	if len(like) == 0 {
+		var err error
+		if like, err = d.boxes(); err != nil {
+			return nil, err
+		}
+	}
+	if len(like) == 0 {
+		return nil, errors.New("approve release: no box is enrolled yet: say for which machine, by a request or bundle of it")
+	}
+	var out []label.PCRs
+	for _, text := range like {
+		v, err := d.machine(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v...)
+	}
+	return out, nil
+}
+
+// machine reads registers out of a request or out of a bundle that this domain signed.
+func (d *Desk) machine(text []byte) ([]label.PCRs, error) {
+	if r, err := label.ParseRequest(text); err == nil {
+		v, err := tpm.VerifyRequest(r, d.domain)
+		if err != nil {
+			return nil, err
+		}
+		return []label.PCRs{v.Request.PCRs}, nil
+	}
+	b, err := label.OpenBundle(text, d.domain)
+	if err != nil {
+		return nil, fmt.Errorf("read machine: neither a request nor a bundle of this domain: %w", err)
+	}
+	var out []label.PCRs
+	for _, a := range b.Approvals {
+		if a.Kind == label.Seal {
+			out = append(out, a.PCRs)
+		}
+	}
+	return out, nil
+}
+
+// boxes are the last bundles of the enrolled boxes.
+func (d *Desk) boxes() ([][]byte, error) {
+	files, err := filepath.Glob(filepath.Join(d.dir, boxesDir, "*.pem"))
+	if err != nil {
+		return nil, fmt.Errorf("list boxes: %w", err)
+	}
+	var out [][]byte
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("list boxes: %w", err)
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// remember keeps the bundle of a box.
+func (d *Desk) remember(name string, bundle []byte) error {
+	dir := filepath.Join(d.dir, boxesDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("remember box: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".pem"), bundle, 0o600); err != nil {
+		return fmt.Errorf("remember box: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package desk
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/keyrelease/krabox/kra/label"
+)
+
+// A Manifest is what the desk needs to know of a release: dist/kra.json has it, with more. A register that it leaves out
+// is not predicted: it is then taken from the request.
+type Manifest struct {
+	Version string       `json:"version"`
+	Epoch   uint64       `json:"epoch"`
+	Commit  string       `json:"commit"`
+	Domain  Hash         `json:"domain"`
+	PCR4    label.Digest `json:"pcr4"`
+	PCR7    label.Digest `json:"pcr7"`
+	PCR11   label.Digest `json:"pcr11"`
+}
+
+// A Hash names a domain by the hash of its public part.
+type Hash struct {
+	SHA256 label.Digest `json:"sha256"`
+}
+
+// ParseManifest reads a release's manifest.
+func ParseManifest(b []byte) (Manifest, error) {
+	var m Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return m, fmt.Errorf("parse manifest: %w", err)
+	}
+	if m.Version == "" || m.Epoch == 0 {
+		return m, errors.New("parse manifest: it names no version or no epoch")
+	}
+	return m, nil
+}
+
+// Description is how approvals call the release.
+func (m Manifest) Description() string {
+	if m.Commit == "" {
+		return m.Version
+	}
+	return fmt.Sprintf("%s (%.12s)", m.Version, m.Commit)
+}
+
+// predicted are the registers that the build knows beforehand.
+func (m Manifest) predicted() label.PCRs {
+	v := label.PCRs{}
+	for i, d := range map[int]label.Digest{4: m.PCR4, 7: m.PCR7, 11: m.PCR11} {
+		if d != (label.Digest{}) {
+			v[i] = d
+		}
+	}
+	return v
+}
