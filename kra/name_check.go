@@ -32,6 +32,9 @@ func checkAttribute(s string) error {
 	if !ok || value == "" {
 		return fmt.Errorf("name part %q: want TYPE=VALUE", clip(s))
 	}
+	if strings.HasPrefix(typ, " ") {
+		return fmt.Errorf("name part %q: no blank before it", clip(strings.TrimLeft(s, " ")))
+	}
 	if strings.HasPrefix(value, "#") {
 		return checkHex(typ, value[1:])
 	}

@@ -25,7 +25,7 @@ const (
 	MaxLists      = 32      // rule lists of one access identifier
 	MaxKeys       = 256     // keys of one access identifier, old ones included
 	MaxShared     = 64      // access identifiers that one key is stored under
-	MaxCost       = 20_000  // static cost bound of one rule, in CEL's units
+	MaxCost       = 250     // static cost bound of one rule, in CEL's units
 	maxNesting    = 32      // parentheses and operators within each other
 	MaxRules      = 50_000  // rules in a book
 	MaxAccess     = 100_000 // access identifiers in a book

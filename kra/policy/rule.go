@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/types"
 
@@ -32,7 +31,7 @@ func compileRule(vocabulary *cel.Env, d RuleDef, known func(GroupName) bool) (*r
 	if a.OutputType() != cel.BoolType {
 		return nil, &SyntaxError{where, d.Expr, 0, fmt.Sprintf("is a %s; a rule must come to true or false", a.OutputType())}
 	}
-	lits, err := collectLiterals(where, d.Expr, a.NativeRep(), known)
+	lits, err := checkShape(where, d.Expr, a.NativeRep(), known)
 	if err != nil {
 		return nil, err
 	}
@@ -45,21 +44,6 @@ func compileRule(vocabulary *cel.Env, d RuleDef, known func(GroupName) bool) (*r
 		return nil, fmt.Errorf("plan %s: %w", where, err)
 	}
 	return &rule{d.Name, d.Expr, p, lits}, nil
-}
-
-// collectLiterals is collect, its first complaint as an error.
-func collectLiterals(where, text string, a *ast.AST, known func(GroupName) bool) (literals, error) {
-	var first *SyntaxError
-	lits := collect(a, known, func(id int64, msg string) {
-		col := a.SourceInfo().GetStartLocation(id).Column()
-		if first == nil || col < first.Column {
-			first = &SyntaxError{where, text, col, msg}
-		}
-	})
-	if first != nil {
-		return literals{}, first
-	}
-	return lits, nil
 }
 
 // eval asks the rule. The reason says why it errored.

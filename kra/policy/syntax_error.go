@@ -44,27 +44,29 @@ func checkText(where, s string) error {
 	case s == "":
 		return &SyntaxError{where, s, 0, "is empty"}
 	case len(s) > MaxText:
-		return &SyntaxError{where, s[:MaxText], MaxText, fmt.Sprintf("is longer than %d bytes", MaxText)}
+		return &SyntaxError{where, shown(s[:MaxText]), MaxText, fmt.Sprintf("is longer than %d bytes", MaxText)}
 	case !utf8.ValidString(s):
-		return &SyntaxError{where, strings.ToValidUTF8(s, "?"), 0, "is not UTF-8"}
+		return &SyntaxError{where, shown(s), 0, "is not UTF-8"}
 	}
 	for i, r := range []rune(s) {
 		if !unicode.IsPrint(r) {
-			return &SyntaxError{where, strings.Map(printable, s), i, fmt.Sprintf("character %q cannot stand in a rule", r)}
+			return &SyntaxError{where, shown(s), i, fmt.Sprintf("character %q cannot stand in a rule", r)}
 		}
 	}
 	return nil
 }
 
-func printable(r rune) rune {
-	if unicode.IsPrint(r) {
-		return r
-	}
-	return '?'
+// shown is s with a question mark for each character that a terminal must not get.
+func shown(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) && r != utf8.RuneError {
+			return r
+		}
+		return '?'
+	}, s)
 }
 
-// syntaxError turns the first of CEL's issues into ours. Most of them are about what stands at their place; CEL's own
-// words for the rest of the line only confuse.
+// syntaxError turns the leftmost of CEL's issues into ours.
 func syntaxError(where, text string, iss *cel.Issues) *SyntaxError {
 	first := iss.Errors()[0]
 	for _, e := range iss.Errors()[1:] {
@@ -72,10 +74,39 @@ func syntaxError(where, text string, iss *cel.Issues) *SyntaxError {
 			first = e
 		}
 	}
-	msg, _, _ := strings.Cut(first.Message, "\n")
+	return &SyntaxError{where, text, max(first.Location.Column(), 0), plain(first.Message)}
+}
+
+// plain says what CEL's parser and checker say, in fewer words.
+func plain(msg string) string {
+	msg, _, _ = strings.Cut(msg, "\n")
 	msg = strings.TrimPrefix(msg, "Syntax error: ")
 	msg = strings.ReplaceAll(msg, " (in container '')", "")
-	return &SyntaxError{where, text, first.Location.Column(), msg}
+	found, _, _ := strings.Cut(msg, " expecting ")
+	quoted := between(found)
+	switch {
+	case strings.Contains(found, "'<EOF>'"):
+		return "ends too soon"
+	case strings.HasPrefix(found, "mismatched input"), strings.HasPrefix(found, "extraneous input"), strings.HasPrefix(found, "no viable alternative"):
+		return fmt.Sprintf("unexpected %q", quoted)
+	case strings.HasPrefix(found, "token recognition error"):
+		return fmt.Sprintf("unexpected %q", strings.TrimSpace(quoted))
+	case strings.HasPrefix(found, "undeclared reference") && strings.Trim(quoted, "_?:@") != quoted:
+		return fmt.Sprintf("operator %s cannot stand in a rule", strings.Trim(quoted, "_@"))
+	case strings.HasPrefix(found, "undeclared reference"):
+		return strings.Replace(found, "undeclared reference to "+"'"+quoted+"'", fmt.Sprintf("unknown word %q", quoted), 1)
+	case strings.HasPrefix(found, "found no matching overload"):
+		_, types, _ := strings.Cut(found, "applied to ")
+		return fmt.Sprintf("%s cannot take %s", strings.Trim(quoted, "_@"), strings.Trim(types, "'"))
+	}
+	return msg
+}
+
+// between returns what stands between the first two single quotes.
+func between(s string) string {
+	_, s, _ = strings.Cut(s, "'")
+	s, _, _ = strings.Cut(s, "'")
+	return s
 }
 
 func before(a, b common.Location) bool {
