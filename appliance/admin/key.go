@@ -1,0 +1,226 @@
+package admin
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/console/wire"
+	hsm "github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	tpm "github.com/keyrelease/krabox/tpm/wire"
+)
+
+// shortID is how much of a key id a table shows.
+const shortID = 16
+
+func short(id block.KeyID) string { return id.String()[:shortID] }
+
+func (s *step) keyGenerate(ctx context.Context, c console.KeyGenerate) error {
+	suite := hsm.P256
+	if c.Suite == console.RSA3072 {
+		suite = hsm.RSA3072
+	}
+	return s.newKey(ctx, c.Access, "made", func() (hsm.Key, hsm.Files, error) {
+		return s.a.c.HSM.Generate(ctx, suite, custody(c.Custody))
+	})
+}
+
+func custody(c console.Custody) hsm.Custody {
+	if c == console.Bound {
+		return hsm.Bound
+	}
+	return hsm.Replicable
+}
+
+func (s *step) keyImport(ctx context.Context, c console.KeyImport) error {
+	if err := s.hasAccess(c.Access); err != nil {
+		return err
+	}
+	text, err := s.next(wire.Paste, "Paste the private key (PRIVATE KEY, PKCS#8, not encrypted).")
+	if err != nil {
+		return err
+	}
+	der, err := pkcs8([]byte(text))
+	if err != nil {
+		return err
+	}
+	defer clear(der)
+	return s.newKey(ctx, c.Access, "imported", func() (hsm.Key, hsm.Files, error) {
+		return s.a.c.HSM.Import(ctx, der, custody(c.Custody))
+	})
+}
+
+// pkcs8 reads the private key of a PEM block, also in its older forms.
+func pkcs8(text []byte) ([]byte, error) {
+	b, rest := pem.Decode(text)
+	if b == nil || strings.TrimSpace(string(rest)) != "" {
+		return nil, errors.New("that is not one PEM block; nothing was imported")
+	}
+	var key any
+	var err error
+	switch b.Type {
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(b.Bytes)
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(b.Bytes)
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(b.Bytes)
+	case "ENCRYPTED PRIVATE KEY":
+		return nil, errors.New("the key is encrypted; decrypt it first (openssl pkcs8)")
+	default:
+		return nil, errors.New("the PEM block is not a private key; nothing was imported")
+	}
+	clear(b.Bytes)
+	if err != nil {
+		return nil, errors.New("the private key is malformed; nothing was imported") // err might hold parts of it
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, errors.New("the private key is of no kind that can be imported")
+	}
+	return der, nil
+}
+
+func (s *step) hasAccess(id kra.AccessID) error {
+	if _, ok := s.state().Access(id); !ok {
+		return fmt.Errorf("there is no access identifier %q; make it with: access add %s", id, id)
+	}
+	return nil
+}
+
+// newKey makes a key current for an access identifier. A key that cannot be certified or stored is destroyed again.
+func (s *step) newKey(ctx context.Context, id kra.AccessID, how string, create func() (hsm.Key, hsm.Files, error)) error {
+	if err := s.hasAccess(id); err != nil {
+		return err
+	}
+	if err := s.act(ctx); err != nil {
+		return err
+	}
+	k, files, err := create()
+	if err != nil {
+		return err
+	}
+	chain, err := s.a.c.TPM.LeafKeyRelease(ctx, k.SPKI, string(id), usage(k.Suite))
+	if err == nil {
+		err = s.commit(ctx, store.KeyAdd{Key: k, Made: time.Now(), Files: files, Access: id, Chain: chain})
+	}
+	if err != nil {
+		return s.undo(ctx, k, err)
+	}
+	return s.say("Key %s was %s: %s, %s. It is the current key of %s.", k.ID, how, k.Suite, k.Custody, id)
+}
+
+// undo destroys a key that did not get into the store, unless the store had it before.
+func (s *step) undo(ctx context.Context, k hsm.Key, why error) error {
+	if _, ok := s.state().Key(k.ID); ok {
+		return why
+	}
+	_, err := s.a.c.HSM.Destroy(ctx, k.ID)
+	return errors.Join(why, err)
+}
+
+func usage(s hsm.Suite) tpm.Usage {
+	if s == hsm.P256 {
+		return tpm.Agreement
+	}
+	return tpm.Encipherment
+}
+
+// keyList prints the private-key repository: access identifiers, and for each its keys, the current one first.
+func (s *step) keyList() error {
+	st := s.state()
+	used := map[block.KeyID]bool{}
+	t := newTable("ACCESS", "KEY", "TYPE", "CUSTODY", "ORIGIN", "STATE")
+	for _, a := range st.Accesses() {
+		name := string(a.ID)
+		for i, id := range a.Keys {
+			k, _ := st.Key(id)
+			used[id] = true
+			t.row(name, short(id), k.Suite.String(), k.Custody.String(), k.Origin.String(), keyState(k, i))
+			name = ""
+		}
+		if len(a.Keys) == 0 {
+			t.row(name, "(no key)", "", "", "", "")
+		}
+	}
+	for _, k := range st.Keys() {
+		if !used[k.ID] {
+			t.row("(none)", short(k.ID), k.Suite.String(), k.Custody.String(), k.Origin.String(), string(k.State))
+		}
+	}
+	return t.print(s, "There are no access identifiers and no keys.")
+}
+
+func keyState(k store.Key, place int) string {
+	switch {
+	case k.State != store.Active:
+		return string(k.State)
+	case place == 0:
+		return "current"
+	}
+	return "old"
+}
+
+func (s *step) keyShow(c console.KeyShow) error {
+	k, err := s.key(c.Key)
+	if err != nil {
+		return err
+	}
+	field(s, "key", k.ID.String())
+	field(s, "type", fmt.Sprintf("%s, %s, %s %s", k.Suite, k.Custody, k.Origin, stamp(k.Made)))
+	field(s, "state", string(k.State))
+	st := s.state()
+	for _, a := range st.Accesses() {
+		for i, id := range a.Keys {
+			if id == k.ID {
+				field(s, "access", fmt.Sprintf("%s (%s)", a.ID, keyState(k, i)))
+				if err := s.certificate(st.Certificate(a.ID, id)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return pem.Encode(s, &pem.Block{Type: "PUBLIC KEY", Bytes: k.SPKI})
+}
+
+func (s *step) certificate(chain [][]byte) error {
+	if len(chain) == 0 {
+		return field(s, "certificate", "none")
+	}
+	leaf, err := x509.ParseCertificate(chain[0])
+	if err != nil {
+		return fmt.Errorf("read certificate: %w", err)
+	}
+	field(s, "certificate", fmt.Sprintf("%s, from %s to %s", leaf.Subject, stamp(leaf.NotBefore), stamp(leaf.NotAfter)))
+	for _, der := range chain {
+		if err := pem.Encode(s, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// key finds the one key that a reference means.
+func (s *step) key(ref console.KeyRef) (store.Key, error) {
+	var found []store.Key
+	for _, k := range s.state().Keys() {
+		if strings.HasPrefix(k.ID.String(), string(ref)) {
+			found = append(found, k)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return store.Key{}, fmt.Errorf("there is no key %s", ref)
+	case 1:
+		return found[0], nil
+	}
+	return store.Key{}, fmt.Errorf("%d keys begin with %s; give more digits", len(found), ref)
+}

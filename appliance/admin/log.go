@@ -1,0 +1,144 @@
+package admin
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+func (s *step) logSize() error {
+	head := s.a.c.Log.Head()
+	field(s, "records", fmt.Sprint(head.Size))
+	field(s, "root", fmt.Sprintf("%x", head.Root[:]))
+	if head.HSM.Instance == (receipt.Instance{}) {
+		return field(s, "module", "no unwrap in this log yet")
+	}
+	return field(s, "module", fmt.Sprintf("instance %s, unwrap %d", head.HSM.Instance, head.HSM.N))
+}
+
+func (s *step) logHealth() error {
+	if err := s.a.c.Log.Health(); err != nil {
+		field(s, "log", "cannot be written: "+err.Error())
+		return s.say("No key is released until that is mended. Make room on the disk or replace it, then: reboot")
+	}
+	return field(s, "log", "good")
+}
+
+func (s *step) logExport(c console.LogExport) error {
+	if err := s.begin(s.ctx); err != nil {
+		return err
+	}
+	size := s.a.c.Log.Head().Size
+	if c.From >= size {
+		return fmt.Errorf("the log has %d records, the last is number %d", size, size-1)
+	}
+	return s.a.c.Export(s, c.From, size)
+}
+
+// logVerify does what an auditor does with an export, and has the module's process check its own chain's head.
+func (s *step) logVerify(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	head := s.a.c.Log.Head()
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(s.a.c.Export(w, 0, head.Size)) }()
+	report, err := receipt.VerifyExport(r, s.a.c.Roots)
+	r.CloseWithError(errors.New("verification ended"))
+	if err != nil {
+		return err
+	}
+	if report.Head.HSM.Instance != (receipt.Instance{}) {
+		if err := s.a.c.HSM.CheckHead(ctx, report.Head.HSM); err != nil {
+			return fmt.Errorf("the module does not know the head of its chain: %w", err)
+		}
+	}
+	field(s, "log", fmt.Sprintf("%s of %s", report.Name.Box, report.Name.Domain))
+	field(s, "records", fmt.Sprintf("%d under %s, root %x", report.Head.Size, count(report.Checkpoints, "checkpoint", "checkpoints"), report.Head.Root[:]))
+	for k := receipt.Release; k <= receipt.ReceiptKey; k++ {
+		if n := report.Records[k]; n > 0 {
+			field(s, "  "+k.String(), fmt.Sprint(n))
+		}
+	}
+	for _, l := range report.Lives {
+		text := fmt.Sprintf("instance %s: unwraps 1 to %d recorded once each, %d under the module's own signature", l.Instance, l.N, l.Proven)
+		if l.Beyond > 0 {
+			text += fmt.Sprintf("; %d after a gap", l.Beyond)
+		}
+		field(s, "module", text)
+	}
+	return s.say("The log is whole.")
+}
+
+// logShow prints the newest records, one line each.
+func (s *step) logShow(c console.LogShow) error {
+	if err := s.begin(s.ctx); err != nil {
+		return err
+	}
+	size := s.a.c.Log.Head().Size
+	from := max(0, size-int64(c.Count))
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(s.a.c.Export(w, from, size)) }()
+	defer r.CloseWithError(errors.New("enough was shown"))
+	lines := bufio.NewReader(r)
+	for n := from; ; {
+		line, err := lines.ReadBytes('\n')
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var x exported
+		if err := json.Unmarshal(line, &x); err != nil {
+			return fmt.Errorf("read log: %w", err)
+		}
+		if x.Record == nil {
+			continue
+		}
+		if _, err := fmt.Fprintln(s, x.line(n)); err != nil {
+			return err
+		}
+		n++
+	}
+}
+
+// exported is a line of an export as far as a person wants to see it.
+type exported struct {
+	Record *struct {
+		Public  receipt.Public `json:"public"`
+		Private struct {
+			Officer  string `json:"officer"`
+			Line     string `json:"line"`
+			Stage    string `json:"stage"`
+			Detail   string `json:"detail"`
+			Outcome  string `json:"outcome"`
+			Reason   string `json:"reason"`
+			Request  string `json:"request"`
+			Decision struct {
+				Decryptor string `json:"decryptor"`
+				Source    string `json:"source"`
+			} `json:"decision"`
+		} `json:"private"`
+	} `json:"record"`
+}
+
+func (x exported) line(n int64) string {
+	p, v := x.Record.Public, x.Record.Private
+	words := []string{fmt.Sprint(n), p.Time.Time().Format("2006-01-02 15:04:05"), p.Kind.String(), p.Access, v.Reason, v.Request,
+		v.Decision.Decryptor, v.Decision.Source, v.Officer, v.Outcome, v.Stage, v.Line, v.Detail}
+	var some []string
+	for _, w := range words {
+		if w != "" {
+			some = append(some, w)
+		}
+	}
+	return strings.ReplaceAll(foldTo(strings.Join(some, " "), columns-6), "\n", "\n     ")
+}

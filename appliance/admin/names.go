@@ -1,0 +1,60 @@
+package admin
+
+import (
+	"context"
+	"strings"
+
+	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/console/wire"
+)
+
+// Names lists what the console may complete a word from.
+func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string {
+	if a.c.Mode != console.Enrolled {
+		return nil
+	}
+	if _, ok := a.sessions.officer(id); !ok {
+		return nil
+	}
+	st := a.c.Store.State()
+	switch list {
+	case console.NamesAccess:
+		return each(st.Accesses(), func(x store.Access) string { return string(x.ID) })
+	case console.NamesRule:
+		return each(st.Rules(), func(x store.Rule) string { return x.Name })
+	case console.NamesGroup:
+		return each(st.Groups(), func(x store.Group) string { return x.Name })
+	case console.NamesAlias:
+		return each(st.Anchors(), func(x store.Anchor) string { return string(x.Alias) })
+	case console.NamesKey:
+		return each(st.Keys(), func(x store.Key) string { return short(x.ID) })
+	case console.NamesMember:
+		return members(st)
+	}
+	return nil
+}
+
+func each[V any](all []V, name func(V) string) []string {
+	out := make([]string, 0, min(len(all), wire.MaxNames))
+	for _, v := range all[:min(len(all), wire.MaxNames)] {
+		out = append(out, name(v))
+	}
+	return out
+}
+
+// members are the decryptors in groups, and the beginnings of those who could be.
+func members(st *store.State) []string {
+	out := each(st.Anchors(), func(x store.Anchor) string { return string(x.Alias) + ":CN=" })
+	for _, g := range st.Groups() {
+		for _, m := range g.Members {
+			if len(out) == wire.MaxNames {
+				return out
+			}
+			if !strings.Contains("\n"+strings.Join(out, "\n")+"\n", "\n"+m+"\n") {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}

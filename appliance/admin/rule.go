@@ -1,0 +1,71 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/policy"
+)
+
+func (s *step) ruleAdd(ctx context.Context, c console.RuleAdd) error {
+	if _, err := policy.ParseRuleName(string(c.Rule)); err != nil {
+		return err
+	}
+	if err := s.commit(ctx, store.RuleAdd{Name: string(c.Rule), Expr: c.Expr}); err != nil {
+		return err
+	}
+	return s.say("Rule %s was made. Use it with: access lists ACCESS is %s", c.Rule, c.Rule)
+}
+
+func (s *step) ruleSet(ctx context.Context, c console.RuleSet) error {
+	if err := s.commit(ctx, store.RuleSet{Name: string(c.Rule), Expr: c.Expr}); err != nil {
+		return err
+	}
+	return s.say("Rule %s was changed. It is used by: %s.", c.Rule, users(s.a.c.Book().UsedBy(policy.RuleName(c.Rule))))
+}
+
+func users(ids []kra.AccessID) string {
+	if len(ids) == 0 {
+		return "nobody"
+	}
+	var out []string
+	for _, id := range ids {
+		out = append(out, string(id))
+	}
+	return strings.Join(out, ", ")
+}
+
+func (s *step) ruleList() error {
+	t := newTable("RULE", "CONDITION", "USED BY")
+	for _, r := range s.state().Rules() {
+		t.row(r.Name, r.Expr, users(s.a.c.Book().UsedBy(policy.RuleName(r.Name))))
+	}
+	return t.print(s, "There are no rules. Make one with: rule add")
+}
+
+func (s *step) ruleShow(c console.RuleShow) error {
+	r, ok := s.state().Rule(string(c.Rule))
+	if !ok {
+		return fmt.Errorf("there is no rule %q", c.Rule)
+	}
+	field(s, "rule", r.Name)
+	field(s, "condition", r.Expr)
+	return field(s, "used by", users(s.a.c.Book().UsedBy(policy.RuleName(r.Name))))
+}
+
+func (s *step) ruleRemove(ctx context.Context, c console.RuleRemove) error {
+	if _, ok := s.state().Rule(string(c.Rule)); !ok {
+		return fmt.Errorf("there is no rule %q", c.Rule)
+	}
+	if err := s.confirm("Remove the rule %s?", c.Rule); err != nil {
+		return err
+	}
+	if err := s.commit(ctx, store.RuleRemove{Name: string(c.Rule)}); err != nil {
+		return err
+	}
+	return s.say("Rule %s was removed.", c.Rule)
+}

@@ -1,0 +1,123 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/console/wire"
+)
+
+// Banner says what can be said to anybody at the console.
+func (a *Agent) Banner(ctx context.Context) wire.Banner {
+	b := wire.Banner{Box: "new", Domain: a.c.Domain.Name, Version: a.c.Version, Mode: string(a.c.Mode), Reason: a.c.Reason, Health: a.health()}
+	if a.c.Mode == console.Enrolled {
+		b.Box, b.Clock = a.c.Store.State().Box().Name, a.clock()
+		return b
+	}
+	if st, err := a.c.TPM.Status(ctx); err == nil && st.Box != nil {
+		b.Box = st.Box.Name
+	}
+	return b
+}
+
+func (a *Agent) health() string {
+	if a.c.Mode == console.Locked {
+		return "locked; nothing is served"
+	}
+	if bad := a.c.Health(); len(bad) > 0 {
+		return strings.Join(bad, "; ")
+	}
+	return "good"
+}
+
+func (a *Agent) clock() string {
+	trusted, word := a.c.Clock()
+	if !trusted {
+		return "not trusted; rules that ask for the time refuse (time set)"
+	}
+	return "trusted, " + word
+}
+
+var errHost = errors.New("this agent runs on an ordinary host, whose own administration does that")
+
+func (s *step) status(ctx context.Context) error {
+	b := s.a.Banner(ctx)
+	field(s, "box", b.Box)
+	field(s, "domain", b.Domain)
+	field(s, "version", b.Version)
+	field(s, "mode", b.Mode)
+	if b.Reason != "" {
+		field(s, "reason", b.Reason)
+	}
+	field(s, "health", b.Health)
+	field(s, "time", stamp(time.Now()))
+	if s.a.c.Mode == console.Enrolled {
+		field(s, "clock", b.Clock)
+		s.contents()
+	}
+	field(s, "agent up", time.Since(s.a.c.Started).Round(time.Second).String())
+	s.platform(ctx)
+	return s.machine(ctx)
+}
+
+func (s *step) contents() {
+	st := s.a.c.Store.State()
+	head := s.a.c.Log.Head()
+	field(s, "state", fmt.Sprintf("generation %d: %s, %s, %s, %s, %s", st.Generation(),
+		count(len(st.Accesses()), "access identifier", "access identifiers"), count(len(st.Keys()), "key", "keys"),
+		count(len(st.Rules()), "rule", "rules"), count(len(st.Groups()), "group", "groups"),
+		count(len(st.Anchors()), "client authority", "client authorities")))
+	field(s, "log", count(int(head.Size), "record", "records"))
+}
+
+func (s *step) platform(ctx context.Context) {
+	st, err := s.a.c.TPM.Status(ctx)
+	if err != nil {
+		field(s, "TPM", "does not answer: "+err.Error())
+		return
+	}
+	text := fmt.Sprintf("%s; %s; stage %s; epoch %d", st.Firmware, st.State, st.Stage, st.Epoch)
+	if st.Reason != "" {
+		text += "; " + st.Reason
+	}
+	field(s, "TPM", text)
+	for _, v := range st.Versions {
+		match := "not what runs"
+		if v.Matches {
+			match = "what runs"
+		}
+		field(s, "approval", fmt.Sprintf("%s, version %d by %s, %s: %s", v.Kind, v.Version, v.By, match, v.Description))
+	}
+	for _, i := range slices.Sorted(maps.Keys(st.PCRs)) {
+		digest := st.PCRs[i]
+		field(s, fmt.Sprintf("PCR %d", i), fmt.Sprintf("%x", digest[:]))
+	}
+}
+
+func (s *step) machine(ctx context.Context) error {
+	if s.a.c.Machine == nil {
+		return field(s, "machine", "ordinary host")
+	}
+	m, err := s.a.c.Machine.Status(ctx)
+	if err != nil {
+		return field(s, "machine", "does not answer: "+err.Error())
+	}
+	field(s, "stage", m.Stage)
+	for _, v := range m.Services {
+		text := fmt.Sprintf("%s, %s", v.State, count(v.Restarts, "restart", "restarts"))
+		if v.Said != "" {
+			text += "; " + v.Said
+		}
+		if v.Ended != "" {
+			text += "; last ended: " + v.Ended
+		}
+		field(s, v.Name, text)
+	}
+	return field(s, "network", m.Network)
+}

@@ -1,0 +1,172 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/keyrelease/krabox/appliance/audit"
+	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/console/wire"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// A step is one command on its way.
+//
+//	asking --(answers complete)--> begun --> shown            a command that only looks
+//	                                 '-----> acted --> told   a command that changes something
+//
+// Questions come first and have no effect. begin logs the command, and only what has begun can write or act. Once it acts,
+// its text is kept back until its outcome is logged.
+type step struct {
+	a       *Agent
+	ctx     context.Context // of the request, for the lazy begin in Write
+	command console.Command
+	line    string
+	officer string
+	session wire.Session
+	answers []string
+	out     io.Writer
+
+	begun bool
+	kept  *bytes.Buffer // once it acts
+	end   bool          // the session is over
+}
+
+// A question is the error of a command that needs another answer first.
+type question wire.Question
+
+func (q question) Error() string { return "waits for " + string(q.Kind) }
+
+// next returns the answer to a question, or the question as an error.
+func (s *step) next(kind wire.Kind, prompt string) (string, error) {
+	if len(s.answers) == 0 {
+		return "", question{kind, prompt}
+	}
+	a := s.answers[0]
+	s.answers = s.answers[1:]
+	return a, nil
+}
+
+var errNotConfirmed = errors.New("not confirmed; nothing was done")
+
+// confirm asks for a yes.
+func (s *step) confirm(format string, a ...any) error {
+	got, err := s.next(wire.Confirm, fmt.Sprintf(format, a...)+" Type yes to go on:")
+	if err == nil && got != wire.Yes {
+		return errNotConfirmed
+	}
+	return err
+}
+
+// A commandRecord is the private part of a command's records.
+type commandRecord struct {
+	Officer string `json:"officer,omitempty"`
+	Line    string `json:"line"`
+	Stage   string `json:"stage"` // asked, done or failed
+	Detail  string `json:"detail,omitempty"`
+}
+
+// Stages of a command's records.
+const (
+	stageAsked  = "asked"
+	stageDone   = "done"
+	stageFailed = "failed"
+)
+
+// begin logs the command, once. A command that helps to mend the box goes on without a log.
+func (s *step) begin(ctx context.Context) error {
+	if s.begun {
+		return nil
+	}
+	err := s.record(ctx, receipt.Command, stageAsked, "")
+	if err != nil && !mends(s.command) {
+		return fmt.Errorf("nothing was done: the log takes no record (%w). Until that is mended only status, log health, log size, "+
+			"time show, network show, reboot and poweroff work", err)
+	}
+	s.begun = true
+	return nil
+}
+
+func (s *step) record(ctx context.Context, kind receipt.Kind, stage, detail string) error {
+	if s.a.c.Log == nil {
+		return nil // not enrolled: there is no log
+	}
+	_, err := s.a.c.Log.Append(ctx, audit.Entry{Kind: kind, Private: commandRecord{s.officer, s.line, stage, clip(detail)}})
+	return err
+}
+
+// mends reports commands without which a box whose log is broken could not be looked after. None of them changes state.
+func mends(c console.Command) bool {
+	switch c.(type) {
+	case console.Status, console.LogHealth, console.LogSize, console.TimeShow, console.NetworkShow,
+		console.Help, console.Logout, console.Reboot, console.PowerOff:
+		return true
+	}
+	return false
+}
+
+// Write shows text, logging the command first.
+func (s *step) Write(p []byte) (int, error) {
+	if s.kept != nil {
+		return s.kept.Write(p)
+	}
+	if err := s.begin(s.ctx); err != nil {
+		return 0, err
+	}
+	return s.out.Write(p)
+}
+
+// act logs the command, which is about to change something, and from now on keeps back its text.
+func (s *step) act(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	if s.kept == nil {
+		s.kept = new(bytes.Buffer)
+	}
+	return nil
+}
+
+// finish logs what came of a command that acted, shows what it wrote, and turns its error into an answer.
+func (s *step) finish(ctx context.Context, err error) wire.Outcome {
+	var q question
+	if errors.As(err, &q) {
+		ask := wire.Question(q)
+		return wire.Outcome{Ask: &ask}
+	}
+	if begun := s.begin(ctx); err == nil {
+		err = begun
+	}
+	o := wire.Outcome{End: s.end}
+	if err != nil {
+		o.Error = sentence(err)
+	}
+	if s.kept == nil && err == nil || !s.begun {
+		return o
+	}
+	stage := stageDone
+	if err != nil {
+		stage = stageFailed
+	}
+	if logged := s.record(ctx, outcomeKind(s.command), stage, o.Error); logged != nil && !mends(s.command) {
+		o.Error = sentence(errors.Join(err, fmt.Errorf("what came of this command is not in the log: %w", logged)))
+	}
+	if s.kept == nil {
+		return o
+	}
+	s.out.Write(s.kept.Bytes()) // a console that has gone is told nothing; the log knows
+	return o
+}
+
+func outcomeKind(c console.Command) receipt.Kind {
+	switch c.(type) {
+	case console.TimeSet:
+		return receipt.Time
+	case console.EnrolInstall:
+		return receipt.Enrol
+	}
+	return receipt.Command
+}
