@@ -1,0 +1,385 @@
+package release
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/keyrelease/krabox/appliance/audit"
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/policy"
+	"github.com/keyrelease/krabox/kra/receipt"
+	"github.com/keyrelease/krabox/kra/receipt/receipttest"
+)
+
+// A world is a port on loopback with a real log, two persons' authorities and an HSM whose faults are chosen.
+type world struct {
+	t      testing.TB
+	addr   string
+	server *Server
+	log    *audit.Log
+	domain receipttest.Domain
+	hsm    *token
+	snap   atomic.Pointer[Snapshot]
+	clock  atomic.Pointer[moment]
+	health atomic.Pointer[error]
+	jour   *faultyJournal
+
+	corp, stranger authority
+	box            authority
+	def            policy.Definition
+	version        uint64
+}
+
+type moment struct {
+	now     time.Time
+	trusted bool
+}
+
+const testRule = `id.under("corp:O=Example") && clock.within("Mon-Sun 00:00-24:00 UTC")`
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, domain: receipttest.New(t, "example"), hsm: newToken(t), corp: newAuthority(t), stranger: newAuthority(t), box: newAuthority(t)}
+	var err error
+	w.log, err = audit.Open(t.TempDir(), audit.Options{Key: [32]byte{1}, Box: "box1", Now: time.Now, SegmentSize: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.log.Close() })
+	key, path := w.domain.Key(t, "box1", time.Now())
+	if _, err := w.log.Rekey(context.Background(), key, path); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.Store(&moment{time.Now(), true})
+	w.jour = &faultyJournal{real: w.log}
+	w.def = policy.Definition{
+		Rules:  []policy.RuleDef{{Name: "staff", Expr: testRule}, {Name: "nobody", Expr: "false"}},
+		Access: []policy.AccessDef{{ID: "legal-team", Title: "Legal team", Keys: []block.KeyID{w.hsm.add("legal")}, Lists: []string{"nobody", "staff"}}, {ID: "board", Keys: []block.KeyID{w.hsm.add("board")}, Lists: []string{"nobody"}}},
+	}
+	w.publish()
+	w.start()
+	return w
+}
+
+// publish makes a new snapshot of the definition.
+func (w *world) publish() {
+	w.t.Helper()
+	w.version++
+	var prev *policy.Book
+	if old := w.snap.Load(); old != nil {
+		prev = old.Book
+	}
+	book, err := policy.Compile(w.version, w.def, prev)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	anchors, err := NewAnchors([]Anchor{{"corp", kra.WholeName, w.corp.cert}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var keys []kra.PublicKey
+	for _, a := range book.AllAccess() {
+		keys = append(keys, kra.PublicKey{Access: a.ID, Title: a.Title, KeyID: a.Keys[0].String(), Suite: "p256", Certificate: "-----BEGIN CERTIFICATE-----\n"})
+	}
+	dir, err := NewDirectory(kra.Directory{Domain: "example", Box: "box1", Keys: keys})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.snap.Store(&Snapshot{"example", "box1", book, anchors, dir})
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	serverCert := w.box.issue(w.t, pkix.Name{CommonName: "box1"}, x509.ExtKeyUsageServerAuth)
+	s, err := New(Options{
+		Custody: w.hsm, Journal: w.jour, Snapshot: w.snap.Load,
+		Clock: func() (time.Time, bool) { m := w.clock.Load(); return m.now, m.trusted },
+		Health: func() error {
+			if e := w.health.Load(); e != nil {
+				return *e
+			}
+			return w.log.Health()
+		},
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &serverCert, nil },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	w.t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+	})
+	w.server, w.addr = s, l.Addr().String()
+}
+
+// client returns an HTTP client with that certificate, or without.
+func (w *world) client(cert ...tls.Certificate) *http.Client {
+	pool := x509.NewCertPool()
+	pool.AddCert(w.box.cert)
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "box1", Certificates: cert}, MaxIdleConnsPerHost: 64}
+	w.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+}
+
+// alice is a client of the anchor corp, in O=Example.
+func (w *world) alice() *http.Client { return w.client(w.corp.person(w.t, "alice", "Example")) }
+
+// mallory is a client of the anchor corp who satisfies no rule.
+func (w *world) mallory() *http.Client { return w.client(w.corp.person(w.t, "mallory", "Elsewhere")) }
+
+func (w *world) post(c *http.Client, body []byte) (int, []byte) {
+	w.t.Helper()
+	resp, err := c.Post("https://"+w.addr+kra.PathRelease, kra.ContentType, bytes.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	out, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp.StatusCode, out
+}
+
+// ask sends a request for headers and parses the answer.
+func (w *world) ask(c *http.Client, claim string, headers ...block.Header) (int, kra.Response) {
+	w.t.Helper()
+	var raw [][]byte
+	for _, h := range headers {
+		raw = append(raw, h.Bytes())
+	}
+	req, err := kra.NewRequest(raw, claim)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	code, body := w.post(c, req.Encode())
+	if code != http.StatusOK && code != http.StatusForbidden {
+		w.t.Fatalf("ask: %d %s", code, body)
+	}
+	resp, err := kra.ParseResponse(body, len(headers))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return code, resp
+}
+
+// opens reports whether the released key is the header's, and its receipt verifies.
+func (w *world) opens(h block.Header, resp kra.Response, i int) bool {
+	w.t.Helper()
+	if resp.Results[i].Refused() {
+		return false
+	}
+	r, err := receipt.ParseReceipt(resp.Results[i].Receipt())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	path, err := receipt.ParsePath(resp.Chain)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	v, err := receipt.Verify(r, resp.Checkpoint, path, w.domain.Roots)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if p := v.Public(); p.Kind != receipt.Release || *p.Header != h.Hash() || p.Access != string(resp.Results[i].Access()) {
+		w.t.Fatalf("receipt is about %+v", p)
+	}
+	return resp.Results[i].Key().Use(h.VerifyMAC) == nil
+}
+
+// An authority issues certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t testing.TB) authority {
+	t.Helper()
+	key := newECDSA(t)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().AddDate(20, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority{cert, key}
+}
+
+func newECDSA(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (a authority) person(t testing.TB, cn, org string) tls.Certificate {
+	return a.issue(t, pkix.Name{CommonName: cn, Organization: []string{org}}, x509.ExtKeyUsageClientAuth)
+}
+
+func (a authority) issue(t testing.TB, name pkix.Name, use x509.ExtKeyUsage, change ...func(*x509.Certificate)) tls.Certificate {
+	t.Helper()
+	key := newECDSA(t)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: name, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{use}, DNSNames: []string{"box1"}}
+	for _, f := range change {
+		f(tmpl)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// A token unwraps with keys in memory and keeps the chain as hsmd does. It counts calls and injects faults.
+type token struct {
+	mu     sync.Mutex
+	names  map[string]block.KeyID
+	keys   map[block.KeyID]*ecdh.PrivateKey
+	chain  receipt.ChainHead
+	calls  int
+	items  int
+	before error // not done
+	after  error // done, but the answer is lost
+}
+
+func newToken(testing.TB) *token {
+	tok := &token{names: map[string]block.KeyID{}, keys: map[block.KeyID]*ecdh.PrivateKey{}}
+	rand.Read(tok.chain.Instance[:])
+	tok.chain.Head = receipt.FirstHead(tok.chain.Instance)
+	return tok
+}
+
+func (k *token) add(name string) block.KeyID {
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	id, err := block.KeyIDOf(key.PublicKey())
+	if err != nil {
+		panic(err)
+	}
+	k.names[name], k.keys[id] = id, key
+	return id
+}
+
+func (k *token) Unwrap(_ context.Context, grants []policy.Grant) ([]Unwrapped, receipt.ChainHead, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.calls++
+	if k.before != nil {
+		return nil, receipt.ChainHead{}, k.before
+	}
+	out := make([]Unwrapped, len(grants))
+	for i, g := range grants {
+		w := g.Wrap()
+		k.items++
+		k.chain.N++
+		k.chain.Head = receipt.NextHead(k.chain.Head, w.KeyID(), w.Hash())
+		out[i].Seq = k.chain.N
+		plain, err := block.OpenP256(k.keys[g.KeyID()], w)
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		out[i].Key, out[i].Err = block.NewFileKey(plain)
+	}
+	if k.after != nil {
+		return nil, receipt.ChainHead{}, k.after
+	}
+	return out, k.chain, nil
+}
+
+// header returns the header of a block encrypted to the named keys, in their order.
+func (k *token) header(t testing.TB, names ...string) block.Header {
+	t.Helper()
+	var to []age.Recipient
+	for _, n := range names {
+		r, err := block.NewRecipient(k.keys[k.names[n]].PublicKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		to = append(to, r)
+	}
+	var out strings.Builder
+	w, err := age.Encrypt(&out, to...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h, _, err := block.ParseHeader(strings.NewReader(out.String()), block.MaxHeader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// A faultyJournal is the real log with faults in front of it and behind it.
+type faultyJournal struct {
+	real          journal
+	before, after atomic.Bool
+	calls         atomic.Int64
+	mu            sync.Mutex
+	entries       []audit.Entry
+}
+
+var errFault = errors.New("fault injected")
+
+func (f *faultyJournal) Append(ctx context.Context, entries ...audit.Entry) (audit.Committed, error) {
+	f.calls.Add(1)
+	if f.before.Load() {
+		return audit.Committed{}, errFault
+	}
+	f.mu.Lock()
+	f.entries = append(f.entries, entries...)
+	f.mu.Unlock()
+	done, err := f.real.Append(ctx, entries...)
+	if f.after.Load() {
+		return audit.Committed{}, errFault
+	}
+	return done, err
+}
+
+// last returns the last n entries that were written.
+func (f *faultyJournal) last(n int) []audit.Entry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.entries[len(f.entries)-n:]
+}
