@@ -75,16 +75,8 @@ func (a args) keys() []KeyRef {
 	return out
 }
 
-// sugar writes the condition that times, networks and groups stand for.
-func (a args) sugar() string {
-	var all []string
-	for _, s := range []struct{ kind, call string }{{"SCHEDULE", "clock.within"}, {"NETWORK", "source.net"}, {"GROUP", "groups.has"}} {
-		if v := a.get(s.kind); v != "" {
-			all = append(all, s.call+`("`+v+`")`)
-		}
-	}
-	return strings.Join(all, " && ")
-}
+// short is a condition in the short form of package policy, from its first word on.
+func (a args) short() string { return a.fixed[len(a.fixed)-1] + " " + a.get("CONDITION") }
 
 func (a args) lists() []string {
 	var out []string

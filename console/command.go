@@ -131,6 +131,7 @@ type (
 		At   time.Time
 	}
 
+	// RuleAdd makes a rule; Expr is CEL or the short form of package policy.
 	RuleAdd struct {
 		quiet
 		Rule Rule

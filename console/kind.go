@@ -59,8 +59,7 @@ var kinds = []kind{
 	{"TIME", "a time, such as 2026-11-21T09:30:00Z", oneWord, checkTime, false, ""},
 	{"RULE", "a rule's name: a-z, 0-9 and _", oneWord, checkWord, false, NamesRule},
 	{"EXPRESSION", "a condition in the rule language, such as groups.has(\"legal\")", restOfLine, nil, true, ""},
-	{"SCHEDULE", `days, hours and zone, such as "Mon-Fri 08:00-18:00 Europe/Berlin"`, oneWord, checkSugar, false, ""},
-	{"NETWORK", "a network, such as 10.20.0.0/16", oneWord, checkPrefix, false, ""},
+	{"CONDITION", `its value, and more: when "Mon-Fri 08:00-18:00 Europe/Berlin" from 10.20.0.0/16 group legal`, restOfLine, nil, false, NamesGroup},
 	{"GROUP", "a group's name, such as legal", oneWord, checkAccess, false, NamesGroup},
 	{"ALIAS", "a short name for a certification authority, such as corp", oneWord, checkAccess, false, NamesAlias},
 	{"COUNT", "how many records", oneWord, checkCount, false, ""},
@@ -133,14 +132,6 @@ func checkAddress(s string) error {
 func checkPrefix(s string) error {
 	if _, err := netip.ParsePrefix(s); err != nil {
 		return errors.New("not an address with a prefix length, such as 10.20.0.0/16")
-	}
-	return nil
-}
-
-// checkSugar keeps a quoted CEL string from being anything but a string.
-func checkSugar(s string) error {
-	if s == "" || strings.ContainsAny(s, `"'\`) {
-		return errors.New("no quotes or backslashes here")
 	}
 	return nil
 }

@@ -15,14 +15,22 @@ func (s *step) ruleAdd(ctx context.Context, c console.RuleAdd) error {
 	if _, err := policy.ParseRuleName(string(c.Rule)); err != nil {
 		return err
 	}
-	if err := s.commit(ctx, store.RuleAdd{Name: string(c.Rule), Expr: c.Expr}); err != nil {
+	expr, err := policy.Expand(c.Expr)
+	if err != nil {
+		return err
+	}
+	if err := s.commit(ctx, store.RuleAdd{Name: string(c.Rule), Expr: expr}); err != nil {
 		return err
 	}
 	return s.say("Rule %s was made. Use it with: access lists ACCESS is %s", c.Rule, c.Rule)
 }
 
 func (s *step) ruleSet(ctx context.Context, c console.RuleSet) error {
-	if err := s.commit(ctx, store.RuleSet{Name: string(c.Rule), Expr: c.Expr}); err != nil {
+	expr, err := policy.Expand(c.Expr)
+	if err != nil {
+		return err
+	}
+	if err := s.commit(ctx, store.RuleSet{Name: string(c.Rule), Expr: expr}); err != nil {
 		return err
 	}
 	return s.say("Rule %s was changed. It is used by: %s.", c.Rule, users(s.a.c.Book().UsedBy(policy.RuleName(c.Rule))))
