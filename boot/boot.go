@@ -27,6 +27,7 @@ type Options struct {
 	TPM      string // what tpmd takes as -device: /dev/tpm0 or unix:/path
 	EventLog string // the firmware's event log; may be empty
 	Domain   string // file with the domain's public part
+	Manifest string // file that says what the image is; empty on an ordinary host
 	Module   string // PKCS#11 library
 	Release  string // TCP address of the release port of an enrolled box, such as ":443"
 	Health   string // the same for health; empty: none

@@ -70,6 +70,7 @@ func runBox(ctx context.Context, o Options) (end, error) {
 		select {
 		case a := <-b.asks:
 			if a.lock == "" {
+				pause(ctx, b.ground.pace.courtesy)
 				return a.end, nil
 			}
 			b.lockNow(ctx, a.lock)

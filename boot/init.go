@@ -21,6 +21,7 @@ const (
 	imageState    = "/state"
 	imageBin      = "/bin"
 	imageDomain   = "/etc/kra/domain.json"
+	imageManifest = "/etc/kra/manifest.json"
 	imageModules  = "/etc/kra/modules"
 	imageModule   = "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"
 	imageTPM      = "/dev/tpm0"
@@ -101,7 +102,7 @@ func (m *machineBoot) options() Options {
 	h.port.say = func(format string, args ...any) { m.screen.say(fmt.Sprintf(format, args...)) }
 	return Options{
 		Kind: compartment.Sealed, Run: imageRun, State: imageState, BinDir: imageBin,
-		TPM: imageTPM, Domain: imageDomain, Module: imageModule, Release: releasePort, Health: healthAddress(), TTY: m.tty,
+		TPM: imageTPM, Domain: imageDomain, Manifest: imageManifest, Module: imageModule, Release: releasePort, Health: healthAddress(), TTY: m.tty,
 		Hardware: h, Say: m.screen.say, Output: kernelLog{},
 		Reset: func(context.Context) error {
 			m.screen.say("restart")

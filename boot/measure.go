@@ -74,7 +74,7 @@ func (b *box) open(ctx context.Context) error {
 	return nil
 }
 
-// extend makes the step to a stage in PCR 14. It is not tried again: after a failure nobody knows whether it happened.
+// extend makes the step to a stage in PCR 14. It is tried once: after a failure nobody knows whether it happened.
 func (b *box) extend(ctx context.Context, s label.Stage) error {
 	if err := b.tpm(ctx, func(l *wire.Init) error { return l.Extend(ctx, s) }); err != nil {
 		return fmt.Errorf("extend stage %s: %w", s, err)
@@ -85,12 +85,9 @@ func (b *box) extend(ctx context.Context, s label.Stage) error {
 	return nil
 }
 
-// tpmPatience bounds the wait for a tpmd that is being restarted.
-const tpmPatience = 20 * time.Second
-
 // tpm lends the connection to the tpmd that runs now, after waiting for one.
 func (b *box) tpm(ctx context.Context, use func(*wire.Init) error) error {
-	until := time.Now().Add(tpmPatience)
+	until := time.Now().Add(b.ground.pace.tpmd)
 	for {
 		b.mu.Lock()
 		l := b.link

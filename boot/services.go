@@ -44,8 +44,9 @@ func (b *box) tpmdSpec() spec {
 	}
 	if b.o.EventLog != "" {
 		p.Read = append(p.Read, b.o.EventLog)
-		p.Args = append(p.Args, "-eventlog", b.o.EventLog)
 	}
+	p.Args = append(p.Args, "-eventlog", b.o.EventLog)
+	b.addManifest(&p)
 	return spec{name: "tpmd", confine: p, watched: true, gives: b.forTPMD}
 }
 
@@ -68,7 +69,19 @@ func (b *box) kradSpec() spec {
 		p.Args = append(p.Args, "-reason", reason)
 	}
 	p.Args = append(p.Args, "-state", b.stateDir("krad"), "-tpm", b.socket("tpm"), "-hsm", b.socket("hsm"), "-domain", b.o.Domain)
+	b.addManifest(&p)
 	return spec{name: "krad", confine: p, watched: true, gives: b.forKRAD}
+}
+
+// addManifest lets a daemon say what it runs in. Without a manifest its default path must not be taken: the path of this product's
+// own image may exist on a host.
+func (b *box) addManifest(p *compartment.Policy) {
+	path := filepath.Join(b.o.Run, "no-manifest") // nobody makes it
+	if b.o.Manifest != "" {
+		path = b.o.Manifest
+		p.Read = append(p.Read, path)
+	}
+	p.Args = append(p.Args, "-manifest", path)
 }
 
 // consoleSpec: it waits for a person, so nobody watches it.

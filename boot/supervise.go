@@ -23,12 +23,15 @@ type pace struct {
 	most     time.Duration // before any restart
 	steady   time.Duration // a daemon that ran this long starts again at the least wait
 	tries    int           // failed starts before the first READY=1 until awaiting it gives up
+	tpmd     time.Duration // for a tpmd that is being started again
+	courtesy time.Duration // from krad's wish to stop to the stop, so that the answer reaches the person who asked
 }
 
 // boxPace suits an emulated machine on a busy host: 60 s are five times the slowest start seen there.
 var boxPace = pace{
 	startup: 60 * time.Second, watchdog: 30 * time.Second, grace: 10 * time.Second,
 	least: 100 * time.Millisecond, most: 10 * time.Second, steady: time.Minute, tries: 3,
+	tpmd: 20 * time.Second, courtesy: 200 * time.Millisecond,
 }
 
 // wait is how long to wait before restart number n, from 0.

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	programs = dir
-	build := exec.Command("go", "build", "-o", dir+"/", "./cmd/stage1", "./testdata/daemon", "./testdata/probe")
+	build := exec.Command("go", "build", "-o", dir+"/", "./cmd/stage1", "./testdata/daemon", "./testdata/probe", "./testdata/agent", "./testdata/tpmd")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("build test programs: %v\n%s", err, out))
@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 var quick = pace{
 	startup: 20 * time.Second, watchdog: 600 * time.Millisecond, grace: 300 * time.Millisecond,
 	least: 10 * time.Millisecond, most: 40 * time.Millisecond, steady: time.Minute, tries: 3,
+	tpmd: 5 * time.Second, courtesy: 100 * time.Millisecond,
 }
 
 // lines collects what is said.
