@@ -57,6 +57,7 @@ type request struct {
 	records []record
 	size    int
 	rekey   *rekey // instead of records
+	lacking bool   // only the records of items that the log lacks
 
 	done   chan struct{}
 	result Committed // without receipts, which the waiting goroutine makes

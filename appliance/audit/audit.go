@@ -97,7 +97,8 @@ type Head struct {
 // Head returns the last durable state; Append returns only when a Head covers its records.
 func (l *Log) Head() Head { return *l.head.Load() }
 
-// SetState sets the generation of the sealed state and the TPM's resetCount, which later checkpoints carry.
+// SetState sets the generation of the sealed state and the TPM's resetCount, which later checkpoints carry. Until then
+// they carry those of the last checkpoint.
 func (l *Log) SetState(generation, reset uint64) {
 	l.generation.Store(generation)
 	l.reset.Store(reset)
@@ -126,6 +127,21 @@ func (l *Log) RootAt(size int64) (tlog.Hash, error) {
 		return tlog.Hash{}, fmt.Errorf("compute log root: %w", err)
 	}
 	return root, nil
+}
+
+// CheckPrefix compares the log with the NV record: it must be at least as long and begin with those very records.
+func (l *Log) CheckPrefix(size uint64, root [32]byte) error {
+	if have := l.Head().Size; size > uint64(have) {
+		return fmt.Errorf("%w: it was cut, %d records are left of at least %d", ErrEdited, have, size)
+	}
+	got, err := l.RootAt(int64(size))
+	if err != nil {
+		return err
+	}
+	if got != root {
+		return fmt.Errorf("%w: its first %d records are not those that the TPM remembers", ErrEdited, size)
+	}
+	return nil
 }
 
 // Close ends the log after the write under way. Waiting requests are refused.

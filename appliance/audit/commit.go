@@ -105,7 +105,7 @@ func (l *Log) commit(batch []*request) error {
 func (l *Log) admit(batch []*request) []*request {
 	kept := batch[:0]
 	for _, q := range batch {
-		if q.err = l.admitOne(q); q.err != nil {
+		if q.err = l.admitOne(q); q.err != nil || len(q.records) == 0 {
 			close(q.done)
 			continue
 		}
@@ -120,6 +120,9 @@ func (l *Log) admitOne(q *request) error {
 	}
 	if l.signer == nil {
 		return ErrNoKey
+	}
+	if q.lacking {
+		q.records = l.hsm.lackingOnly(q.records)
 	}
 	return l.hsm.admit(q.records)
 }
@@ -138,10 +141,11 @@ func (l *Log) gather(batch []*request) ([]byte, error) {
 			if err := l.tree.add(r.leaf); err != nil {
 				return nil, fmt.Errorf("extend log tree: %w", err)
 			}
-			if err := l.hsm.add(r.item, r.hsm); err != nil {
-				return nil, fmt.Errorf("follow hsm chain: %w", err)
-			}
+			l.hsm.hear(r.hsm)
 		}
+	}
+	if err := l.hsm.prove(); err != nil {
+		return nil, fmt.Errorf("follow hsm chain: %w", err)
 	}
 	return b, nil
 }

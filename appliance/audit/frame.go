@@ -15,12 +15,13 @@ import (
 
 // A segment is a header and frames, the rest is zero:
 //
-//	header  "kra/segment/v1" 0 0 | salt 32 | first record 8                           56 bytes
+//	header  "kra/segment/v1" 0 0 | salt 32 | first record 8 | seal of nothing 28      84 bytes
 //	frame   "kraf" | length of sealed 4 | first record 8 | sealed                     one batch
 //	sealed  nonce 12 | ciphertext | tag 16
 //
-// The ciphertext's key is HKDF-SHA256(store key, salt, "kra/log-segment/v1" ‖ first record of the segment); its
-// associated data are "kra/log-frame/v1" ‖ 0 ‖ offset of the frame ‖ the frame's 16 bytes. In the clear it is
+// The key of both seals is HKDF-SHA256(store key, salt, "kra/log-segment/v1" ‖ first record of the segment). The
+// header's seal tells a wrong key from a torn batch. A frame's associated data are "kra/log-frame/v1" ‖ 0 ‖ offset of
+// the frame ‖ the frame's 16 bytes. In the clear it is
 //
 //	count 4 | count × (public length 4, public, private length 4, private, salt 32) | checkpoint length 4, checkpoint
 //
@@ -28,7 +29,8 @@ import (
 // frame of the last segment can be torn.
 const (
 	segmentMagic   = "kra/segment/v1\x00\x00"
-	segmentHeader  = 16 + 32 + 8
+	segmentStart   = 16 + 32 + 8
+	segmentHeader  = segmentStart + sealOverhead
 	frameMagic     = "kraf"
 	frameHeader    = 16
 	sealOverhead   = 12 + 16

@@ -39,6 +39,9 @@ func (l *Log) recover() (err error) {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return err
 	}
+	if err := clean(l.dir); err != nil {
+		return err
+	}
 	if l.tree, err = newTree(l.path("hashes")); err != nil {
 		return err
 	}
@@ -114,17 +117,13 @@ func (l *Log) replayRecord(r *record, p receipt.Public) error {
 	if err := l.hsm.admit([]record{*r}); err != nil {
 		return err
 	}
-	if err := l.hsm.add(r.item, receipt.ChainHead{}); err != nil {
-		return err
-	}
 	return l.tree.add(r.leaf)
 }
 
 // replayCheckpoint compares the batch's checkpoint with the tree as computed. Its signature is the auditor's affair;
 // here the frame's seal vouches for it.
 func (l *Log) replayCheckpoint(signed string) error {
-	text, _, _ := strings.Cut(signed, "\n\n")
-	c, err := receipt.ParseCheckpoint(text + "\n")
+	c, err := checkpointOf(signed)
 	if err != nil {
 		return err
 	}
@@ -136,10 +135,12 @@ func (l *Log) replayCheckpoint(signed string) error {
 	if c.Size != size || c.Root != root || c.Box != l.box {
 		return fmt.Errorf("%w: the checkpoint after record %d is of another log", ErrEdited, size-1)
 	}
-	if err := l.hsm.add(nil, c.HSM); err != nil {
+	l.hsm.hear(c.HSM)
+	if err := l.hsm.prove(); err != nil {
 		return err
 	}
 	l.head.Store(&Head{Size: size, Root: root, Checkpoint: signed, HSM: c.HSM})
+	l.SetState(c.Generation, c.Reset)
 	return l.tree.flush()
 }
 
@@ -184,4 +185,10 @@ func (s *segment) clear(n int) error {
 		return fmt.Errorf("clear torn batch: %w", err)
 	}
 	return nil
+}
+
+// checkpointOf reads a signed checkpoint that came out of a sealed frame.
+func checkpointOf(signed string) (receipt.Checkpoint, error) {
+	text, _, _ := strings.Cut(signed, "\n\n")
+	return receipt.ParseCheckpoint(text + "\n")
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -34,6 +35,7 @@ func (l *Log) newSegment(first int64) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
+	header = aead.Seal(header, nil, nil, header)
 	f, err := l.disk.create(l.path(segmentName(first)), l.size, header)
 	if err != nil {
 		return nil, fmt.Errorf("create log segment: %w", err)
@@ -65,11 +67,16 @@ func (s *segment) readHeader(seal sealer) error {
 		return err
 	}
 	if string(h[:16]) != segmentMagic || binary.BigEndian.Uint64(h[48:]) != uint64(s.first) {
-		return errors.New("damaged header")
+		return fmt.Errorf("%w: damaged header", ErrEdited)
 	}
 	var err error
-	s.aead, err = seal.cipher(h[16:48], s.first)
-	return err
+	if s.aead, err = seal.cipher(h[16:48], s.first); err != nil {
+		return err
+	}
+	if _, err := s.aead.Open(nil, nil, h[segmentStart:], h[:segmentStart]); err != nil {
+		return fmt.Errorf("%w: the header is of another box, or was edited", ErrEdited)
+	}
+	return nil
 }
 
 func (s *segment) close() error {
@@ -81,7 +88,7 @@ func (s *segment) close() error {
 	return err
 }
 
-// segments lists the first records of the files in a folder, in order, and clears what a cut left half made.
+// segments lists the first records of the files in a folder, in order.
 func segments(dir string) ([]int64, error) {
 	list, err := os.ReadDir(dir) // sorted by name, hence by number
 	if err != nil {
@@ -90,13 +97,7 @@ func segments(dir string) ([]int64, error) {
 	var firsts []int64
 	for _, e := range list {
 		digits, ok := strings.CutPrefix(e.Name(), segmentPrefix)
-		if !ok {
-			continue
-		}
-		if strings.HasSuffix(digits, ".new") {
-			if err := os.Remove(dir + "/" + e.Name()); err != nil {
-				return nil, err
-			}
+		if !ok || strings.HasSuffix(digits, unfinished) {
 			continue
 		}
 		n, err := strconv.ParseInt(digits, 10, 64)
@@ -106,4 +107,13 @@ func segments(dir string) ([]int64, error) {
 		firsts = append(firsts, n)
 	}
 	return firsts, nil
+}
+
+// clean removes segments that a cut left half made.
+func clean(dir string) error {
+	half, err := filepath.Glob(filepath.Join(dir, segmentPrefix+"*"+unfinished))
+	for _, name := range half {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
 }

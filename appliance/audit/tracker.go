@@ -1,44 +1,43 @@
 package audit
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
-// A tracker follows hsmd's chain through the records. The head that a checkpoint may carry is the highest one with
+// A tracker follows hsmd's chain through the records. The head that a checkpoint carries is the highest one with
 // hsmd's MAC up to which every item is in the log: records arrive in any order, so it lags a little.
 type tracker struct {
 	lives   map[receipt.Instance]*life
-	current receipt.Instance  // the newest life of hsmd
+	order   []receipt.Instance
+	current receipt.Instance  // the newest
 	proven  receipt.ChainHead // of the current life; zero before its first head
 }
 
-// A life is the chain of one instance of hsmd.
+// A life is the chain of one instance of hsmd, and what hsmd said about heads that the records have not reached.
 type life struct {
-	n       uint64                       // every item up to n is in the log
-	head    [32]byte                     // after item n
-	pending map[uint64]receipt.Item      // items above n that are in the log
-	heads   map[uint64]receipt.ChainHead // hsmd's word about heads at or above n
+	*receipt.Life
+	heads map[uint64]receipt.ChainHead
 }
 
-var (
-	// ErrTwice is returned by Append for an entry that accounts for an unwrap a second time. Nothing was logged.
-	ErrTwice = errors.New("this unwrap is in the log already")
-	errChain = errors.New("hsmd's chain head does not follow from the records")
-)
-
 func newTracker() *tracker { return &tracker{lives: map[receipt.Instance]*life{}} }
+
+// life returns the instance's chain; one never seen is hsmd's newest.
+func (t *tracker) life(i receipt.Instance) *life {
+	l := t.lives[i]
+	if l == nil {
+		l = &life{receipt.NewLife(i), map[uint64]receipt.ChainHead{}}
+		t.lives[i], t.order = l, append(t.order, i)
+		t.current, t.proven = i, receipt.ChainHead{}
+	}
+	return l
+}
 
 // has says whether the item is in the log.
 func (t *tracker) has(i receipt.Item) bool {
 	l := t.lives[i.Instance]
-	if l == nil {
-		return false
-	}
-	_, above := l.pending[i.N]
-	return above || i.N <= l.n
+	return l != nil && l.Has(i.N)
 }
 
 // admit takes the items of one request, or refuses them all if one accounts for an unwrap a second time.
@@ -48,71 +47,57 @@ func (t *tracker) admit(records []record) error {
 		if i == nil {
 			continue
 		}
-		if t.has(*i) {
-			return fmt.Errorf("item %d: %w", i.N, ErrTwice)
-		}
-		for _, before := range records[:k] {
-			if b := before.item; b != nil && b.Instance == i.Instance && b.N == i.N {
-				return fmt.Errorf("item %d: %w", i.N, ErrTwice)
-			}
+		if t.has(*i) || contains(records[:k], *i) {
+			return fmt.Errorf("hsm item %d: %w", i.N, receipt.ErrTwice)
 		}
 	}
 	for k := range records {
 		if i := records[k].item; i != nil {
-			t.life(i.Instance).pending[i.N] = *i
+			if err := t.life(i.Instance).Add(*i); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// add goes on with an admitted item and hsmd's word, either of which may be absent.
-func (t *tracker) add(i *receipt.Item, h receipt.ChainHead) error {
-	if h.Instance != (receipt.Instance{}) {
-		l := t.life(h.Instance)
-		if h.N > l.n {
-			l.heads[h.N] = h
-		} else if h.N == l.n && h.Head != l.head {
-			return errChain
-		} else if h.N == l.n && h.Instance == t.current {
-			t.proven = h
+func contains(records []record, i receipt.Item) bool {
+	for k := range records {
+		if b := records[k].item; b != nil && b.Instance == i.Instance && b.N == i.N {
+			return true
 		}
 	}
-	if i != nil {
-		return t.advance(i.Instance)
-	}
-	return nil
+	return false
 }
 
-// life returns the instance's chain; one never seen is hsmd's newest.
-func (t *tracker) life(i receipt.Instance) *life {
-	l := t.lives[i]
+// hear takes hsmd's word, which the records may not have reached yet. What is no news is passed over.
+func (t *tracker) hear(h receipt.ChainHead) {
+	if h.Instance == (receipt.Instance{}) {
+		return
+	}
+	if l := t.life(h.Instance); h.N > l.Proven() || h.Instance == t.current && t.proven == (receipt.ChainHead{}) {
+		l.heads[h.N] = h
+	}
+}
+
+// prove moves the current life's head as far as hsmd's word and the records go together.
+func (t *tracker) prove() error {
+	l := t.lives[t.current]
 	if l == nil {
-		l = &life{head: receipt.FirstHead(i), pending: map[uint64]receipt.Item{}, heads: map[uint64]receipt.ChainHead{}}
-		t.lives[i], t.current, t.proven = l, i, receipt.ChainHead{}
+		return nil
 	}
-	return l
-}
-
-// advance moves the instance's head over every item that now follows without a gap.
-func (t *tracker) advance(instance receipt.Instance) error {
-	l := t.lives[instance]
-	for {
-		i, ok := l.pending[l.n+1]
-		if !ok {
-			return nil
-		}
-		delete(l.pending, i.N)
-		l.n, l.head = i.N, receipt.NextHead(l.head, i.Key, i.Ciphertext)
-		h, ok := l.heads[l.n]
-		if !ok {
-			continue
-		}
-		delete(l.heads, l.n)
-		if h.Head != receipt.Hash(l.head) {
-			return fmt.Errorf("item %d: %w", l.n, errChain)
-		}
-		if instance == t.current {
-			t.proven = h
+	var best receipt.ChainHead
+	for n, h := range l.heads {
+		if n <= l.N() {
+			delete(l.heads, n)
+			if n >= best.N {
+				best = h
+			}
 		}
 	}
+	if best.Instance == (receipt.Instance{}) {
+		return nil
+	}
+	t.proven = best
+	return l.Prove(best)
 }

@@ -2,11 +2,12 @@ package audit
 
 import (
 	"fmt"
-	"math/bits"
 	"os"
 	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 // window is how many of the newest stored hashes stay in memory at least (at most about twice that), 2 MiB.
@@ -70,7 +71,7 @@ func (t *tree) trim() error {
 	if len(t.tail) < 2*window {
 		return nil
 	}
-	at := edgeIndexes(t.n)
+	at := receipt.EdgeIndexes(t.n)
 	hs, err := t.read(at)
 	if err != nil {
 		return err
@@ -83,17 +84,6 @@ func (t *tree) trim() error {
 	t.tail = append(t.tail[:0], t.tail[cut:]...)
 	t.base += int64(cut)
 	return nil
-}
-
-// edgeIndexes returns where the roots of the full subtrees are stored that make up the first n leaves.
-func edgeIndexes(n int64) []int64 {
-	var at []int64
-	for done := int64(0); done < n; {
-		level := bits.Len64(uint64(n-done)) - 1
-		at = append(at, tlog.StoredHashIndex(level, done>>level))
-		done += 1 << level
-	}
-	return at
 }
 
 // ReadHashes makes a tree a tlog.HashReader.
