@@ -38,7 +38,7 @@ func (o *output) add(piece []byte) {
 	}
 	said := string(o.part)
 	o.part = o.part[:0]
-	if said == "" {
+	if strings.TrimSpace(said) == "" {
 		return
 	}
 	if !fatal(o.last) {

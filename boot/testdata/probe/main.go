@@ -36,7 +36,7 @@ type targets struct {
 
 func main() {
 	state := flag.String("state", "", "")
-	for _, ignored := range []string{"mode", "reason", "tpm", "hsm", "domain"} {
+	for _, ignored := range []string{"mode", "reason", "tpm", "hsm", "domain", "manifest"} {
 		flag.String(ignored, "", "")
 	}
 	flag.Parse()
