@@ -25,8 +25,8 @@ const (
 
 // Files of the person CA under a domain folder. It is a CA of its own: no box and no label is ever under it.
 const (
-	personCACert = "people.pem"
-	personCAKey  = "people.key"
+	PeopleFile  = "people.pem" // public: what a box is told to trust
+	personCAKey = "people.key"
 )
 
 // IssuePerson issues a client certificate for subject and writes dir/people/FILE.pem and FILE.key (0600), where FILE
@@ -58,7 +58,7 @@ func IssuePerson(dir string, subject pkix.Name) (cert, key string, err error) {
 
 // personCA reads the person CA in dir, or makes it.
 func personCA(dir string) (*x509.Certificate, crypto.Signer, error) {
-	certFile, keyFile := filepath.Join(dir, personCACert), filepath.Join(dir, personCAKey)
+	certFile, keyFile := filepath.Join(dir, PeopleFile), filepath.Join(dir, personCAKey)
 	c, k, err := readPair(certFile, keyFile)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return c, k, err

@@ -1,0 +1,155 @@
+package image
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const debianStub = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+
+// testUKI is a small image that is not meant to boot: the stub stands in for a kernel, being a PE image too.
+func testUKI(t *testing.T, initrd string) []byte {
+	t.Helper()
+	stub := read(t, debianStub)
+	uki, err := BuildUKI(stub, []Section{
+		{sectionRelease, []byte("ID=kra\n")}, {sectionCmdline, []byte("quiet\x00")}, {sectionLinux, stub}, {sectionInitrd, []byte(initrd)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uki
+}
+
+func testDisk(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk.img")
+	if err := WriteDisk(path, testUKI(t, "first")); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestDiskIsDeterministic(t *testing.T) {
+	a := testDisk(t)
+	t.Setenv("TZ", "Pacific/Auckland")
+	t.Setenv("E2FSPROGS_FAKE_TIME", "1")
+	t.Setenv("MKE2FS_CONFIG", "/nowhere")
+	b := testDisk(t)
+	if err := exec.Command("cmp", a, b).Run(); err != nil {
+		t.Error("two disks of the same release differ")
+	}
+}
+
+func TestStateFileSystemIsSound(t *testing.T) {
+	disk := testDisk(t)
+	out, err := exec.Command(toolPath("e2fsck"), "-fn", fmt.Sprintf("%s?offset=%d", disk, stateOffset)).CombinedOutput()
+	if err != nil {
+		t.Errorf("e2fsck: %v\n%s", err, out)
+	}
+}
+
+func TestPartitions(t *testing.T) {
+	disk := testDisk(t)
+	f, err := os.OpenFile(disk, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got, err := Partitions(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(diskLayout(), got, cmp.AllowUnexported(Partition{})); d != "" {
+		t.Error(d)
+	}
+	if _, err := FindPartition(f, "kra-swap"); err == nil {
+		t.Error("found a partition that is not there")
+	}
+	for _, at := range []int64{sector, sector + 20, 2*sector + 60} {
+		old := make([]byte, 1)
+		if _, err := f.ReadAt(old, at); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte{old[0] ^ 1}, at); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Partitions(f); err == nil {
+			t.Errorf("damage at %d was not noticed", at)
+		}
+		if _, err := f.WriteAt(old, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestESPEdits puts files on the ESP and takes them off: the disk is then the same as before, byte for byte.
+func TestESPEdits(t *testing.T) {
+	disk := testDisk(t)
+	before := read(t, disk)
+	const cred = "EFI/BOOT/BOOTX64.EFI.extra.d/x.cred"
+	if err := PutFile(disk, cred, []byte("secret")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := ReadESP(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(files[cred]) != "secret" || !bytes.Equal(files[BootPath], testUKI(t, "first")) {
+		t.Errorf("ESP has %d files after one was added", len(files))
+	}
+	if err := InstallUKI(disk, testUKI(t, "a longer second release")); err != nil {
+		t.Fatal(err)
+	}
+	if err := InstallUKI(disk, []byte("not an image")); err == nil {
+		t.Error("installed what is no image")
+	}
+	if err := InstallUKI(disk, testUKI(t, "first")); err != nil {
+		t.Fatal(err)
+	}
+	if err := RemoveFile(disk, cred); err != nil {
+		t.Fatal(err)
+	}
+	if err := RemoveFile(disk, cred); err == nil {
+		t.Error("removed a file that is not there")
+	}
+	if !bytes.Equal(before, read(t, disk)) {
+		t.Error("the disk did not come back to what it was")
+	}
+}
+
+func TestPartitionCopies(t *testing.T) {
+	disk := testDisk(t)
+	before := read(t, disk)
+	saved := filepath.Join(t.TempDir(), "state.img")
+	if err := CopyPartition(disk, PartitionState, saved); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(disk, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(bytes.Repeat([]byte("changed"), 100_000), stateOffset+stateSize/2); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(before, read(t, disk)) {
+		t.Fatal("nothing changed")
+	}
+	if err := RestorePartition(disk, PartitionESP, saved); err == nil {
+		t.Error("a copy of one partition was put over another")
+	}
+	if err := RestorePartition(disk, PartitionState, saved); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(before, read(t, disk)) {
+		t.Error("the state did not come back to what it was")
+	}
+}
