@@ -48,6 +48,10 @@ type auditLog interface {
 	Append(ctx context.Context, entries ...audit.Entry) (audit.Committed, error)
 	Head() audit.Head
 	Health() error
+	// Records calls f for each record from up to, but without, to.
+	Records(from, to int64, f func(index int64, r receipt.Record) error) error
+	// Export writes the batches that hold the records from up to, but without, to, as receipt.VerifyExport reads them.
+	Export(w io.Writer, from, to int64) error
 }
 
 // A keeper is the sealed store. Commit returns when the change is durable; a *store.Invalid means that nothing happened.
@@ -80,8 +84,6 @@ type Config struct {
 	HSM     module   // enrolled
 	Log     auditLog // enrolled
 
-	// Export writes the log's records from up to but not including to, in the form of receipt.VerifyExport. Enrolled mode only.
-	Export func(w io.Writer, from, to int64) error
 	// Health says in words what is wrong with the agent and what to do, or nothing.
 	Health func() []string
 	// Clock says whether the clock is trusted, and on whose word. Enrolled mode only.

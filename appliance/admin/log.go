@@ -1,12 +1,12 @@
 package admin
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/keyrelease/krabox/console"
@@ -39,7 +39,7 @@ func (s *step) logExport(c console.LogExport) error {
 	if c.From >= size {
 		return fmt.Errorf("the log has %d records, the last is number %d", size, size-1)
 	}
-	return s.a.c.Export(s, c.From, size)
+	return s.a.c.Log.Export(s, c.From, size)
 }
 
 // logVerify does what an auditor does with an export, and has the module's process check its own chain's head.
@@ -49,7 +49,7 @@ func (s *step) logVerify(ctx context.Context) error {
 	}
 	head := s.a.c.Log.Head()
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(s.a.c.Export(w, 0, head.Size)) }()
+	go func() { w.CloseWithError(s.a.c.Log.Export(w, 0, head.Size)) }()
 	report, err := receipt.VerifyExport(r, s.a.c.Roots)
 	r.CloseWithError(errors.New("verification ended"))
 	if err != nil {
@@ -83,62 +83,42 @@ func (s *step) logShow(c console.LogShow) error {
 		return err
 	}
 	size := s.a.c.Log.Head().Size
-	from := max(0, size-int64(c.Count))
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(s.a.c.Export(w, from, size)) }()
-	defer r.CloseWithError(errors.New("enough was shown"))
-	lines := bufio.NewReader(r)
-	for n := from; ; {
-		line, err := lines.ReadBytes('\n')
-		if err == io.EOF {
-			return nil
+	return s.a.c.Log.Records(max(0, size-int64(c.Count)), size, func(n int64, r receipt.Record) error {
+		line, err := recordLine(n, r)
+		if err == nil {
+			_, err = fmt.Fprintln(s, line)
 		}
-		if err != nil {
-			return err
-		}
-		var x exported
-		if err := json.Unmarshal(line, &x); err != nil {
-			return fmt.Errorf("read log: %w", err)
-		}
-		if x.Record == nil {
-			continue
-		}
-		if _, err := fmt.Fprintln(s, x.line(n)); err != nil {
-			return err
-		}
-		n++
+		return err
+	})
+}
+
+// private is what the private parts of all kinds of records have that a person wants to see.
+type private struct {
+	Officer  string `json:"officer"`
+	Line     string `json:"line"`
+	Stage    string `json:"stage"`
+	Detail   string `json:"detail"`
+	Outcome  string `json:"outcome"`
+	Reason   string `json:"reason"`
+	Request  string `json:"request"`
+	Software string `json:"software"`
+	Decision struct {
+		Decryptor string `json:"decryptor"`
+		Source    string `json:"source"`
+	} `json:"decision"`
+}
+
+func recordLine(n int64, r receipt.Record) (string, error) {
+	p, err := receipt.ParsePublic(r.Public)
+	if err != nil {
+		return "", err
 	}
-}
-
-// exported is a line of an export as far as a person wants to see it.
-type exported struct {
-	Record *struct {
-		Public  receipt.Public `json:"public"`
-		Private struct {
-			Officer  string `json:"officer"`
-			Line     string `json:"line"`
-			Stage    string `json:"stage"`
-			Detail   string `json:"detail"`
-			Outcome  string `json:"outcome"`
-			Reason   string `json:"reason"`
-			Request  string `json:"request"`
-			Decision struct {
-				Decryptor string `json:"decryptor"`
-				Source    string `json:"source"`
-			} `json:"decision"`
-		} `json:"private"`
-	} `json:"record"`
-}
-
-func (x exported) line(n int64) string {
-	p, v := x.Record.Public, x.Record.Private
+	var v private
+	if err := json.Unmarshal(r.Private, &v); err != nil {
+		return "", fmt.Errorf("read record %d: %w", n, err)
+	}
 	words := []string{fmt.Sprint(n), p.Time.Time().Format("2006-01-02 15:04:05"), p.Kind.String(), p.Access, v.Reason, v.Request,
-		v.Decision.Decryptor, v.Decision.Source, v.Officer, v.Outcome, v.Stage, v.Line, v.Detail}
-	var some []string
-	for _, w := range words {
-		if w != "" {
-			some = append(some, w)
-		}
-	}
-	return strings.ReplaceAll(foldTo(strings.Join(some, " "), columns-6), "\n", "\n     ")
+		v.Decision.Decryptor, v.Decision.Source, v.Software, v.Officer, v.Outcome, v.Stage, v.Line, v.Detail}
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
+	return strings.ReplaceAll(foldTo(strings.Join(words, " "), columns-6), "\n", "\n     "), nil
 }
