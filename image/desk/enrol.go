@@ -91,9 +91,8 @@ func (d *Desk) acceptable(v tpm.Verified, r Release) error {
 	return nil
 }
 
-// certify makes the label certificate: a CA of its own for one box, which can name nothing but that box. URIs are not
-// constrained: RFC 5280 constrains their hosts, and kra: has none (Go and OpenSSL then refuse the chain). Who a label key
-// speaks for is read from this certificate, never from a leaf.
+// certify makes the label certificate: a CA of its own for one box, which can name nothing but that box, and in URIs
+// nothing but its domain. Who a label key speaks for is read from this certificate, never from a leaf.
 func (d *Desk) certify(v tpm.Verified, box label.Box) ([]byte, error) {
 	uri, err := url.Parse(d.domain.LabelURI(v.Request.Label, box.Name))
 	if err != nil {
@@ -106,7 +105,7 @@ func (d *Desk) certify(v tpm.Verified, box label.Box) ([]byte, error) {
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		PermittedDNSDomainsCritical: true, PermittedDNSDomains: box.DNS, PermittedIPRanges: hosts(box),
-		PermittedEmailAddresses: []string{noName},
+		PermittedURIDomains: []string{d.domain.Name}, PermittedEmailAddresses: []string{noName},
 	}
 	if len(box.DNS) == 0 {
 		t.PermittedDNSDomains = []string{noName}

@@ -23,7 +23,7 @@ const (
 )
 
 const (
-	scheme  = "kra:" // of the URI in a key-release certificate
+	scheme  = "kra://" // of the URI in a key-release certificate
 	pemCert = "CERTIFICATE"
 )
 
@@ -139,7 +139,7 @@ type certified struct {
 	until         time.Time
 }
 
-// nameOf reads CN and the URI kra:DOMAIN/ACCESS-ID, which must agree.
+// nameOf reads CN and the URI kra://DOMAIN/ACCESS-ID, which must agree.
 func nameOf(leaf *x509.Certificate) (domain string, access kra.AccessID, err error) {
 	if leaf.IsCA || len(leaf.URIs) != 1 {
 		return "", "", errors.New("certificate is a CA's, or has not one URI")

@@ -70,13 +70,13 @@ func ParseDomain(b []byte) (Domain, error) {
 	return d, nil
 }
 
-// KeyReleaseURI is the name in a key-release certificate: kra:DOMAIN/ACCESS-ID.
-func (d Domain) KeyReleaseURI(access string) string { return "kra:" + d.Name + "/" + access }
+// KeyReleaseURI is the name in a key-release certificate: kra://DOMAIN/ACCESS-ID.
+func (d Domain) KeyReleaseURI(access string) string { return "kra://" + d.Name + "/" + access }
 
-// ReceiptURI is the name in a receipt key's certificate: kra:DOMAIN/receipt/BOX.
-func (d Domain) ReceiptURI(box string) string { return "kra:" + d.Name + "/receipt/" + box }
+// ReceiptURI is the name in a receipt key's certificate: kra://DOMAIN/receipt/BOX.
+func (d Domain) ReceiptURI(box string) string { return "kra://" + d.Name + "/receipt/" + box }
 
-// LabelURI is the name in a label certificate: kra:DOMAIN/label/LABEL/BOX.
+// LabelURI is the name in a label certificate: kra://DOMAIN/label/LABEL/BOX.
 func (d Domain) LabelURI(l ID, box string) string {
-	return "kra:" + d.Name + "/label/" + string(l) + "/" + box
+	return "kra://" + d.Name + "/label/" + string(l) + "/" + box
 }

@@ -25,7 +25,7 @@ const (
 	algEd25519  = 1 // signature type of C2SP signed notes
 )
 
-// A Name says whose receipt key it is, from the leaf's URI kra:DOMAIN/receipt/BOX.
+// A Name says whose receipt key it is, from the leaf's URI kra://DOMAIN/receipt/BOX.
 type Name struct{ Domain, Box string }
 
 // A Path is a certificate path: leaf first, the root may be left out. A Path is trusted only as far as Verify says.
@@ -124,13 +124,13 @@ func (p Path) Verify(roots *x509.CertPool, at time.Time) (Name, error) {
 	return p.name()
 }
 
-// name reads the one URI of the leaf: kra:DOMAIN/receipt/BOX.
+// name reads the one URI of the leaf: kra://DOMAIN/receipt/BOX.
 func (p Path) name() (Name, error) {
 	leaf := p.certs[0]
 	if leaf.IsCA || len(leaf.URIs) != 1 {
 		return Name{}, errors.New("verify receipt key: the leaf must be no CA and have one URI")
 	}
-	rest, ok := strings.CutPrefix(leaf.URIs[0].String(), "kra:")
+	rest, ok := strings.CutPrefix(leaf.URIs[0].String(), "kra://")
 	f := strings.Split(rest, "/")
 	if !ok || len(f) != 3 || f[0] == "" || f[1] != "receipt" || CheckBox(f[2]) != nil {
 		return Name{}, fmt.Errorf("verify receipt key: %q does not name a receipt key", leaf.URIs[0])

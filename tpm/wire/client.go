@@ -159,7 +159,7 @@ func (c *Client) LeafTLS(ctx context.Context, spki []byte) ([][]byte, error) {
 	return a.Chain, err
 }
 
-// LeafReceipt has the label key certify an Ed25519 receipt key under the URI kra:DOMAIN/receipt/BOX.
+// LeafReceipt has the label key certify an Ed25519 receipt key under the URI kra://DOMAIN/receipt/BOX.
 func (c *Client) LeafReceipt(ctx context.Context, spki []byte) ([][]byte, error) {
 	a, err := c.do(ctx, request{Op: opReceipt, SPKI: spki})
 	return a.Chain, err

@@ -47,7 +47,7 @@ func newPKI(t testing.TB) *pki {
 		t.Fatal(err)
 	}
 	p.receiptKey = priv
-	leaf := p.label.issue(t, pub, &x509.Certificate{Subject: pkix.Name{CommonName: "receipt"}, URIs: uris("kra:" + Domain + "/receipt/" + Box),
+	leaf := p.label.issue(t, pub, &x509.Certificate{Subject: pkix.Name{CommonName: "receipt"}, URIs: uris("kra://" + Domain + "/receipt/" + Box),
 		KeyUsage: x509.KeyUsageDigitalSignature})
 	if p.receiptPath, err = receipt.NewPath([][]byte{leaf.Raw, p.label.cert.Raw}); err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func (p *pki) clientPool() *x509.CertPool {
 
 func (p *pki) releaseKey(t testing.TB, access kra.AccessID, title string, s block.Suite) key {
 	t.Helper()
-	tmpl := &x509.Certificate{Subject: pkix.Name{CommonName: string(access)}, URIs: uris("kra:" + Domain + "/" + string(access))}
+	tmpl := &x509.Certificate{Subject: pkix.Name{CommonName: string(access)}, URIs: uris("kra://" + Domain + "/" + string(access))}
 	k := key{}
 	var pub crypto.PublicKey
 	switch s {

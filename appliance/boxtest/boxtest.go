@@ -1,0 +1,322 @@
+// Package boxtest runs a whole box on this host for a test: a fresh swtpm, tpmd, hsmd and krad under the supervisor of the
+// image, taken into service by a throwaway domain.
+package boxtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509/pkix"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/boot"
+	"github.com/keyrelease/krabox/boot/compartment"
+	"github.com/keyrelease/krabox/boot/machine"
+	"github.com/keyrelease/krabox/console/wire"
+	"github.com/keyrelease/krabox/hsm/hsmtest"
+	"github.com/keyrelease/krabox/image/desk"
+	"github.com/keyrelease/krabox/kra/client"
+	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/tpm/tpmtest"
+)
+
+// The first officer of every box.
+const (
+	Officer    = "alice"
+	Passphrase = "a passphrase for tests only"
+)
+
+// patience bounds every step: a loaded machine is slow.
+const patience = 2 * time.Minute
+
+// programs are built once for a test's process, under one name in the user's cache: tests leave nothing behind.
+var programs = sync.OnceValues(func() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "krabox-test", "box")
+	fresh := dir + "-" + time.Now().Format("150405.000000000")
+	const m = "github.com/keyrelease/krabox/"
+	c := exec.Command("go", "build", "-o", fresh+"/", m+"tpm/cmd/tpmd", m+"hsm/cmd/hsmd", m+"appliance/cmd/krad", m+"boot/cmd/stage1")
+	if out, err := c.CombinedOutput(); err != nil {
+		return "", &buildError{string(out), err}
+	}
+	old, err := os.MkdirTemp(cache, "krabox-old-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(old)
+	_ = os.Rename(dir, filepath.Join(old, "box")) // absent the first time
+	return dir, os.Rename(fresh, dir)
+})
+
+type buildError struct {
+	out string
+	err error
+}
+
+func (e *buildError) Error() string { return "build daemons: " + e.err.Error() + ": " + e.out }
+
+// A Box is a running box. It ends with the test.
+type Box struct {
+	TPM    *tpmtest.TPM
+	Domain string // folder of the domain
+	State  string // folder: tpm/, krad/store.db, krad/log/
+	Desk   *desk.Desk
+
+	t       testing.TB
+	dir     string
+	up      chan boot.Up
+	now     boot.Up
+	admin   *wire.Client
+	session wire.Session
+	output  *output
+	stop    context.CancelFunc
+	ended   chan error
+}
+
+// New starts a factory box.
+func New(t testing.TB) *Box {
+	t.Helper()
+	b := &Box{t: t, TPM: tpmtest.New(t), dir: hsmtest.Dir(t), output: &output{}}
+	b.Domain, b.State = filepath.Join(b.dir, "domain"), filepath.Join(t.TempDir(), "state")
+	if err := desk.Init(b.Domain, "test"); err != nil {
+		t.Fatal(err)
+	}
+	d, err := desk.Open(b.Domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Desk = d
+	b.Power()
+	t.Cleanup(func() {
+		b.Stop()
+		if t.Failed() {
+			t.Logf("what the daemons said:\n%s", b.output)
+		}
+	})
+	return b
+}
+
+// Start starts a box and takes it into service.
+func Start(t testing.TB) *Box {
+	t.Helper()
+	b := New(t)
+	b.Enrol()
+	b.Login()
+	return b
+}
+
+// Power starts the daemons of a stopped box, or fails the test. The mode is then in Up.
+func (b *Box) Power() {
+	b.t.Helper()
+	bin, err := programs()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop, b.ended, b.up = stop, make(chan error, 1), make(chan boot.Up, 8)
+	o := boot.Options{Kind: compartment.Open, Run: filepath.Join(b.dir, "run"), State: b.State, BinDir: bin, TPM: b.TPM.Device(),
+		Domain: filepath.Join(b.Domain, desk.DomainFile), Module: hsmtest.Module, Release: "127.0.0.1:0", Health: "127.0.0.1:0",
+		Reset:  func(context.Context) error { b.TPM.Restart(b.t); return nil },
+		Up:     func(u boot.Up) { b.up <- u },
+		Say:    func(line string) { b.output.add("init: " + line) },
+		Output: b.output}
+	go func() { b.ended <- boot.Run(ctx, o) }()
+	b.Wait()
+}
+
+// Wait waits until krad answers after a start, a restart or a lock.
+func (b *Box) Wait() boot.Up {
+	b.t.Helper()
+	select {
+	case b.now = <-b.up:
+	case err := <-b.ended:
+		b.t.Fatalf("box ended: %v\n%s", err, b.output)
+	case <-time.After(patience):
+		b.t.Fatalf("box does not come up\n%s", b.output)
+	}
+	b.admin = wire.NewClient(b.now.Admin)
+	return b.now
+}
+
+// Up says what runs.
+func (b *Box) Up() boot.Up { return b.now }
+
+// Stop ends all daemons.
+func (b *Box) Stop() {
+	if b.stop == nil {
+		return
+	}
+	b.stop()
+	b.stop = nil
+	if err := <-b.ended; err != nil {
+		b.t.Errorf("box: %v\n%s", err, b.output)
+	}
+}
+
+// Reset cuts the power of box and TPM and starts again.
+func (b *Box) Reset() {
+	b.t.Helper()
+	b.Stop()
+	b.TPM.Restart(b.t)
+	b.Power()
+}
+
+// Do runs a console line as the officer and returns what it shows. A failure fails the test.
+func (b *Box) Do(line string, answers ...string) string {
+	b.t.Helper()
+	out, err := b.Try(line, answers...)
+	if err != "" {
+		b.t.Fatalf("%s: %s\n%s", line, out, err)
+	}
+	return out
+}
+
+// Try runs a console line and returns what it shows and why it failed, if it did.
+func (b *Box) Try(line string, answers ...string) (shown, failure string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var out bytes.Buffer
+	o, err := b.admin.Do(ctx, wire.Request{Session: b.session, Line: line, Answers: answers}, &out)
+	if err != nil {
+		return out.String(), err.Error()
+	}
+	if o.Ask != nil {
+		return out.String(), "asks " + o.Ask.Prompt
+	}
+	return out.String(), o.Error
+}
+
+// Enrol takes a factory box into service: request, desk, bundle, restart.
+func (b *Box) Enrol() {
+	b.t.Helper()
+	request := b.Do("enrol request")
+	officer, err := desk.NewOfficer(Officer, []byte(Passphrase))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r := desk.Release{Manifest: desk.Manifest{Version: "v0.0.1", Epoch: 1, Commit: "test"}, Trust: desk.AsObserved}
+	bundle, err := b.Desk.Enrol(pemOf(b.t, request), r, label.Box{Name: "box1", DNS: []string{"box1.test"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, officer)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.Do("enrol install", string(bundle))
+	if up := b.Wait(); up.Mode != "enrolled" {
+		b.t.Fatalf("after enrolment the box is %s: %s\n%s", up.Mode, up.Reason, b.output)
+	}
+}
+
+// pemOf cuts the PEM block out of what the console showed.
+func pemOf(t testing.TB, shown string) []byte {
+	t.Helper()
+	i := bytes.Index([]byte(shown), []byte("-----BEGIN "))
+	j := bytes.LastIndex([]byte(shown), []byte("-----\n"))
+	if i < 0 || j < i {
+		t.Fatalf("no PEM block in %q", shown)
+	}
+	return []byte(shown)[i : j+len("-----\n")]
+}
+
+// Login logs the officer in.
+func (b *Box) Login() {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s, err := b.admin.Login(ctx, wire.Credentials{Officer: Officer, Passphrase: Passphrase})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.session = s
+}
+
+// Trust lets the box know the domain's people under an alias.
+func (b *Box) Trust(alias string) {
+	b.t.Helper()
+	b.Person("nobody")
+	ca, err := os.ReadFile(filepath.Join(b.Domain, desk.PeopleFile))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.Do("trust add "+alias, string(ca))
+}
+
+// Person issues a client certificate.
+func (b *Box) Person(cn string) tls.Certificate {
+	b.t.Helper()
+	cert, key, err := desk.IssuePerson(b.Domain, pkix.Name{CommonName: cn, Organization: []string{"Example"}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	c, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return c
+}
+
+// Agent is a client of the release port; a nil certificate is nobody's.
+func (b *Box) Agent(cert *tls.Certificate) *client.Agent {
+	b.t.Helper()
+	root, err := os.ReadFile(filepath.Join(b.Domain, desk.RootFile))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	trust, err := client.ParseTrust(root)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	a, err := client.NewAgent(client.Config{URL: "https://" + b.now.Release.String(), Trust: trust, Certificate: cert})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(a.Close)
+	return a
+}
+
+// Service is one daemon as the supervisor sees it.
+func (b *Box) Service(name string) machine.Service {
+	b.t.Helper()
+	for _, s := range b.now.Status().Services {
+		if s.Name == name {
+			return s
+		}
+	}
+	b.t.Fatalf("no service %s", name)
+	return machine.Service{}
+}
+
+// Output is what the daemons said.
+func (b *Box) Output() string { return b.output.String() }
+
+// An output collects lines of all daemons.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) add(line string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.b.WriteString(line + "\n")
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}

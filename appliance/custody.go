@@ -1,0 +1,37 @@
+package appliance
+
+import (
+	"context"
+	"time"
+
+	"github.com/keyrelease/krabox/appliance/release"
+	hsm "github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/policy"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// unwrapWithin bounds one batch. It is long: an answer that is given up is an unwrap that only a restart accounts for.
+const unwrapWithin = time.Minute
+
+// custody turns grants into unwraps. Only policy.Decide makes a grant.
+type custody struct{ hsm *hsm.Client }
+
+// Unwrap outlives ctx: what the token has done must reach the log even when the requester has gone.
+func (c custody) Unwrap(ctx context.Context, grants []policy.Grant) ([]release.Unwrapped, receipt.ChainHead, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unwrapWithin)
+	defer cancel()
+	wraps := make([]block.Wrap, len(grants))
+	for i, g := range grants {
+		wraps[i] = g.Wrap()
+	}
+	results, head, err := c.hsm.Unwrap(ctx, wraps)
+	if err != nil {
+		return nil, receipt.ChainHead{}, err
+	}
+	out := make([]release.Unwrapped, len(results))
+	for i, r := range results {
+		out[i] = release.Unwrapped{Seq: r.Seq, Key: r.Key, Err: r.Err}
+	}
+	return out, head, nil
+}

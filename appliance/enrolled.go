@@ -1,0 +1,247 @@
+package appliance
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/keyrelease/krabox/appliance/admin"
+	"github.com/keyrelease/krabox/appliance/release"
+	"github.com/keyrelease/krabox/appliance/store"
+	hsm "github.com/keyrelease/krabox/hsm/wire"
+)
+
+// How often the log's position is written to NV when nothing else writes it, and the token is asked whether it is there.
+// NV parts endure some 100,000 writes: one in ten minutes lasts two years of full load, and a change writes at once anyway.
+const (
+	anchorEvery = 10 * time.Minute
+	tokenEvery  = time.Second
+)
+
+// serveEnrolled opens the box and serves until ctx ends. What contradicts the TPM's record locks the box instead.
+func (a *agent) serveEnrolled(ctx context.Context) error {
+	o, err := a.open(ctx)
+	var evidence contradiction
+	if errors.As(err, &evidence) {
+		return a.lock(ctx, evidence.reason)
+	}
+	if err != nil {
+		return err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	err = a.serveOpened(ctx, o, fail)
+	// ctx has ended: what follows is the last thing that the agent does.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, o.store.Anchor(end), o.log.Close(), o.store.Close())
+}
+
+// lock has process 1 lock the box. Without a process 1 the agent only refuses to serve.
+func (a *agent) lock(ctx context.Context, reason string) error {
+	clear(a.in.store[:])
+	if a.machine == nil {
+		return errors.New("locked: " + reason)
+	}
+	if err := a.machine.Lock(ctx, reason); err != nil {
+		return fmt.Errorf("lock box (%s): %w", reason, err)
+	}
+	<-ctx.Done() // process 1 stops us
+	return nil
+}
+
+// serveOpened serves port, health and console until ctx ends or one of them fails.
+func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCauseFunc) error {
+	token, err := hsm.Dial(a.o.hsm)
+	if err != nil {
+		return err
+	}
+	defer token.Close()
+	if err := openToken(ctx, token, o, fail); err != nil {
+		return err
+	}
+	b := &board{domain: a.domain.Name}
+	first, err := b.build(o.store.State(), o.store.State().Generation())
+	if err != nil {
+		return fmt.Errorf("compile rules: %w", err)
+	}
+	b.now.Store(first)
+	l, err := newLeaf(ctx, a.tpm, a.log)
+	if err != nil {
+		return err
+	}
+	h := &health{open: o, token: token}
+	port, err := release.New(release.Options{Custody: custody{token}, Journal: o.log, Snapshot: b.snapshot, Clock: o.clock.now,
+		Health: h.port, Certificate: l.get, Log: a.log})
+	if err != nil {
+		return err
+	}
+	c, err := a.enrolledAdmin(o, b, h, token)
+	if err != nil {
+		return err
+	}
+	agent, err := admin.New(c)
+	if err != nil {
+		return err
+	}
+	a.network(ctx, o.store.State())
+	return a.run(ctx, fail,
+		func() error { return port.Serve(ctx, a.in.release) },
+		func() error { return a.serveHealth(ctx, h) },
+		func() error { return a.serveAdmin(ctx, agent) },
+		func() error { l.keep(ctx); return nil },
+		func() error { h.watch(ctx); return nil },
+		func() error { a.anchor(ctx, o); return nil })
+}
+
+// run runs all parts and ends all of them when one fails.
+func (a *agent) run(ctx context.Context, fail context.CancelCauseFunc, parts ...func() error) error {
+	var all sync.WaitGroup
+	for _, part := range parts {
+		all.Go(func() {
+			if err := part(); err != nil {
+				fail(err)
+			}
+		})
+	}
+	<-ctx.Done()
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyStopping); err != nil {
+		a.log.Error("notify supervisor", "err", err)
+	}
+	all.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// enrolledAdmin is what the console works with.
+func (a *agent) enrolledAdmin(o opened, b *board, h *health, token *hsm.Client) (admin.Config, error) {
+	root, err := a.domain.Certificate()
+	if err != nil {
+		return admin.Config{}, err
+	}
+	c := a.adminConfig()
+	c.Roots = x509.NewCertPool()
+	c.Roots.AddCert(root)
+	c.Store, c.HSM, c.Log, c.Book, c.Health = o.store, token, o.log, b.book, h.words
+	c.Clock = func() (bool, string) {
+		_, trusted := o.clock.now()
+		return trusted, string(o.store.State().Clock().Source)
+	}
+	c.Prepare = func(next *store.State) (func(), error) {
+		s, err := b.build(next, o.store.State().Generation()+1)
+		if err != nil {
+			return nil, err
+		}
+		return func() { b.use(s, o, next) }, nil
+	}
+	return c, nil
+}
+
+// use puts a snapshot to work once its state is committed. A committed clock is an officer's word of this moment.
+func (b *board) use(s *release.Snapshot, o opened, next *store.State) {
+	b.now.Store(s)
+	o.log.SetState(o.store.State().Generation(), 0)
+	if !next.Clock().Time.Equal(o.clock.committed()) {
+		o.clock.trust(next.Clock().Time)
+	}
+}
+
+// network puts the configuration of the sealed state on the port. A box that has none keeps what process 1 does by itself.
+func (a *agent) network(ctx context.Context, st *store.State) {
+	n := st.Network()
+	if a.machine == nil || n.Mode == "" {
+		return
+	}
+	if err := a.machine.SetNetwork(ctx, n); err != nil {
+		a.log.Error("set network", "err", err)
+	}
+}
+
+// anchor writes the log's position to NV now and then: what lies before it can no longer be cut off unseen.
+func (a *agent) anchor(ctx context.Context, o opened) {
+	for t := time.NewTicker(anchorEvery); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if err := o.store.Anchor(ctx); err != nil {
+				a.log.Error("anchor log", "err", err)
+			}
+		}
+	}
+}
+
+// health is what keeps the box from releasing keys.
+type health struct {
+	open  opened
+	token *hsm.Client
+	gone  atomic.Pointer[error] // why the token does not answer
+}
+
+// port returns nil while keys can be released. It waits for nothing.
+func (h *health) port() error {
+	if err := h.gone.Load(); err != nil {
+		return *err
+	}
+	return h.open.log.Health()
+}
+
+// words says all that is wrong, for the console and the health port.
+func (h *health) words() (bad []string) {
+	for _, err := range []error{h.open.log.Health(), h.open.store.Health()} {
+		if err != nil {
+			bad = append(bad, err.Error())
+		}
+	}
+	if err := h.gone.Load(); err != nil {
+		bad = append(bad, "token: "+(*err).Error())
+	}
+	return bad
+}
+
+func (h *health) all() error {
+	if err := h.port(); err != nil {
+		return err
+	}
+	return h.open.store.Health()
+}
+
+// watch asks the token whether it is there.
+func (h *health) watch(ctx context.Context) {
+	for t := time.NewTicker(tokenEvery); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			limit, cancel := context.WithTimeout(ctx, 5*time.Second)
+			_, err := h.token.Status(limit)
+			cancel()
+			if err != nil {
+				h.gone.Store(&err)
+			} else {
+				h.gone.Store(nil)
+			}
+		}
+	}
+}
+
+func (a *agent) serveHealth(ctx context.Context, h *health) error {
+	if a.in.health == nil {
+		return nil
+	}
+	s := release.HealthServer(h.all)
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	if err := s.Serve(a.in.health); ctx.Err() == nil {
+		return fmt.Errorf("serve health: %w", err)
+	}
+	return nil
+}

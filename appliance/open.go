@@ -1,0 +1,130 @@
+package appliance
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/keyrelease/krabox/appliance/audit"
+	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// logContext derives the key of the log's records at rest from the store's key.
+const logContext = "kra/log-records/v1"
+
+// A contradiction is evidence against what lies on the disk: the box must be locked.
+type contradiction struct{ reason string }
+
+func (c contradiction) Error() string { return c.reason }
+
+// opened are the two things that the TPM's record is about, accepted and in service.
+type opened struct {
+	store *store.Store
+	log   *audit.Log
+	clock *clock
+}
+
+// open accepts store and log by the TPM's record and puts them into service under a fresh state and a fresh receipt key.
+func (a *agent) open(ctx context.Context) (o opened, err error) {
+	nv, err := a.tpm.Record(ctx)
+	if err != nil {
+		return o, fmt.Errorf("read NV record: %w", err)
+	}
+	accepted, err := store.Open(a.storeFile(), a.in.store, nv)
+	if err != nil {
+		return o, judge(err)
+	}
+	o.clock = newClock(accepted.State().Clock().Time)
+	box := accepted.State().Box().Name
+	if o.log, err = a.openLog(box, o.clock, nv); err != nil {
+		return o, errors.Join(err, accepted.Close())
+	}
+	links, err := a.rekey(ctx, o.log)
+	if err != nil {
+		return o, errors.Join(err, o.log.Close(), accepted.Close())
+	}
+	if _, err := o.log.Append(ctx, audit.Entry{Kind: receipt.Boot, Private: bootRecord{a.version, nv.Generation}}); err != nil {
+		return o, errors.Join(fmt.Errorf("log boot: %w", err), o.log.Close(), accepted.Close())
+	}
+	o.store, err = accepted.Boot(ctx, a.tpm, o.position, links)
+	if err != nil {
+		return o, errors.Join(err, o.log.Close())
+	}
+	o.log.SetState(o.store.State().Generation(), 0)
+	return o, nil
+}
+
+type bootRecord struct {
+	Software   string `json:"software"`
+	Generation uint64 `json:"generation"` // of the TPM's record that state and log were accepted by
+}
+
+func (o opened) position() (uint64, [32]byte) {
+	h := o.log.Head()
+	return uint64(h.Size), h.Root
+}
+
+// judge tells what the disk's owner did from what may pass by itself.
+func judge(err error) error {
+	var back *store.Rollback
+	if errors.As(err, &back) || errors.Is(err, store.ErrDamaged) || errors.Is(err, audit.ErrEdited) {
+		return contradiction{err.Error()}
+	}
+	return err
+}
+
+// openLog accepts a log that is at least as long as the TPM's record says and whose prefix has the record's root.
+func (a *agent) openLog(box string, c *clock, nv label.Record) (*audit.Log, error) {
+	k, err := hkdf.Key(sha256.New, a.in.store[:], nil, logContext, 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive log key: %w", err)
+	}
+	defer clear(k)
+	l, err := audit.Open(a.logDir(), audit.Options{Key: [32]byte(k), Box: box, Now: c.time})
+	if err != nil {
+		return nil, judge(err)
+	}
+	if size := uint64(l.Head().Size); size < nv.LogSize {
+		return nil, errors.Join(contradiction{fmt.Sprintf("log cut: %d records on the disk, %d in the TPM's record", size, nv.LogSize)}, l.Close())
+	}
+	root, err := l.RootAt(int64(nv.LogSize))
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if root != nv.LogRoot {
+		return nil, errors.Join(contradiction{fmt.Sprintf("log edited: its first %d records are not those of the TPM's record", nv.LogSize)}, l.Close())
+	}
+	return l, nil
+}
+
+// rekey makes the receipt key of this boot: certified by the label key, introduced into the log by the key before it.
+func (a *agent) rekey(ctx context.Context, l *audit.Log) (store.ReceiptKeyAdd, error) {
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return store.ReceiptKeyAdd{}, fmt.Errorf("make receipt key: %w", err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return store.ReceiptKeyAdd{}, fmt.Errorf("make receipt key: %w", err)
+	}
+	chain, err := a.tpm.LeafReceipt(ctx, spki)
+	if err != nil {
+		return store.ReceiptKeyAdd{}, fmt.Errorf("certify receipt key: %w", err)
+	}
+	path, err := receipt.NewPath(chain)
+	if err != nil {
+		return store.ReceiptKeyAdd{}, fmt.Errorf("certify receipt key: %w", err)
+	}
+	at := l.Head().Size
+	if _, err := l.Rekey(ctx, key, path); err != nil {
+		return store.ReceiptKeyAdd{}, fmt.Errorf("introduce receipt key: %w", err)
+	}
+	return store.ReceiptKeyAdd{Index: at, Chain: chain}, nil
+}

@@ -1,0 +1,124 @@
+package tpm
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/tpm/wire"
+)
+
+func spkiOf(t *testing.T, pub crypto.PublicKey) []byte {
+	t.Helper()
+	b, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func tlsKey(t *testing.T) ([]byte, *ecdsa.PrivateKey) {
+	t.Helper()
+	k := newKey(t)
+	return spkiOf(t, &k.PublicKey), k
+}
+
+func parsed(t *testing.T, chain [][]byte, err error) (*x509.Certificate, *x509.CertPool) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(chain[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	for _, der := range chain[1:] {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool.AddCert(c)
+	}
+	return leaf, pool
+}
+
+func TestLeaves(t *testing.T) {
+	b := enrolled(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(b.of.rootCertificate)
+
+	spki, _ := tlsKey(t)
+	chain, err := b.LeafTLS(t.Context(), spki)
+	leaf, between := parsed(t, chain, err)
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, DNSName: "box1.example"}); err != nil {
+		t.Errorf("verify TLS leaf: %v", err)
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, DNSName: "127.0.0.1"}); err != nil {
+		t.Errorf("verify TLS leaf by address: %v", err)
+	}
+	if d := leaf.NotAfter.Sub(leaf.NotBefore); d > 24*time.Hour {
+		t.Errorf("TLS leaf lives for %v; want at most 24 hours", d)
+	}
+
+	pub, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err = b.LeafReceipt(t.Context(), spkiOf(t, pub))
+	leaf, between = parsed(t, chain, err)
+	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != "kra://example/receipt/box1" {
+		t.Errorf("receipt leaf names %v", leaf.URIs)
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		t.Errorf("verify receipt leaf: %v", err)
+	}
+
+	chain, err = b.LeafKeyRelease(t.Context(), spki, "legal-team", wire.Agreement)
+	leaf, between = parsed(t, chain, err)
+	if leaf.Subject.CommonName != "legal-team" || len(leaf.URIs) != 1 || leaf.URIs[0].String() != "kra://example/legal-team" || leaf.KeyUsage != x509.KeyUsageKeyAgreement {
+		t.Errorf("key-release leaf: %v %v %v", leaf.Subject, leaf.URIs, leaf.KeyUsage)
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		t.Errorf("verify key-release leaf: %v", err)
+	}
+}
+
+func TestLeavesRefused(t *testing.T) {
+	b := enrolled(t)
+	p256, _ := tlsKey(t)
+	small, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaKey, otherCurve := spkiOf(t, &small.PublicKey), spkiOf(t, &p384.PublicKey)
+	for name, f := range map[string]func() ([][]byte, error){
+		"TLS, RSA":                    func() ([][]byte, error) { return b.LeafTLS(t.Context(), rsaKey) },
+		"TLS, no key":                 func() ([][]byte, error) { return b.LeafTLS(t.Context(), []byte("digest of something else")) },
+		"receipt, P-256":              func() ([][]byte, error) { return b.LeafReceipt(t.Context(), p256) },
+		"key release, RSA agreement":  func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), rsaKey, "legal", wire.Agreement) },
+		"key release, P-256 encipher": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "legal", wire.Encipherment) },
+		"key release, P-384":          func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), otherCurve, "legal", wire.Agreement) },
+		"key release, no usage":       func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "legal", "") },
+		"key release, receipt's name": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "receipt/box1", wire.Agreement) },
+	} {
+		if _, err := f(); err == nil {
+			t.Errorf("%s: certified", name)
+		} else {
+			wantRefused(t, err)
+		}
+	}
+	b.now = b.now.AddDate(6, 0, 0)
+	_, err = b.LeafTLS(t.Context(), p256)
+	wantRefused(t, err, "the clock says")
+}
