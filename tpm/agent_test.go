@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/keyrelease/krabox/kra/label"
@@ -13,6 +14,8 @@ func TestEnrolAndBoot(t *testing.T) {
 	if s, err := b.Status(t.Context()); err != nil || s.State != wire.Factory || s.Stage != "none" {
 		t.Fatalf("Status() = %+v, %v; want factory", s, err)
 	}
+	_, _, err := b.Unseal(t.Context())
+	wantRefused(t, err, "not enrolled")
 	i := b.enrol()
 	key, err := i.StoreKey()
 	if err != nil || !i.NeedsStore || i.Officer.Name != "alice" || i.Approvals != 2 {
@@ -25,7 +28,7 @@ func TestEnrolAndBoot(t *testing.T) {
 			t.Error("the keys derived at boot are not the ones of the enrolment")
 		}
 		s, err := b.Status(t.Context())
-		if err != nil || s.State != wire.Enrolled || s.Stage != "running" || s.Epoch != 1 || s.Box.Name != "box1" {
+		if err != nil || s.State != wire.Enrolled || s.Stage != "running" || s.Epoch != 1 || s.Box.Name != "box1" || len(s.Versions) != 2 {
 			t.Errorf("Status() = %+v, %v", s, err)
 		}
 		for _, v := range s.Versions {
@@ -34,20 +37,128 @@ func TestEnrolAndBoot(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The record survives a power cut and never goes back.
+func TestRecord(t *testing.T) {
+	b := enrolled(t)
 	if err := b.WriteRecord(t.Context(), record(2)); err != nil {
 		t.Fatal(err)
 	}
+	b.boot(v1)
 	if r, err := b.Record(t.Context()); err != nil || r != record(2) {
 		t.Errorf("Record() = %+v, %v; want generation 2", r, err)
 	}
+	wantRefused(t, b.WriteRecord(t.Context(), record(3)), "PCR 14 (stage)")
+	b.serves()
 	wantRefused(t, b.WriteRecord(t.Context(), record(1)), "go back")
+	back := record(2)
+	back.LogSize--
+	wantRefused(t, b.WriteRecord(t.Context(), back), "log size")
+	if err := b.WriteRecord(t.Context(), record(2)); err != nil {
+		t.Errorf("the same record again: %v", err)
+	}
 }
 
-func TestUnsealOncePerBoot(t *testing.T) {
+// A restarted tpmd finds its place in the boot by the TPM alone and extends nothing twice.
+func TestRestartedAgent(t *testing.T) {
 	b := enrolled(t)
 	b.boot(v1)
+	b.stage(label.Open)
+	b.open()
 	b.serves()
-	_, _, err := b.Unseal(t.Context())
-	wantRefused(t, err, "PCR 14 (stage)", `expected stage "open"`, `found stage "running"`)
-	_ = label.Open
+	b.open()
+	b.stage(label.Running)
+	if err := b.WriteRecord(t.Context(), record(2)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStages(t *testing.T) {
+	for _, c := range []struct {
+		way  []label.Stage
+		last string // "" if the last step is refused
+	}{
+		{[]label.Stage{label.Open}, "open"},
+		{[]label.Stage{label.Running}, "running"},
+		{[]label.Stage{label.Open, label.Running}, "running"},
+		{[]label.Stage{label.Open, label.Open, label.Running, label.Running}, "running"},
+		{[]label.Stage{label.Running, label.Open}, ""},
+		{[]label.Stage{label.Maintenance}, "maintenance"},
+		{[]label.Stage{label.Maintenance, label.Running}, ""},
+		{[]label.Stage{label.Open, label.Maintenance}, ""},
+		{[]label.Stage{label.Locked}, "locked"},
+		{[]label.Stage{label.Open, label.Locked}, "locked"},
+		{[]label.Stage{label.Running, label.Locked, label.Locked}, "locked"},
+		{[]label.Stage{label.Open, label.Locked, label.Running}, ""},
+	} {
+		b := newBench(t, newAuthority(t, "example"))
+		b.open()
+		var err error
+		for _, s := range c.way {
+			if err != nil {
+				t.Fatalf("%v: %v", c.way, err)
+			}
+			err = b.Extend(t.Context(), s)
+		}
+		if c.last == "" {
+			wantRefused(t, err, "cannot go from stage")
+			continue
+		}
+		s, serr := b.Status(t.Context())
+		if err != nil || serr != nil || s.Stage != c.last {
+			t.Errorf("%v: stage %q, %v, %v; want %q", c.way, s.Stage, err, serr, c.last)
+		}
+	}
+}
+
+// The same sealed state opens under a release approved later, without resealing; one that is not approved is refused by
+// name, and nothing on the disk changes by it.
+func TestUpgrade(t *testing.T) {
+	b := enrolled(t)
+	before := wire.Opened(b.bootedSecrets(v1))
+	b.boot(v2)
+	_, err := b.serve()
+	wantRefused(t, err, "PCR 4 (boot loader)", "PCR 11 (kernel, initramfs and command line)", `by approval "release v1" (version 1)`,
+		v1.release().PCRs[4].Short(), v2.release().PCRs[4].Short())
+	b.stage(label.Locked)
+	b.give(approvals(t, b.of.desk(), v2)) // a locked box takes approvals
+	b.boot(v2)
+	after := b.serves()
+	if !equal(t, before, after) {
+		t.Error("the state opened under v2 is not the one sealed under v1")
+	}
+	b.boot(v1)
+	b.serves()
+}
+
+func (b *bench) bootedSecrets(v version) wire.Opened {
+	b.t.Helper()
+	b.boot(v)
+	return b.serves()
+}
+
+func equal(t *testing.T, x, y wire.Opened) (same bool) {
+	t.Helper()
+	err := x.Use(func(s1, h1 []byte) error {
+		return y.Use(func(s2, h2 []byte) error {
+			same = bytes.Equal(s1, s2) && bytes.Equal(h1, h2)
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return same
+}
+
+// A whole life under the recovery key: opening, signing and writing.
+func TestRecoveryApprovals(t *testing.T) {
+	b := enrolled(t)
+	b.give(approvals(t, b.of.recoveryDesk(), v2))
+	b.boot(v2)
+	b.serves()
+	if err := b.WriteRecord(t.Context(), record(2)); err != nil {
+		t.Error(err)
+	}
 }

@@ -152,8 +152,8 @@ func (k requestKeys) checkQuote(r label.EnrolRequest) error {
 	return nil
 }
 
-// explained replays the event log. Registers 0 to 7 and 11 to 13 must be what it adds up to; the others are extended by
-// programs that keep no log.
+// explained replays the event log. The approved registers must be what it adds up to, the stage aside; the others are
+// reported only.
 func explained(r label.EnrolRequest) (label.PCRs, error) {
 	log, err := r.UnpackLog()
 	if err != nil || len(log) == 0 {
@@ -163,8 +163,8 @@ func explained(r label.EnrolRequest) (label.PCRs, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, i := range []int{0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13} {
-		if v[i] != r.PCRs[i] {
+	for _, i := range label.ApprovedPCRs() {
+		if i != label.StagePCR && v[i] != r.PCRs[i] {
 			return nil, fmt.Errorf("event log: PCR %d adds up to %s, the quote has %s", i, v[i].Short(), r.PCRs[i].Short())
 		}
 	}

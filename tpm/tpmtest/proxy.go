@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/google/go-tpm/tpm2"
 )
 
 // proxy lets many connections use one swtpm, command by command, as a TPM's bus does; it records and cuts.
@@ -19,8 +22,9 @@ type proxy struct {
 	conns map[net.Conn]bool
 	bus   []byte
 	n     int
-	cutAt int
+	cutIn int // commands to go, of those in cutOf; 0: no cut
 	cutOn Where
+	cutOf []tpm2.TPMCC
 }
 
 func listen(path string) (*proxy, error) {
@@ -79,7 +83,7 @@ func (p *proxy) exchange(command []byte) ([]byte, error) {
 		return nil, errNoPower
 	}
 	p.n++
-	cut := p.cutAt > 0 && p.n == p.cutAt
+	cut := p.cutNow(tpm2.TPMCC(binary.BigEndian.Uint32(command[6:])))
 	if cut && p.cutOn == Before {
 		p.unplugLocked()
 		return nil, errNoPower
@@ -102,7 +106,7 @@ func (p *proxy) exchange(command []byte) ([]byte, error) {
 func (p *proxy) plug(path string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.n, p.cutAt = 0, 0
+	p.n, p.cutIn = 0, 0
 	var err error
 	for range 1000 {
 		if p.back, err = net.Dial("unix", path); err == nil {
@@ -143,12 +147,19 @@ func (p *proxy) recorded() []byte {
 	return b
 }
 
-func (p *proxy) cutAfter(n int, on Where) {
+func (p *proxy) cutAfter(n int, on Where, of []tpm2.TPMCC) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cutAt = 0; n > 0 {
-		p.cutAt, p.cutOn = p.n+n, on
+	p.cutIn, p.cutOn, p.cutOf = n, on, of
+}
+
+// cutNow counts down.
+func (p *proxy) cutNow(code tpm2.TPMCC) bool {
+	if p.cutIn == 0 || len(p.cutOf) > 0 && !slices.Contains(p.cutOf, code) {
+		return false
 	}
+	p.cutIn--
+	return p.cutIn == 0
 }
 
 func (p *proxy) count() int {

@@ -83,6 +83,24 @@ func (m *TPM) power(t testing.TB) {
 	}
 }
 
+// Resume suspends the machine and wakes it up: registers keep their values, sessions are gone.
+func (m *TPM) Resume(t testing.TB) {
+	t.Helper()
+	m.Do(t, func(d transport.TPM) error {
+		_, err := tpm2.Shutdown{ShutdownType: tpm2.TPMSUState}.Execute(d)
+		return err
+	})
+	m.Restart(t)
+	c, err := net.Dial("unix", m.front())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := (tpm2.Startup{StartupType: tpm2.TPMSUState}).Execute(transport.FromReadWriter(c)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Clone copies the TPM as it is, with its seeds, into another one: what nobody can do to a hardware TPM, for
 // experiments that would spoil the first. Both are reset by it.
 func (m *TPM) Clone(t testing.TB) *TPM {
@@ -135,8 +153,8 @@ func (m *TPM) Extend(t testing.TB, pcr int, digest [32]byte) {
 func (m *TPM) Bus() []byte { return m.proxy.recorded() }
 
 // CutAfter drops the power in front of the n-th command from now (1 is the next one), or behind it: then the command is
-// done and its answer lost. 0 takes the order back.
-func (m *TPM) CutAfter(n int, where Where) { m.proxy.cutAfter(n, where) }
+// done and its answer lost. With codes, only commands of those codes are counted. 0 takes the order back.
+func (m *TPM) CutAfter(n int, where Where, codes ...tpm2.TPMCC) { m.proxy.cutAfter(n, where, codes) }
 
 // Commands counts the commands since the power came.
 func (m *TPM) Commands() int { return m.proxy.count() }
