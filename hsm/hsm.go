@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -148,7 +147,10 @@ func (c *Custodian) mutate(f func(*session) error) (wire.Files, error) {
 	}
 	<-ran
 	changed, scanErr := open.folder.changes()
-	return changed, errors.Join(err, scanErr)
+	if err == nil {
+		err = scanErr
+	}
+	return changed, err
 }
 
 // Since returns the chain items after the n-th.

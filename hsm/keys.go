@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"slices"
@@ -58,7 +59,7 @@ func (s *session) importKey(pkcs8 []byte, custody wire.Custody) (wire.Key, error
 		return wire.Key{}, wire.Refused{Reason: "custody is not known"}
 	}
 	key, err := x509.ParsePKCS8PrivateKey(pkcs8)
-	if err != nil {
+	if rest, _ := asn1.Unmarshal(pkcs8, new(asn1.RawValue)); err != nil || len(rest) != 0 {
 		return wire.Key{}, wire.Refused{Reason: "private key is not PKCS#8 in DER"}
 	}
 	spki, suite, values, err := parts(key)

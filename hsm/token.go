@@ -125,7 +125,7 @@ func (k *token) describe() string {
 	if err != nil {
 		return "unknown module"
 	}
-	return fmt.Sprintf("%s %d.%d", strings.TrimSpace(info.LibraryDescription), info.LibraryVersion.Major, info.LibraryVersion.Minor)
+	return fmt.Sprintf("%s: %s %d.%d", strings.TrimSpace(info.ManufacturerID), strings.TrimSpace(info.LibraryDescription), info.LibraryVersion.Major, info.LibraryVersion.Minor)
 }
 
 // same reports whether t would open as what is open now.

@@ -1,0 +1,114 @@
+package hsm
+
+import (
+	"time"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+// onSession runs f on a session of the pool.
+func (c *Custodian) onSession(f func(*session)) {
+	done := make(chan struct{})
+	c.token.Load().pool.submit(call(func(s *session) {
+		defer close(done)
+		f(s)
+	}), 1)
+	<-done
+}
+
+// Bare runs f on a session with the library and the key's handle: for what a test does behind our back.
+func (c *Custodian) Bare(id block.KeyID, f func(*p11.Ctx, p11.SessionHandle, p11.ObjectHandle)) {
+	c.onSession(func(s *session) {
+		var h p11.ObjectHandle
+		if e := s.token.index.get(id); e != nil {
+			h = e.at()
+		}
+		f(s.lib, s.handle, h)
+	})
+}
+
+// AttackWeak makes a P-256 key as a new key would be, but for the attributes given, and attacks it.
+func (c *Custodian) AttackWeak(custody wire.Custody, but ...*p11.Attribute) (err error) {
+	c.onSession(func(s *session) {
+		template := append(private(wire.P256, custody), attr(p11.CKA_TOKEN, false), attr(p11.CKA_MODIFIABLE, false), attr(p11.CKA_COPYABLE, true))
+		for _, a := range template {
+			for _, b := range but {
+				if a.Type == b.Type {
+					a.Value = b.Value
+				}
+			}
+		}
+		m := []*p11.Mechanism{p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)}
+		_, priv, genErr := s.lib.GenerateKeyPair(s.handle, m, public(wire.P256), template)
+		if genErr != nil {
+			err = genErr
+			return
+		}
+		e := &entry{key: wire.Key{Suite: wire.P256, Custody: custody}}
+		e.handle.Store(uint64(priv))
+		err = s.attack(e)
+	})
+	return err
+}
+
+// Misplace makes the index point to where no object is.
+func (c *Custodian) Misplace(id block.KeyID) {
+	c.token.Load().index.get(id).handle.Store(1 << 40)
+}
+
+// Placed reports where the index says that the key lies.
+func (c *Custodian) Placed(id block.KeyID) uint64 { return c.token.Load().index.get(id).handle.Load() }
+
+// KEK is the handle of the key-encryption key.
+func (c *Custodian) KEK() p11.ObjectHandle { return c.token.Load().kek }
+
+// Stuck is pool.stuck.
+func (c *Custodian) Stuck(limit time.Duration) bool {
+	return c.token.Load().pool.stuck(limit, time.Now())
+}
+
+// GenerateFast makes n bound P-256 keys without the tests of new keys, which take most of the time.
+func (c *Custodian) GenerateFast(n int) (err error) {
+	c.onSession(func(s *session) {
+		s.token.objects.Lock()
+		defer s.token.objects.Unlock()
+		for range n {
+			if err = s.generateFast(); err != nil {
+				return
+			}
+		}
+	})
+	return err
+}
+
+func (s *session) generateFast() error {
+	m := []*p11.Mechanism{p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)}
+	pub, priv, err := s.lib.GenerateKeyPair(s.handle, m, public(wire.P256), append(private(wire.P256, wire.Bound), unsealed()...))
+	if err != nil {
+		return err
+	}
+	spki, err := s.spkiEC(pub)
+	if err != nil {
+		return err
+	}
+	h, err := s.seal(priv, spki)
+	if err != nil {
+		return err
+	}
+	e, err := newEntry(spki, h)
+	if err != nil {
+		return err
+	}
+	e.key.Custody, e.key.Origin = wire.Bound, wire.Generated
+	s.token.index.put(e)
+	if err := s.discard(pub); err != nil {
+		return err
+	}
+	return s.discard(priv)
+}
+
+// UnpadOAEP is unpadOAEP.
+func UnpadOAEP(em []byte, size int, label []byte) ([]byte, bool) { return unpadOAEP(em, size, label) }
