@@ -233,7 +233,7 @@ func (t *tool) decrypt(ctx context.Context, in input, a decryptArgs, key block.F
 	}
 	defer func() { err = errors.Join(err, out.discard()) }()
 	if isTerminal(out.File) {
-		in.watched.out = nil
+		in.watched.end()
 	}
 	err = pump(ctx, out, plain)
 	in.watched.end()

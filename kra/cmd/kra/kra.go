@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 )
@@ -35,7 +36,12 @@ func commands() []command {
 	return []command{encryptCommand, decryptCommand, inspectCommand, directoryCommand, verifyCommand, logCommand, versionCommand}
 }
 
+// collectAt is the garbage collector's percentage. The heap is a few chunks that die
+// at once; collecting them less often saves a quarter of the time and costs 16 MiB.
+const collectAt = 400
+
 func process() *tool {
+	debug.SetGCPercent(collectAt)
 	return &tool{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv}
 }
 

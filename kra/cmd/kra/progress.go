@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/term"
@@ -21,11 +22,13 @@ const (
 // has no terminal only counts.
 type progress struct {
 	r     io.Reader
-	out   io.Writer // nil: draw nothing
 	name  string
 	total int64 // 0 where the length is not known
-	done  int64
 	start time.Time
+
+	mu    sync.Mutex // guards the rest: whoever reads draws, whoever waits ends it
+	out   io.Writer  // nil: draw nothing
+	done  int64
 	next  time.Time
 	drawn bool
 }
@@ -48,6 +51,8 @@ func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 func (p *progress) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.done += int64(n)
 	if p.out != nil {
 		if now := time.Now(); !now.Before(p.next) {
@@ -76,11 +81,14 @@ func (p *progress) line(now time.Time) string {
 		int(part*100), size(p.done), size(int64(rate)), int(left.Minutes()), int(left.Seconds())%60)
 }
 
-// end takes the line away.
+// end takes the line away; nothing is drawn from then on.
 func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.drawn {
 		fmt.Fprint(p.out, "\r\x1b[K")
 	}
+	p.out, p.drawn = nil, false
 }
 
 // size writes a number of bytes for people.

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/client/clienttest"
+)
+
+var gigabytes = flag.Int("gigabytes", 0, "how much TestGigabyte pipes through; 0 is 256 MiB")
+
+// Limits of memory of one process, in KiB. A child's maximum starts at what its parent
+// had when it was forked, so the parent keeps nothing big.
+const (
+	maxMemory = 64 << 10
+	maxGrowth = 16 << 10
+)
+
+// rounds is how often both are run, in turns, before their best are compared.
+const rounds = 3
+
+// TestGigabyte pipes a file through kra encrypt | kra decrypt and through stock age,
+// prints the ratio of their speeds, and holds the memory of both kra processes to what
+// a small file needs.
+func TestGigabyte(t *testing.T) {
+	n := int64(*gigabytes) << 30
+	if n == 0 {
+		n = 256 << 20
+	}
+	w := newWorld(t)
+	small, big := w.file("small", 64<<20), w.file("big", n)
+
+	first := w.kra(small)
+	ours, theirs := w.kra(big), w.age(big)
+	for range rounds - 1 {
+		ours, theirs = ours.better(w.kra(big)), theirs.better(w.age(big))
+	}
+	for _, r := range []pipeline{first, ours, theirs} {
+		t.Logf("%s", r)
+	}
+	for i := range ours.memory {
+		if ours.memory[i] > maxMemory || ours.memory[i] > first.memory[i]+maxGrowth {
+			t.Errorf("%s used %d KiB, and %d KiB for 64 MiB; want constant memory", ours.names[i], ours.memory[i], first.memory[i])
+		}
+	}
+	// The ratio is printed, not asserted: other work on the machine decides more than we do.
+	t.Logf("kra / age: speed %.2f, CPU %.2f", theirs.wall.Seconds()/ours.wall.Seconds(), ours.cpu.Seconds()/theirs.cpu.Seconds())
+	if got, want := w.throughKra(big), sum(t, open(t, big)); got != want {
+		t.Errorf("SHA-256 of what came back = %s; want %s", got, want)
+	}
+}
+
+type world struct {
+	t        *testing.T
+	dir      string
+	env      []string
+	identity string
+	to       string
+}
+
+func newWorld(t *testing.T) world {
+	t.Helper()
+	a := clienttest.New(t)
+	a.AddKey(t, "legal-team", "Legal team", block.SuiteP256)
+	a.Allow(func(_ kra.AccessID, name string) bool { return name == "alice" })
+	dir := t.TempDir()
+	cert, key := a.Person(t, "alice")
+	w := world{t: t, dir: dir, identity: filepath.Join(dir, "age.txt")}
+	w.write("alice.pem", append(cert, key...))
+	w.env = append(os.Environ(), "KRA_URL="+a.URL, "KRA_ROOT="+w.write("root.pem", a.RootPEM()), "KRA_CERT="+filepath.Join(dir, "alice.pem"))
+	if out, err := exec.Command("age-keygen", "-o", w.identity).CombinedOutput(); err != nil {
+		t.Fatalf("age-keygen: %v: %s", err, out)
+	}
+	raw, err := os.ReadFile(w.identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(raw), "# public key: ")
+	w.to, _, _ = strings.Cut(rest, "\n")
+	return w
+}
+
+func (w world) write(name string, b []byte) string {
+	path := filepath.Join(w.dir, name)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return path
+}
+
+// file makes a file of n bytes that differ from megabyte to megabyte, with holes that
+// cost no disk.
+func (w world) file(name string, n int64) string {
+	path := filepath.Join(w.dir, name)
+	f, err := os.Create(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	err = f.Truncate(n)
+	for at := int64(0); at < n && err == nil; at += 1 << 20 {
+		_, err = f.WriteAt(fmt.Appendf(nil, "megabyte %d", at>>20), at)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		w.t.Fatal(err)
+	}
+	return path
+}
+
+// A pipeline is what one pipeline took.
+type pipeline struct {
+	names  [2]string
+	memory [2]int64 // KiB at most
+	cpu    time.Duration
+	wall   time.Duration
+	size   int64
+}
+
+// better takes the least time of two runs, and the most memory.
+func (r pipeline) better(o pipeline) pipeline {
+	r.wall, r.cpu = min(r.wall, o.wall), min(r.cpu, o.cpu)
+	for i := range r.memory {
+		r.memory[i] = max(r.memory[i], o.memory[i])
+	}
+	return r
+}
+
+func (r pipeline) String() string {
+	mib := float64(r.size) / (1 << 20)
+	return fmt.Sprintf("%s | %s: %.0f MiB, %.0f MiB/s, CPU %v, memory %d and %d KiB", r.names[0], r.names[1], mib,
+		mib/r.wall.Seconds(), r.cpu.Round(time.Millisecond), r.memory[0], r.memory[1])
+}
+
+func (w world) kra(path string) pipeline {
+	return w.pipe(path, nil, []string{"kra", "encrypt", "-to", "legal-team"}, []string{"kra", "decrypt"})
+}
+
+func (w world) age(path string) pipeline {
+	return w.pipe(path, nil, []string{"age", "-r", w.to}, []string{"age", "-d", "-i", w.identity})
+}
+
+func (w world) throughKra(path string) string {
+	h := sha256.New()
+	w.pipe(path, h, []string{"kra", "encrypt", "-to", "legal-team"}, []string{"kra", "decrypt"})
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// pipe runs first | second on a file. Both end with the test: they are killed with
+// the process that waits for them.
+func (w world) pipe(path string, out io.Writer, first, second []string) pipeline {
+	w.t.Helper()
+	in := open(w.t, path)
+	info, err := in.Stat()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r, pw, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	a, b := w.command(first), w.command(second)
+	a.Stdin, a.Stdout, b.Stdin, b.Stdout = in, pw, r, out
+	start := time.Now()
+	err = errors.Join(a.Start(), b.Start(), pw.Close(), r.Close(), a.Wait(), b.Wait())
+	if err != nil {
+		w.t.Fatalf("%s | %s: %v", first, second, err)
+	}
+	res := pipeline{names: [2]string{first[0] + " " + first[1], second[0] + " " + second[1]}, wall: time.Since(start), size: info.Size()}
+	for i, c := range []*exec.Cmd{a, b} {
+		res.cpu += c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+		res.memory[i] = c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
+	}
+	return res
+}
+
+func (w world) command(args []string) *exec.Cmd {
+	c := exec.CommandContext(w.t.Context(), args[0], args[1:]...)
+	c.Env, c.Stderr = w.env, os.Stderr
+	return c
+}
+
+func open(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+func sum(t *testing.T, r io.Reader) string {
+	t.Helper()
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
