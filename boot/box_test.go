@@ -264,6 +264,8 @@ func TestEveryRefusalLocks(t *testing.T) {
 			}
 			if _, runs := services(u)["tpmd"]; runs != (c.last == "extend-locked") {
 				t.Errorf("tpmd runs = %v", runs)
+			} else if !runs {
+				wantHungUp(t, b)
 			}
 		})
 	}
@@ -285,6 +287,19 @@ func wantLocked(t *testing.T, b *testBox, reason string) {
 	}
 	if _, err := os.Stat(b.Run + "/hsm.sock"); err == nil {
 		t.Error("hsmd's socket is there")
+	}
+}
+
+// wantHungUp asserts that krad is not kept waiting for a TPM's daemon that will not come.
+func wantHungUp(t *testing.T, b *testBox) {
+	t.Helper()
+	c, err := wire.Dial(b.Run + "/tpm.sock")
+	must(t, err)
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := c.Status(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("Status = %v after %v", err, ctx.Err())
 	}
 }
 

@@ -18,8 +18,10 @@ import (
 //
 // Whatever goes wrong on the way ends in locked. The mode is set when it returns, unless ctx has ended.
 func (b *box) decide(ctx context.Context) {
-	tpmd := b.keep(b.tpmdSpec())
-	err := tpmd.await(ctx)
+	err := b.keep(b.tpmdSpec()).await(ctx)
+	if err != nil {
+		b.drop("tpmd", errKill) // the next step need not wait for it
+	}
 	switch {
 	case b.o.Fault != "":
 		b.refuse(ctx, b.o.Fault)
@@ -85,12 +87,14 @@ func (b *box) extend(ctx context.Context, s label.Stage) error {
 	return nil
 }
 
+var errNoTPMD = errors.New("the TPM's daemon does not run")
+
 // tpm lends the connection to the tpmd that runs now, after waiting for one.
 func (b *box) tpm(ctx context.Context, use func(*wire.Init) error) error {
 	until := time.Now().Add(b.ground.pace.tpmd)
 	for {
 		b.mu.Lock()
-		l := b.link
+		l, kept := b.link, b.units["tpmd"] != nil
 		b.mu.Unlock()
 		if l != nil {
 			return use(l)
@@ -98,8 +102,8 @@ func (b *box) tpm(ctx context.Context, use func(*wire.Init) error) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if time.Now().After(until) {
-			return errors.New("the TPM's daemon does not run")
+		if !kept || time.Now().After(until) {
+			return errNoTPMD
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
