@@ -36,7 +36,6 @@ const (
 	NamesAlias   = "alias"
 	NamesKey     = "key"
 	NamesMember  = "member"
-	NamesOfficer = "officer"
 )
 
 // Limits of words.

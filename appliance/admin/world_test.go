@@ -1,0 +1,371 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/appliance/audit"
+	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/boot/machine"
+	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/console/wire"
+	"github.com/keyrelease/krabox/hsm/hsmtest"
+	hsm "github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/image/desk"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/kra/policy"
+	"github.com/keyrelease/krabox/kra/receipt"
+	"github.com/keyrelease/krabox/tpm/tpmtest"
+	tpm "github.com/keyrelease/krabox/tpm/wire"
+)
+
+const (
+	officer    = "olga"
+	passphrase = "correct horse battery"
+)
+
+// A body1 is process 1 as far as these tests need one: it notes what it is asked for.
+type body1 struct {
+	asked   []string
+	network machine.Network
+	refuse  error
+}
+
+func (b *body1) did(what string) error {
+	if b.refuse == nil {
+		b.asked = append(b.asked, what)
+	}
+	return b.refuse
+}
+
+func (b *body1) Status(context.Context) (machine.Status, error) {
+	return machine.Status{Mode: "enrolled", Stage: "running", Network: "eth0 has 10.0.2.15/24",
+		Services: []machine.Service{{Name: "hsmd", State: machine.Ready, PID: 7}},
+		Ports:    []machine.Port{{Name: "eth0", MAC: "52:54:00:12:34:56", Up: true, Addresses: []string{"10.0.2.15/24"}}}}, nil
+}
+func (b *body1) Reboot(context.Context) error                  { return b.did("reboot") }
+func (b *body1) PowerOff(context.Context) error                { return b.did("poweroff") }
+func (b *body1) SetClock(_ context.Context, t time.Time) error { return b.did("clock " + stamp(t)) }
+func (b *body1) SetNetwork(_ context.Context, n machine.Network) error {
+	b.network = n
+	return b.did("network " + string(n.Mode))
+}
+
+// A world is a box without its port: TPM, module, store and log are real.
+type world struct {
+	t      *testing.T
+	dir    string
+	desk   *desk.Desk
+	tpmd   *tpmtest.Daemon
+	hsmd   *hsmtest.Daemon
+	body   *body1
+	store  *store.Store
+	log    *audit.Log
+	book   atomic.Pointer[policy.Book]
+	fault  *faulty
+	key    [32]byte
+	closed bool
+
+	*Agent
+	session wire.Session
+}
+
+// factory makes a world that is not in service yet.
+func factory(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), body: &body1{}}
+	folder := filepath.Join(w.dir, "domain")
+	if err := desk.Init(folder, "example"); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if w.desk, err = desk.Open(folder); err != nil {
+		t.Fatal(err)
+	}
+	w.tpmd = tpmtest.StartDaemon(t, tpmtest.DaemonConfig{TPM: tpmtest.New(t), State: t.TempDir(), Domain: w.desk.Domain()})
+	if err := w.tpmd.Init.Extend(t.Context(), label.Running); err != nil {
+		t.Fatal(err)
+	}
+	w.Agent, err = New(Config{Mode: console.Factory, Domain: w.desk.Domain(), Version: "v1", TPM: w.tpmd.Client, Machine: w.body,
+		Health: func() []string { return nil }, Install: w.install})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) storeFile() string { return filepath.Join(w.dir, "store.db") }
+
+func (w *world) install(ctx context.Context, i tpm.Installed) (err error) {
+	if w.key, err = i.StoreKey(); err != nil {
+		return err
+	}
+	s, err := store.Create(ctx, w.storeFile(), w.key, w.tpmd.Client, store.BoxSet{Box: i.Box}, store.OfficerAdd{Name: i.Officer.Name, Hash: i.Officer.Hash})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// enrol takes the box into service through its console, and begins again as the agent does after the restart.
+func (w *world) enrol() {
+	w.t.Helper()
+	first, err := desk.NewOfficer(officer, []byte(passphrase))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	b, _ := pem.Decode([]byte(w.do("enrol request")))
+	if b == nil {
+		w.t.Fatal("enrol request shows no PEM block")
+	}
+	bundle, err := w.desk.Enrol(pem.EncodeToMemory(b), desk.Release{Manifest: desk.Manifest{Version: "v1", Epoch: 1}, Trust: desk.AsObserved},
+		label.Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, first)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.do("enrol install", string(bundle))
+	if got := strings.Join(w.body.asked, ","); got != "reboot" {
+		w.t.Fatalf("after the enrolment process 1 was asked for %q", got)
+	}
+	w.serve()
+}
+
+// serve opens what was enrolled.
+func (w *world) serve() {
+	w.t.Helper()
+	nv, err := w.tpmd.Client.Record(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	accepted, err := store.Open(w.storeFile(), w.key, nv)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if w.log, err = audit.Open(filepath.Join(w.dir, "log"), audit.Options{Key: [32]byte{7}, Box: "box1", Now: time.Now, SegmentSize: 1 << 20}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.rekey()
+	w.store, err = accepted.Boot(w.t.Context(), w.tpmd.Client, func() (uint64, [32]byte) { h := w.log.Head(); return uint64(h.Size), h.Root })
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if err := errors.Join(w.store.Close(), w.log.Close()); err != nil && !w.closed {
+			w.t.Error(err)
+		}
+	})
+	w.hsmd = hsmtest.Start(w.t)
+	w.fault = &faulty{Client: w.hsmd.Client(), tpm: w.tpmd.Client}
+	w.token()
+	if _, err := w.prepare(w.store.State()); err != nil {
+		w.t.Fatal(err)
+	}
+	use, err := w.prepare(w.store.State())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	use()
+	w.start()
+}
+
+func (w *world) rekey() {
+	w.t.Helper()
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	chain, err := w.tpmd.Client.LeafReceipt(w.t.Context(), spki)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	path, err := receipt.NewPath(chain)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.log.Rekey(w.t.Context(), key, path); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) token() {
+	w.t.Helper()
+	open := hsmtest.Token()
+	pins := store.PINSet{User: store.NewSecret(open.PIN), SO: store.NewSecret(open.SOPIN)}
+	i, err := w.fault.Open(w.t.Context(), open)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.store.Commit(w.t.Context(), pins, store.TokenSet{Files: i.Files}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// prepare compiles the book, as krad does.
+func (w *world) prepare(next *store.State) (func(), error) {
+	var d policy.Definition
+	for _, r := range next.Rules() {
+		d.Rules = append(d.Rules, policy.RuleDef{Name: policy.RuleName(r.Name), Expr: r.Expr})
+	}
+	for _, a := range next.Accesses() {
+		d.Access = append(d.Access, policy.AccessDef{ID: a.ID, Title: a.Title, Keys: a.Keys, Lists: a.Lists})
+	}
+	for _, g := range next.Groups() {
+		d.Groups = append(d.Groups, policy.GroupDef{Name: policy.GroupName(g.Name), Members: g.Members})
+	}
+	b, err := policy.Compile(next.Generation()+1, d, w.book.Load())
+	return func() { w.book.Store(b) }, err
+}
+
+// start makes the agent of an enrolled box: nobody is logged in.
+func (w *world) start() {
+	w.t.Helper()
+	root, err := w.desk.Domain().Certificate()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(root)
+	w.Agent, err = New(Config{Mode: console.Enrolled, Domain: w.desk.Domain(), Version: "v1", Roots: roots, Started: time.Now(), TPM: w.fault.tpmd(),
+		Machine: w.body, Store: w.store, HSM: w.fault, Log: w.log, Book: w.book.Load, Prepare: w.prepare,
+		Clock:  func() (bool, string) { c := w.store.State().Clock(); return !c.Time.IsZero(), string(c.Source) },
+		Health: func() []string { return nil }})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.session = ""
+}
+
+// enrolled makes a world in service with its officer logged in.
+func enrolled(t *testing.T) *world {
+	t.Helper()
+	w := factory(t)
+	w.enrol()
+	w.login()
+	return w
+}
+
+func (w *world) login() {
+	w.t.Helper()
+	var err error
+	if w.session, err = w.Login(w.t.Context(), wire.Credentials{Officer: officer, Passphrase: passphrase}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// try runs a line.
+func (w *world) try(line string, answers ...string) (string, wire.Outcome) {
+	var out bytes.Buffer
+	o := w.Do(w.t.Context(), wire.Request{Session: w.session, Line: line, Answers: answers}, &out)
+	return out.String(), o
+}
+
+// do runs a line that must succeed, and holds what it shows to the terminal's width.
+func (w *world) do(line string, answers ...string) string {
+	w.t.Helper()
+	out, o := w.try(line, answers...)
+	if o.Error != "" || o.Ask != nil {
+		w.t.Fatalf("%s: %+v %+v\n%s", line, o, o.Ask, out)
+	}
+	if strings.HasPrefix(line, "log export") {
+		return out
+	}
+	for l := range strings.SplitSeq(out, "\n") {
+		if len([]rune(l)) >= columns {
+			w.t.Errorf("%s shows a line of %d columns: %q", line, len([]rune(l)), l)
+		}
+	}
+	return out
+}
+
+// fail runs a line that must fail with an error that has all the parts, and must not change the state.
+func (w *world) fail(line string, answers []string, parts ...string) string {
+	w.t.Helper()
+	before := w.store.State().Root()
+	out, o := w.try(line, answers...)
+	for _, p := range parts {
+		if !strings.Contains(o.Error, p) {
+			w.t.Errorf("%s: error %q, want %q", line, o.Error, p)
+		}
+	}
+	if o.Error == "" {
+		w.t.Errorf("%s succeeded:\n%s", line, out)
+	}
+	if w.store.State().Root() != before {
+		w.t.Errorf("%s failed and changed the state", line)
+	}
+	return o.Error
+}
+
+// has wants all the parts in what a line shows.
+func (w *world) has(line string, parts ...string) {
+	w.t.Helper()
+	out := w.do(line)
+	for _, p := range parts {
+		if !strings.Contains(out, p) {
+			w.t.Errorf("%s lacks %q:\n%s", line, p, out)
+		}
+	}
+}
+
+// A faulty passes everything on to the real module and TPM, and can be told to fail: before the thing is done or after.
+type faulty struct {
+	*hsm.Client
+	tpm       *tpm.Client
+	certify   error // LeafKeyRelease fails with it
+	destroyed int
+}
+
+func (f *faulty) Destroy(ctx context.Context, id block.KeyID) (hsm.Files, error) {
+	f.destroyed++
+	return f.Client.Destroy(ctx, id)
+}
+
+func (f *faulty) tpmd() platform { return &faultyTPM{f.tpm, f} }
+
+type faultyTPM struct {
+	*tpm.Client
+	f *faulty
+}
+
+func (p *faultyTPM) LeafKeyRelease(ctx context.Context, spki []byte, access string, u tpm.Usage) ([][]byte, error) {
+	if p.f.certify != nil {
+		return nil, p.f.certify
+	}
+	return p.Client.LeafKeyRelease(ctx, spki, access, u)
+}
+
+// people makes a certification authority of persons, in PEM.
+func people(t *testing.T, cn string) string {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: cn}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
