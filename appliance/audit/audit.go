@@ -122,7 +122,7 @@ func (l *Log) RootAt(size int64) (tlog.Hash, error) {
 	if have := l.Head().Size; size < 0 || size > have {
 		return tlog.Hash{}, fmt.Errorf("compute log root: the log has %d records, want %d", have, size)
 	}
-	root, err := l.tree.root(size)
+	root, err := l.tree.rootAt(size)
 	if err != nil {
 		return tlog.Hash{}, fmt.Errorf("compute log root: %w", err)
 	}

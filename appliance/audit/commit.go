@@ -138,11 +138,9 @@ func (l *Log) gather(batch []*request) ([]byte, error) {
 		for i := range q.records {
 			r := &q.records[i]
 			b = appendRecord(b, &r.Record)
-			if err := l.tree.add(r.leaf); err != nil {
-				return nil, fmt.Errorf("extend log tree: %w", err)
-			}
 			l.hsm.hear(r.hsm)
 		}
+		l.tree.add(q.records)
 	}
 	if err := l.hsm.prove(); err != nil {
 		return nil, fmt.Errorf("follow hsm chain: %w", err)
@@ -152,11 +150,7 @@ func (l *Log) gather(batch []*request) ([]byte, error) {
 
 // sign makes the checkpoint of the tree as it is now and adds it to the frame.
 func (l *Log) sign(clear []byte) (*Head, []byte, error) {
-	size := l.tree.size()
-	root, err := l.tree.root(size)
-	if err != nil {
-		return nil, nil, fmt.Errorf("compute log root: %w", err)
-	}
+	size, root := l.tree.size(), l.tree.root()
 	signed, err := l.signer.Checkpoint(receipt.Checkpoint{Size: size, Root: root, HSM: l.hsm.proven,
 		Generation: l.generation.Load(), Reset: l.reset.Load(), Time: l.now()})
 	if err != nil {

@@ -20,8 +20,8 @@ type tree struct {
 	file *os.File
 
 	mu      sync.RWMutex
-	n       int64               // leaves
-	edge    map[int64]tlog.Hash // at the last flush: roots of the full subtrees that make up the leaves
+	now     receipt.Edge        // of all leaves
+	edge    map[int64]tlog.Hash // what of the edge at the last trim lies before the tail
 	tail    []tlog.Hash         // the newest stored hashes
 	base    int64               // index of tail[0]
 	flushed int64               // stored hashes in the file
@@ -37,17 +37,13 @@ func newTree(path string) (*tree, error) {
 
 func (t *tree) close() error { return t.file.Close() }
 
-// add takes one more leaf. Nothing reaches the file before flush.
-func (t *tree) add(leaf tlog.Hash) error {
+// add takes more leaves. Nothing reaches the file before flush.
+func (t *tree) add(leaves []record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	hs, err := tlog.StoredHashesForRecordHash(t.n, leaf, tlog.HashReaderFunc(t.read))
-	if err != nil {
-		return err
+	for i := range leaves {
+		t.tail = t.now.AppendStored(t.tail, leaves[i].leaf)
 	}
-	t.tail = append(t.tail, hs...)
-	t.n++
-	return nil
 }
 
 // flush writes the new hashes to the file and lets go of old ones.
@@ -71,7 +67,7 @@ func (t *tree) trim() error {
 	if len(t.tail) < 2*window {
 		return nil
 	}
-	at := receipt.EdgeIndexes(t.n)
+	at := receipt.EdgeIndexes(t.now.Size())
 	hs, err := t.read(at)
 	if err != nil {
 		return err
@@ -107,8 +103,15 @@ func (t *tree) read(indexes []int64) ([]tlog.Hash, error) {
 	return out, nil
 }
 
-// root returns the root of the first n leaves.
-func (t *tree) root(n int64) (tlog.Hash, error) { return tlog.TreeHash(n, t) }
+// root returns the root of all leaves.
+func (t *tree) root() tlog.Hash {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.now.Root()
+}
+
+// rootAt returns the root of the first n leaves.
+func (t *tree) rootAt(n int64) (tlog.Hash, error) { return tlog.TreeHash(n, t) }
 
 // prove returns the inclusion proof of record i in the tree of n leaves.
 func (t *tree) prove(n, i int64) (tlog.RecordProof, error) { return tlog.ProveRecord(n, i, t) }
@@ -117,5 +120,5 @@ func (t *tree) prove(n, i int64) (tlog.RecordProof, error) { return tlog.ProveRe
 func (t *tree) size() int64 {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.n
+	return t.now.Size()
 }

@@ -23,14 +23,21 @@ func NewEdge(size int64, hashes []tlog.Hash) (Edge, error) {
 }
 
 // Append adds a leaf.
-func (e *Edge) Append(leaf tlog.Hash) {
+func (e *Edge) Append(leaf tlog.Hash) { e.AppendStored(nil, leaf) }
+
+// AppendStored adds a leaf and appends to dst what tlog calls its stored hashes: the leaf, and the root of each full
+// subtree that it completes, smallest first.
+func (e *Edge) AppendStored(dst []tlog.Hash, leaf tlog.Hash) []tlog.Hash {
+	dst = append(dst, leaf)
 	for s := e.size; s&1 == 1; s >>= 1 {
 		last := len(e.hashes) - 1
 		leaf = tlog.NodeHash(e.hashes[last], leaf)
 		e.hashes = e.hashes[:last]
+		dst = append(dst, leaf)
 	}
 	e.hashes = append(e.hashes, leaf)
 	e.size++
+	return dst
 }
 
 // Size returns the number of leaves.

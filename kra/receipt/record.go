@@ -3,9 +3,11 @@ package receipt
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -108,7 +110,7 @@ func (p Public) Encode() ([]byte, error) {
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
-	b, err := json.Marshal(p)
+	b, err := p.append(make([]byte, 0, 512))
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
@@ -116,6 +118,43 @@ func (p Public) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode record: public part longer than %d bytes", MaxPublic)
 	}
 	return b, nil
+}
+
+// append writes what json.Marshal would, without its allocations: this is on the path of every release.
+func (p Public) append(b []byte) ([]byte, error) {
+	if p.Key != nil || !isPlain(p.Access) || p.Kind == 0 || int(p.Kind) >= len(kindNames) {
+		return json.Marshal(p)
+	}
+	b = append(append(b, `{"kind":"`...), kindNames[p.Kind]...)
+	b = p.Time.t.AppendFormat(append(b, `","time":"`...), timeLayout)
+	b = append(b, '"')
+	if p.Book != 0 {
+		b = strconv.AppendUint(append(b, `,"book":`...), p.Book, 10)
+	}
+	if p.Access != "" {
+		b = append(append(append(b, `,"access":"`...), p.Access...), '"')
+	}
+	if p.Header != nil {
+		b = append(hex.AppendEncode(append(b, `,"header":"`...), p.Header[:]), '"')
+	}
+	if i := p.Item; i != nil {
+		b = hex.AppendEncode(append(b, `,"hsm":{"instance":"`...), i.Instance[:])
+		b = strconv.AppendUint(append(b, `","n":`...), i.N, 10)
+		b = hex.AppendEncode(append(b, `,"key":"`...), i.Key[:])
+		b = hex.AppendEncode(append(b, `","ciphertext":"`...), i.Ciphertext[:])
+		b = append(b, `"}`...)
+	}
+	return append(b, '}'), nil
+}
+
+// isPlain says whether s is its own JSON text.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
 }
 
 // ParsePublic reads the canonical JSON of a public part.
@@ -177,7 +216,7 @@ type Record struct {
 
 // Commitment returns SHA-256("kra/private/v1" ‖ 0 ‖ salt ‖ private).
 func (r Record) Commitment() Hash {
-	b := make([]byte, 0, 512)
+	b := make([]byte, 0, 1024) // on the stack
 	b = append(b, privateContext...)
 	b = append(b, 0)
 	b = append(b, r.Salt[:]...)
@@ -189,9 +228,9 @@ func (r Record) Leaf() tlog.Hash { return Leaf(r.Public, r.Commitment()) }
 
 // Leaf returns the Merkle leaf of "kra/record/v1" ‖ 0 ‖ public ‖ commitment, RFC 6962.
 func Leaf(public []byte, commitment Hash) tlog.Hash {
-	b := make([]byte, 0, 1024)
+	b := make([]byte, 1, 1024) // tlog.RecordHash, which begins with a zero byte, on the stack
 	b = append(b, recordContext...)
 	b = append(b, 0)
 	b = append(b, public...)
-	return tlog.RecordHash(append(b, commitment[:]...))
+	return sha256.Sum256(append(b, commitment[:]...))
 }

@@ -52,7 +52,7 @@ func (d Domain) Key(t testing.TB, box string, from time.Time) (ed25519.PrivateKe
 	}
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(from.UnixNano()), Subject: pkix.Name{CommonName: "receipt " + box},
 		NotBefore: from.Add(-time.Minute), NotAfter: from.Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
-		URIs: []*url.URL{{Scheme: "kra", Opaque: d.Name + "/receipt/" + box}}}
+		URIs: []*url.URL{{Scheme: "kra", Host: d.Name, Path: "/receipt/" + box}}}
 	cert := sign(t, leaf, d.label, pub, d.labelKey)
 	path, err := receipt.NewPath([][]byte{cert.Raw, d.label.Raw})
 	if err != nil {
