@@ -86,3 +86,8 @@ func (e Evidence) Encode() []byte {
 func (e Evidence) Verify(t Trust) (receipt.Verified, error) {
 	return receipt.Verify(e.receipt, e.checkpoint, e.path, t.Roots())
 }
+
+// Held returns the evidence in the form that receipt.VerifyExport holds against a log.
+func (e Evidence) Held() receipt.Evidence {
+	return receipt.Evidence{Checkpoint: e.checkpoint, Path: e.path, Receipt: &e.receipt}
+}

@@ -2,6 +2,7 @@ package clienttest
 
 import (
 	"encoding/json"
+	"io"
 	"testing"
 	"time"
 
@@ -81,4 +82,20 @@ func (l *releaseLog) receipt(index int64) ([]byte, error) {
 	}
 	r := l.records[index]
 	return json.Marshal(receipt.Receipt{Index: index, Public: r.Public, Commitment: r.Commitment(), Proof: proof})
+}
+
+// Export writes the log so far, whole, as the box's console does.
+func (a *Agent) Export(w io.Writer) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	checkpoint, err := a.log.checkpoint()
+	if err != nil {
+		return err
+	}
+	e := receipt.NewExporter(w, receipt.Whole, receipt.ExportHeader{Box: Box})
+	for _, r := range a.log.records {
+		e.Record(r)
+	}
+	e.Checkpoint(checkpoint)
+	return e.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/kra/client"
+	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 var logCommand = command{
@@ -22,14 +24,17 @@ var logCommand = command{
 FILE is a log that the box exported, or receipts that 'kra decrypt -receipt' kept.
 Everything is checked up to the domain root: signatures, that each receipt's record
 stands in the log, that the log was only ever extended, and that each use of a key in
-the HSM has its record. No network and no clock is needed.
+the HSM has its record. Receipts that are given together with a log must be in that
+very log. No network and no clock is needed.
 
   kra log verify -root root.pem contract.receipt
+  kra log verify -root root.pem box1.log contract.receipt
 `,
 	run: runLog,
 }
 
 func runLog(t *tool, _ context.Context, fs *flag.FlagSet, args []string) error {
+	asJSON := fs.Bool("json", false, "write a line of JSON for each receipt and log")
 	set := t.settings(fs, setRoot)
 	operands, err := parse(fs, args)
 	if err != nil {
@@ -45,67 +50,119 @@ func runLog(t *tool, _ context.Context, fs *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	var failed []error
+	v := &logVerifier{t: t, trust: trust, json: *asJSON}
+	defer v.close()
 	for _, path := range operands {
-		if err := t.verifyLog(path, trust); err != nil {
-			failed = append(failed, err)
-		}
+		v.receipts(path)
 	}
-	if len(failed) != 0 {
-		return &failures{failed}
+	for _, l := range v.logs {
+		v.failed(v.log(l))
+	}
+	if len(v.errs) != 0 {
+		return &failures{v.errs}
 	}
 	return nil
 }
 
-func (t *tool) verifyLog(path string, trust client.Trust) (err error) {
-	f, name, err := t.open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
-		return untrusted(name, errors.New("the file is empty"))
-	}
-	in := bufio.NewReaderSize(f, chunk)
-	start, _ := in.Peek(len(client.EvidenceStart))
-	if bytes.Equal(start, []byte(client.EvidenceStart)) {
-		return t.verifyReceipts(name, in, trust)
-	}
-	return t.verifyExport(name, in, trust)
+// A logVerifier goes through the receipts first: the logs are then held to them.
+type logVerifier struct {
+	t     *tool
+	trust client.Trust
+	json  bool
+	held  []receipt.Evidence
+	logs  []exported
+	open  []io.Closer
+	errs  []error
 }
 
-// verifyReceipts checks evidence, one line each.
-func (t *tool) verifyReceipts(name string, in *bufio.Reader, trust client.Trust) error {
+// exported is a file that is not of receipts.
+type exported struct {
+	name string
+	in   io.Reader
+}
+
+func (v *logVerifier) failed(err error) {
+	if err != nil {
+		v.errs = append(v.errs, err)
+	}
+}
+
+func (v *logVerifier) close() {
+	for _, c := range v.open {
+		_ = c.Close() // of files that were only read
+	}
+}
+
+// receipts verifies a file of receipts, and puts any other aside.
+func (v *logVerifier) receipts(path string) {
+	f, name, err := v.t.open(path)
+	if err != nil {
+		v.failed(err)
+		return
+	}
+	v.open = append(v.open, f)
+	in := bufio.NewReaderSize(f, chunk)
+	start, err := in.Peek(len(client.EvidenceStart))
+	if err != nil && err != io.EOF {
+		v.failed(err)
+		return
+	}
+	if !bytes.Equal(start, []byte(client.EvidenceStart)) {
+		v.logs = append(v.logs, exported{name, in})
+		return
+	}
 	for n := 1; ; n++ {
 		line, err := in.ReadBytes('\n')
 		if err == io.EOF && len(line) == 0 {
-			return nil
+			return
 		}
-		if err != nil && err != io.EOF {
-			return err
+		if err == nil || err == io.EOF {
+			if err = v.receipt(name, line); err != nil {
+				err = unbelieved(fmt.Sprintf("%s: receipt %d", name, n), err)
+			}
 		}
-		if err := t.verifyReceipt(name, line, trust); err != nil {
-			return untrusted(fmt.Sprintf("%s: receipt %d", name, n), err)
+		if err != nil {
+			v.failed(err)
+			return
 		}
 	}
 }
 
-func (t *tool) verifyReceipt(name string, line []byte, trust client.Trust) error {
+// A receiptLine is what is said of a receipt in JSON.
+type receiptLine struct {
+	File    string        `json:"file"`
+	Domain  string        `json:"domain"`
+	Box     string        `json:"box"`
+	Kind    receipt.Kind  `json:"kind"`
+	Index   int64         `json:"index"`
+	Access  string        `json:"access"`
+	Header  *receipt.Hash `json:"header,omitempty"`
+	Time    receipt.Stamp `json:"time"`
+	LogSize int64         `json:"log_size"`
+}
+
+func (v *logVerifier) receipt(name string, line []byte) error {
 	e, err := client.ParseEvidence(line)
 	if err != nil {
 		return err
 	}
-	v, err := e.Verify(trust)
+	ok, err := e.Verify(v.trust)
 	if err != nil {
 		return err
 	}
-	p, c := v.Public(), v.Checkpoint()
-	_, err = fmt.Fprintf(t.stdout, "%s: good: box %s of domain %s logged this %v as record %d, to %s at %s UTC; the log had %d records\n",
-		name, v.Name().Box, v.Name().Domain, p.Kind, v.Index(), p.Access, p.Time.Time().Format(time.DateTime), c.Size)
+	v.held = append(v.held, e.Held())
+	p := ok.Public()
+	l := receiptLine{name, ok.Name().Domain, ok.Name().Box, p.Kind, ok.Index(), p.Access, p.Header, p.Time, ok.Checkpoint().Size}
+	if v.json {
+		return json.NewEncoder(v.t.stdout).Encode(l)
+	}
+	_, err = fmt.Fprintf(v.t.stdout, "%s: good: box %s of domain %s logged this %v as record %d, to %s at %s UTC; the log had %d records\n",
+		name, l.Box, l.Domain, l.Kind, l.Index, l.Access, l.Time.Time().Format(time.DateTime), l.LogSize)
 	return err
 }
 
-func untrusted(what string, err error) error {
+// unbelieved says that a file proves nothing.
+func unbelieved(what string, err error) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return err
 	}

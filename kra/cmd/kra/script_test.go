@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 // scripts is the number of committed manual pages in testdata/script. Fewer is a failure.
-const scripts = 12
+const scripts = 13
 
 // TestScripts runs the manual: each script has an agent of its own, with the access
 // identifiers legal-team (p256) and board (rsa-oaep), and the persons alice and mallory.
@@ -63,7 +63,7 @@ func setUp(t *testing.T, e *testscript.Env) error {
 	return nil
 }
 
-// agentCommand: agent allow NAME... | stop | busy N | lie WHAT | requests N.
+// agentCommand: agent allow NAME... | stop | busy N | lie WHAT | export FILE | requests N.
 func agentCommand(ts *testscript.TestScript, neg bool, args []string) {
 	a := ts.Value("agent").(*clienttest.Agent)
 	switch verb, rest := args[0], args[1:]; verb {
@@ -79,6 +79,10 @@ func agentCommand(ts *testscript.TestScript, neg bool, args []string) {
 		a.Busy(n)
 	case "lie":
 		a.Lie(lies()[rest[0]])
+	case "export":
+		f, err := os.Create(ts.MkAbs(rest[0]))
+		ts.Check(err)
+		ts.Check(errors.Join(a.Export(f), f.Close()))
 	case "requests":
 		if got := strconv.Itoa(a.Requests()); got != rest[0] {
 			ts.Fatalf("%s requests for release; want %s", got, rest[0])
