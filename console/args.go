@@ -76,7 +76,9 @@ func (a args) keys() []KeyRef {
 }
 
 // short is a condition in the short form of package policy, from its first word on.
-func (a args) short() string { return a.fixed[len(a.fixed)-1] + " " + a.get("CONDITION") }
+func (a args) short() string {
+	return a.pick("when", "from", "group", "id", "under", "until", "after") + " " + a.get("CONDITION")
+}
 
 func (a args) lists() []string {
 	var out []string

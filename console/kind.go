@@ -30,12 +30,12 @@ const (
 
 // Names that the agent can list for completion.
 const (
-	NamesAccess  = "access"
-	NamesRule    = "rule"
-	NamesGroup   = "group"
-	NamesAlias   = "alias"
-	NamesKey     = "key"
-	NamesMember  = "member"
+	NamesAccess = "access"
+	NamesRule   = "rule"
+	NamesGroup  = "group"
+	NamesAlias  = "alias"
+	NamesKey    = "key"
+	NamesMember = "member"
 )
 
 // Limits of words.
