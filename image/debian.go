@@ -38,7 +38,6 @@ type debian struct {
 	stub    []byte
 	modules string // folder with the kernel's modules
 	inputs  []manifest.Input
-	notes   []string // in what this build differs from the pins
 }
 
 func fetchDebian(cache, work string) (debian, error) {
@@ -51,7 +50,7 @@ func fetchDebian(cache, work string) (debian, error) {
 	}
 	d := debian{release: strings.TrimPrefix(kernel, "linux-image-")}
 	for _, name := range []string{kernel, stubPackage} {
-		in, err := d.fetch(cache, work, name)
+		in, err := fetch(cache, work, name)
 		if err != nil {
 			return debian{}, err
 		}
@@ -100,8 +99,22 @@ func pinned() map[string]manifest.Input {
 	return m
 }
 
+// differences says in what the inputs are not those that are pinned.
+func differences(inputs []manifest.Input) []string {
+	var notes []string
+	pins := pinned()
+	for _, in := range inputs {
+		if pin, ok := pins[in.Package]; ok && pin != in {
+			notes = append(notes, fmt.Sprintf("note: %s is %s here, the committed inputs have %s", in.Package, in.Version, pin.Version))
+		} else if !ok {
+			notes = append(notes, fmt.Sprintf("note: %s %s is not among the committed inputs", in.Package, in.Version))
+		}
+	}
+	return notes
+}
+
 // fetch brings one package into the cache and unpacks it.
-func (d *debian) fetch(cache, work, name string) (manifest.Input, error) {
+func fetch(cache, work, name string) (manifest.Input, error) {
 	version, err := candidate(name)
 	if err != nil {
 		return manifest.Input{}, err
@@ -124,9 +137,6 @@ func (d *debian) fetch(cache, work, name string) (manifest.Input, error) {
 	sum, err := fileOf(file)
 	if err != nil {
 		return manifest.Input{}, err
-	}
-	if isPinned && (pin.Version != version || pin.SHA256 != sum.SHA256) {
-		d.notes = append(d.notes, fmt.Sprintf("%s is %s, the pinned build had %s", name, version, pin.Version))
 	}
 	if _, err := tool("dpkg-deb", "-x", file, work); err != nil {
 		return manifest.Input{}, err

@@ -112,9 +112,6 @@ func (s Spec) build(work string) (manifest.Image, error) {
 	if err != nil {
 		return manifest.Image{}, err
 	}
-	for _, note := range debian.notes {
-		s.say("%s", note)
-	}
 	programs, err := s.compile(filepath.Join(work, "bin"))
 	if err != nil {
 		return manifest.Image{}, err
@@ -124,6 +121,9 @@ func (s Spec) build(work string) (manifest.Image, error) {
 	initrd, release, err := ramfs.pack()
 	if err != nil {
 		return manifest.Image{}, err
+	}
+	for _, note := range differences(release.Inputs) {
+		s.say("%s", note)
 	}
 	s.say("write unified kernel image and disk")
 	uki, err := s.unify(debian, initrd)
