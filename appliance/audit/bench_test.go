@@ -60,3 +60,30 @@ func cpuTime(b *testing.B) time.Duration {
 	}
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
+
+// BenchmarkOpen measures how long a start waits for the whole log to be read: one operation is a log of 100,000
+// records.
+func BenchmarkOpen(b *testing.B) {
+	bench := newBench(b)
+	bench.opts.SegmentSize = segmentSize
+	l := bench.boot(b)
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			for range 250 {
+				if _, err := l.Append(context.Background(), bench.hsm.unwrap(), bench.hsm.unwrap(), bench.hsm.unwrap(), bench.hsm.unwrap()); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	l.Close()
+	for b.Loop() {
+		l, err := Open(bench.dir, bench.opts)
+		if err != nil {
+			b.Fatal(err)
+		}
+		l.Close()
+	}
+}

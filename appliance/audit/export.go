@@ -97,14 +97,18 @@ func (e *exporting) batch(f frame) error {
 // pass takes what a batch before the range changes.
 func (e *exporting) pass(f frame) error {
 	for _, r := range f.records {
-		p, err := receipt.ParsePublic(r.Public)
+		g, err := receipt.GlanceAt(r.Public)
 		if err != nil {
 			return err
 		}
-		if p.Key != nil {
+		if g.Key {
+			p, err := receipt.ParsePublic(r.Public)
+			if err != nil {
+				return err
+			}
 			e.path = p.Key.Path
 		}
-		if err := e.hsm.admit([]record{{item: p.Item}}); err != nil {
+		if err := e.hsm.admit([]record{{item: g.Item}}); err != nil {
 			return err
 		}
 	}

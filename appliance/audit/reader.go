@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 )
@@ -41,8 +42,21 @@ func (r *frameReader) next() (frame, error) {
 	return f, err
 }
 
-// rest returns everything from the next frame's place to the end.
-func (r *frameReader) rest() ([]byte, error) { return r.read(r.end - r.at) }
+// rest returns how many bytes from the next frame's place on are not all zero.
+func (r *frameReader) rest() (used int64, err error) {
+	const chunk = 1 << 20
+	b := make([]byte, chunk)
+	for at := r.at; at < r.end; at += chunk {
+		n, err := r.s.file.ReadAt(b[:min(chunk, r.end-at)], at)
+		if err != nil && err != io.EOF {
+			return 0, err
+		}
+		if last := len(bytes.TrimRight(b[:n], "\x00")); last > 0 {
+			used = at + int64(last) - r.at
+		}
+	}
+	return used, nil
+}
 
 // read returns up to n bytes from the next frame's place, fewer only at the end.
 func (r *frameReader) read(n int64) ([]byte, error) {

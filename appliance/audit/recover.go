@@ -92,25 +92,28 @@ func (l *Log) replay(f frame) error {
 		return fmt.Errorf("%w: a batch begins with record %d, want %d", ErrEdited, f.first, l.tree.size())
 	}
 	for _, r := range f.records {
-		p, err := receipt.ParsePublic(r.Public)
-		if err != nil {
-			return err
-		}
-		rec := sealedRecord(r, p)
-		if err := l.replayRecord(&rec, p); err != nil {
+		if err := l.replayRecord(r); err != nil {
 			return fmt.Errorf("record %d: %w", l.tree.size(), err)
 		}
 	}
 	return l.replayCheckpoint(f.checkpoint)
 }
 
-func (l *Log) replayRecord(r *record, p receipt.Public) error {
-	if p.Key != nil {
+func (l *Log) replayRecord(r receipt.Record) error {
+	g, err := receipt.GlanceAt(r.Public)
+	if err != nil {
+		return err
+	}
+	if g.Key {
+		p, err := receipt.ParsePublic(r.Public)
+		if err != nil {
+			return err
+		}
 		if err := l.setReceiptKey(p.Key.Path); err != nil {
 			return err
 		}
 	}
-	one := []record{*r}
+	one := []record{{leaf: r.Leaf(), item: g.Item}}
 	if err := l.hsm.admit(one); err != nil {
 		return err
 	}
@@ -143,13 +146,9 @@ func (l *Log) replayCheckpoint(signed string) error {
 // cleared, so that its remains can never be taken for a batch.
 func (l *Log) tail(w *frameReader, last bool) error {
 	s := w.s
-	rest, err := w.rest()
-	if err != nil {
+	used, err := w.rest()
+	if err != nil || used == 0 {
 		return err
-	}
-	used := len(bytes.TrimRight(rest, "\x00"))
-	if used == 0 {
-		return nil
 	}
 	if !last {
 		return fmt.Errorf("%w: no valid batch at offset %d, and later segments exist", ErrEdited, s.end)
@@ -157,8 +156,12 @@ func (l *Log) tail(w *frameReader, last bool) error {
 	if used > maxFrame {
 		return fmt.Errorf("%w: %d bytes at offset %d are no valid batch and too many for a torn one", ErrEdited, used, s.end)
 	}
-	for at := 1; at < used; at++ {
-		i := bytes.Index(rest[at:used], []byte(frameMagic))
+	rest, err := w.read(used + sealOverhead) // a batch may end in zeros of its own
+	if err != nil {
+		return err
+	}
+	for at := 1; at < len(rest); at++ {
+		i := bytes.Index(rest[at:], []byte(frameMagic))
 		if i < 0 {
 			break
 		}
@@ -167,7 +170,7 @@ func (l *Log) tail(w *frameReader, last bool) error {
 			return fmt.Errorf("%w: the batch at offset %d is damaged, but a valid one follows it", ErrEdited, s.end)
 		}
 	}
-	return s.clear(used)
+	return s.clear(int(used))
 }
 
 // clear zeroes what a torn write left behind the end.

@@ -1,6 +1,7 @@
 package receipt
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -163,11 +164,14 @@ func ParsePublic(data []byte) (Public, error) {
 	if len(data) > MaxPublic {
 		return Public{}, fmt.Errorf("parse record: public part longer than %d bytes", MaxPublic)
 	}
-	if err := canonical(data, &p); err != nil {
+	if err := json.Unmarshal(data, &p); err != nil {
 		return Public{}, fmt.Errorf("parse record: %w", err)
 	}
 	if err := p.check(); err != nil {
 		return Public{}, fmt.Errorf("parse record: %w", err)
+	}
+	if again, err := p.append(make([]byte, 0, len(data))); err != nil || !bytes.Equal(again, data) {
+		return Public{}, errors.New("parse record: not in canonical form")
 	}
 	return p, nil
 }
