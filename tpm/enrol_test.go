@@ -86,7 +86,7 @@ func cutEnrolment(t *testing.T, of *authority, n int, where tpmtest.Where) bool 
 
 func (b *bench) escrowed(file string) []byte {
 	b.t.Helper()
-	text, err := b.folder.read(file)
+	text, err := folder(b.dir).read(file)
 	if err != nil {
 		b.t.Fatal(err)
 	}
