@@ -56,7 +56,7 @@ func open(tty string, stdin, stdout *os.File) (io.ReadWriter, func(), error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("open %s: %w", tty, err)
 		}
-		return p, func() { p.Close() }, nil
+		return p, func() {}, nil // closing would wait for the read that nothing ends; the process ends under it
 	}
 	line := struct {
 		io.Reader
