@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"unicode/utf8"
+	"strings"
 )
 
 // decodeCanonical reads JSON of which one encoding only is accepted: parse, re-encode, compare. That refuses what
@@ -43,15 +43,17 @@ func encodeCanonical(v any) ([]byte, error) {
 
 // appendString appends s as encodeCanonical writes it, fast for what PEM and signed notes consist of.
 func appendString(b []byte, s string) []byte {
-	start := len(b)
+	const dash = "—" // begins the signature lines of a note
+	start, from := len(b), 0
 	b = append(b, '"')
-	from := 0
-	for i := range len(s) {
+	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '\n':
 			b = append(append(b, s[from:i]...), `\n`...)
 			from = i + 1
-		case c < ' ' || c == '"' || c == '\\' || c == 0x7f || c >= utf8.RuneSelf && c != 0xe2 && c != 0x80 && c != 0x94: // — is e2 80 94
+		case c == dash[0] && strings.HasPrefix(s[i:], dash):
+			i += len(dash) - 1
+		case c < ' ' || c >= 0x7f || c == '"' || c == '\\':
 			text, err := encodeCanonical(s)
 			if err != nil {
 				panic("kra: a string has no JSON") // cannot be: encoding a string does not fail
