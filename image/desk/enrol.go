@@ -91,8 +91,8 @@ func (d *Desk) acceptable(v tpm.Verified, r Release) error {
 	return nil
 }
 
-// certify makes the label certificate: a CA of its own for one box, which can name nothing but that box, and in URIs
-// nothing but its domain. Who a label key speaks for is read from this certificate, never from a leaf.
+// certify makes the label certificate: a CA of its own for one box, which can name nothing but that box and its domain.
+// Who a label key speaks for is read from this certificate, never from a leaf.
 func (d *Desk) certify(v tpm.Verified, box label.Box) ([]byte, error) {
 	uri, err := url.Parse(d.domain.LabelURI(v.Request.Label, box.Name))
 	if err != nil {

@@ -57,7 +57,7 @@ func (b Box) check() error {
 		return errors.New("box: a list is null")
 	}
 	for _, n := range b.DNS {
-		if !domainPattern.MatchString(n) {
+		if !hostName(n) {
 			return fmt.Errorf("DNS name %.80q", n)
 		}
 	}

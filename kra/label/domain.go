@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
@@ -43,8 +44,8 @@ func (d Domain) check() error {
 	switch {
 	case err != nil:
 		return err
-	case !domainPattern.MatchString(d.Name):
-		return errors.New("name: want [a-z0-9.-], at most 63")
+	case !hostName(d.Name):
+		return errors.New("name: want a host name of [a-z0-9.-], at most 63")
 	case !c.IsCA || !c.BasicConstraintsValid:
 		return errors.New("root is not a certificate authority")
 	case d.Label.IsZero() || d.Recovery.IsZero() || d.Label == d.Recovery:
@@ -53,6 +54,12 @@ func (d Domain) check() error {
 		return errors.New("escrow is not an age recipient")
 	}
 	return nil
+}
+
+// hostName says that a name can be the authority of a URI, which a name constraint is about.
+func hostName(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err != nil && domainPattern.MatchString(s) && !strings.Contains(s, "..")
 }
 
 // Bytes is the one JSON form.
