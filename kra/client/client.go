@@ -48,7 +48,7 @@ func NewAgent(c Config) (*Agent, error) {
 	if !c.Trust.Valid() {
 		return nil, errors.New("prepare agent: no domain root to believe it by")
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: c.Trust.roots}
+	conf := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: c.Trust.roots, VerifyConnection: checkPeer}
 	if c.Certificate != nil {
 		conf.Certificates = []tls.Certificate{*c.Certificate}
 	}

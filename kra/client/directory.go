@@ -99,8 +99,8 @@ func (k Key) ID() block.KeyID { return k.id }
 // Suite returns how file keys are wrapped to it.
 func (k Key) Suite() block.Suite { return k.suite }
 
-// Label returns the common name of the label key that certified it.
-func (k Key) Label() string { return k.label }
+// Box returns the name of the box whose label key certified it.
+func (k Key) Box() string { return k.by.box }
 
 // Until returns when the certificate ends.
 func (k Key) Until() time.Time { return k.until }

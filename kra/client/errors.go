@@ -80,11 +80,12 @@ func (e *Rejected) Error() string {
 
 // transportError tells a server that is not the domain's from one that is away.
 func (a *Agent) transportError(err error) error {
+	var other *Untrusted
 	var verify *tls.CertificateVerificationError
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	if errors.As(err, &verify) || errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) {
+	if errors.As(err, &other) || errors.As(err, &verify) || errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) {
 		return untrusted("believe %s: %w", a.URL(), err)
 	}
 	return &Unreachable{URL: a.URL(), Err: err}

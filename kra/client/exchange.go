@@ -27,6 +27,7 @@ type answer struct {
 	status int
 	retry  time.Duration
 	body   []byte
+	from   issuer
 }
 
 // exchange sends body, or asks for a document where that is nil, and reads at most
@@ -57,6 +58,9 @@ func (a *Agent) once(ctx context.Context, path string, body []byte, limit int64)
 	}
 	defer res.Body.Close()
 	ans := answer{status: res.StatusCode, retry: pause(res)}
+	if ans.from, err = peerOf(res.TLS); err != nil {
+		return answer{}, untrusted("believe %s: %w", a.URL(), err)
+	}
 	ans.body, err = io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err != nil {
 		clear(ans.body)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
@@ -86,20 +85,20 @@ func (a *Agent) release(ctx context.Context, headers []block.Header) ([]Answer, 
 	}
 	out := make([]Answer, len(headers))
 	for i, h := range headers {
-		out[i] = a.answer(h, res, res.Results[i])
+		out[i] = a.answer(h, ans.from, res, res.Results[i])
 	}
 	return out, nil
 }
 
 // answer accepts a released key only with the receipt that names this very header and
 // wrap, and only if it is the header's key.
-func (a *Agent) answer(h block.Header, res kra.Response, r kra.Result) Answer {
+func (a *Agent) answer(h block.Header, from issuer, res kra.Response, r kra.Result) Answer {
 	if r.Refused() {
 		return Answer{Err: ErrRefused}
 	}
 	ev, err := evidenceOf(r.Receipt(), res.Checkpoint, res.Chain)
 	if err == nil {
-		err = ev.covers(h, r.Access(), a.trust)
+		err = ev.covers(h, from, r.Access(), a.trust)
 	}
 	var kept block.FileKey
 	used := r.Key().Use(func(key []byte) error {
@@ -119,11 +118,14 @@ func (a *Agent) answer(h block.Header, res kra.Response, r kra.Result) Answer {
 }
 
 // covers verifies the receipt up to the domain root and that it is about the release
-// of h's key to access.
-func (e Evidence) covers(h block.Header, access kra.AccessID, t Trust) error {
+// of h's key to access by the box that the channel leads to.
+func (e Evidence) covers(h block.Header, from issuer, access kra.AccessID, t Trust) error {
 	v, err := e.Verify(t)
 	if err != nil {
 		return err
+	}
+	if v.Name() != (receipt.Name{Domain: from.domain, Box: from.box}) {
+		return fmt.Errorf("receipt is of box %q of domain %q, and box %q of domain %q answered", v.Name().Box, v.Name().Domain, from.box, from.domain)
 	}
 	p := v.Public()
 	if p.Kind != receipt.Release || p.Access != string(access) {
@@ -141,12 +143,10 @@ func (e Evidence) covers(h block.Header, access kra.AccessID, t Trust) error {
 }
 
 // Status asks the agent how it is.
-func (a *Agent) Status(ctx context.Context) (kra.Status, time.Duration, error) {
-	start := time.Now()
+func (a *Agent) Status(ctx context.Context) (kra.Status, error) {
 	raw, err := a.document(ctx, kra.PathStatus, kra.MaxBody)
 	if err != nil {
-		return kra.Status{}, 0, err
+		return kra.Status{}, err
 	}
-	s, err := kra.ParseStatus(raw)
-	return s, time.Since(start), err
+	return kra.ParseStatus(raw)
 }

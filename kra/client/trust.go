@@ -23,7 +23,7 @@ const (
 )
 
 const (
-	scheme  = "kra://" // of the URI in a key-release certificate
+	scheme  = "kra://" // of the URIs in certificates of a domain
 	pemCert = "CERTIFICATE"
 )
 
@@ -79,9 +79,9 @@ func parsePEM(text []byte, limit int) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// path verifies leaf-first certificates up to the root and returns the verified path:
-// leaf, label, …, root.
-func (t Trust) path(certs []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
+// path verifies leaf-first certificates up to the root and returns the verified path
+// (leaf, label, …, root) and who issued the leaf.
+func (t Trust) path(certs []*x509.Certificate, now time.Time) ([]*x509.Certificate, issuer, error) {
 	between := x509.NewCertPool()
 	for _, c := range certs[1:] {
 		between.AddCert(c)
@@ -89,21 +89,10 @@ func (t Trust) path(certs []*x509.Certificate, now time.Time) ([]*x509.Certifica
 	paths, err := certs[0].Verify(x509.VerifyOptions{Roots: t.Roots(), Intermediates: between, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
-		return nil, err
+		return nil, issuer{}, err
 	}
-	return paths[0], checkLabel(paths[0])
-}
-
-// checkLabel holds a path to the domain's form: a label key issued the leaf, and the
-// root or something under it issued the label key.
-func checkLabel(path []*x509.Certificate) error {
-	if len(path) < 3 {
-		return errors.New("no label key stands between the certificate and the domain root")
-	}
-	if l := path[1]; !l.IsCA || l.MaxPathLen != 0 || !l.MaxPathLenZero {
-		return fmt.Errorf("%q is not the certificate of a label key", l.Subject)
-	}
-	return nil
+	by, err := issuerOf(paths[0])
+	return paths[0], by, err
 }
 
 // releaseKey verifies the certificate of a key-release key, leaf first, and returns
@@ -121,22 +110,26 @@ func (t Trust) releaseKey(text string, now time.Time) (certified, error) {
 	if c.suite, err = suiteOf(leaf); err != nil {
 		return certified{}, err
 	}
-	path, err := t.path(certs, now)
+	_, by, err := t.path(certs, now)
 	if err != nil {
 		return certified{}, err
 	}
-	c.label = path[1].Subject.CommonName
+	if by.domain != c.domain {
+		return certified{}, fmt.Errorf("a key of domain %q is certified for domain %q", by.domain, c.domain)
+	}
+	c.by = by
 	return c, nil
 }
 
 // certified is what a verified key-release certificate says.
 type certified struct {
-	domain, label string
-	access        kra.AccessID
-	id            block.KeyID
-	suite         block.Suite
-	pub           crypto.PublicKey
-	until         time.Time
+	domain string
+	by     issuer
+	access kra.AccessID
+	id     block.KeyID
+	suite  block.Suite
+	pub    crypto.PublicKey
+	until  time.Time
 }
 
 // nameOf reads CN and the URI kra://DOMAIN/ACCESS-ID, which must agree.

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"time"
 
@@ -15,14 +14,16 @@ import (
 
 // An Identity is what a box's TLS certificate path says of it, verified to the domain root.
 type Identity struct {
-	URL    string     `json:"url"`
-	Names  []string   `json:"names"`  // of the box: DNS names and addresses
-	Label  string     `json:"label"`  // the label key that certified the box's TLS key
-	Domain string     `json:"domain"` // the root's name
-	Root   string     `json:"root"`   // SHA-256 of the root certificate, hexadecimal
-	From   time.Time  `json:"from"`
-	Until  time.Time  `json:"until"`
-	Status kra.Status `json:"status"` // the box's own word
+	URL      string    `json:"url"`
+	Domain   string    `json:"domain"`
+	Box      string    `json:"box"`
+	Label    string    `json:"label"` // whose key certified the box's TLS key
+	Names    []string  `json:"names"` // DNS names and addresses of the box
+	RootName string    `json:"root_name"`
+	Root     string    `json:"root"` // SHA-256 of the root certificate, hexadecimal
+	From     time.Time `json:"from"` // of the TLS key's certificate
+	Until    time.Time `json:"until"`
+	State    string    `json:"state"` // the box's own word, a kra.State… constant
 }
 
 // Verify connects to the agent, validates its certificate path up to the domain root
@@ -41,23 +42,26 @@ func (a *Agent) Verify(ctx context.Context) (Identity, error) {
 	if err != nil {
 		return Identity{}, untrusted("believe %s: %w", a.URL(), err)
 	}
-	if id.Status, _, err = a.Status(ctx); err != nil {
+	st, err := a.Status(ctx)
+	if err != nil {
 		return Identity{}, err
 	}
+	if st.Domain != id.Domain || st.Box != id.Box {
+		return Identity{}, untrusted("believe %s: it calls itself box %q of %q, its certificate says %q of %q", a.URL(), st.Box, st.Domain, id.Box, id.Domain)
+	}
+	id.State = st.State
 	return id, nil
 }
 
 func identityOf(url string, s *tls.ConnectionState) (Identity, error) {
-	if s == nil || len(s.VerifiedChains) == 0 || s.Version < tls.VersionTLS13 {
-		return Identity{}, errors.New("connection is not verified TLS 1.3")
-	}
-	path := s.VerifiedChains[0]
-	if err := checkLabel(path); err != nil {
+	by, err := peerOf(s)
+	if err != nil {
 		return Identity{}, err
 	}
+	path := s.VerifiedChains[0]
 	leaf, root := path[0], path[len(path)-1]
 	sum := sha256.Sum256(root.Raw)
-	return Identity{URL: url, Names: namesOf(leaf), Label: path[1].Subject.CommonName, Domain: root.Subject.CommonName,
+	return Identity{URL: url, Domain: by.domain, Box: by.box, Label: by.label, Names: namesOf(leaf), RootName: root.Subject.String(),
 		Root: hex.EncodeToString(sum[:]), From: leaf.NotBefore, Until: leaf.NotAfter}, nil
 }
 

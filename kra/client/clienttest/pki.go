@@ -40,8 +40,7 @@ func newPKI(t testing.TB) *pki {
 	p.root = selfSigned(t, Domain)
 	p.persons = selfSigned(t, "persons of "+Domain)
 	key := ecKey(t)
-	p.label = authority{p.root.issue(t, key.Public(), &x509.Certificate{Subject: pkix.Name{CommonName: "key-release"},
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}), key}
+	p.label = authority{p.root.issue(t, key.Public(), labelTemplate("key-release")), key}
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -53,6 +52,16 @@ func newPKI(t testing.TB) *pki {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// labelTemplate is the label certificate as the signing desk makes it.
+func labelTemplate(label string) *x509.Certificate {
+	one := &net.IPNet{IP: net.IPv4(127, 0, 0, 1).To4(), Mask: net.CIDRMask(32, 32)}
+	return &x509.Certificate{Subject: pkix.Name{Organization: []string{Domain}, OrganizationalUnit: []string{"label " + label}, CommonName: Box},
+		URIs: uris("kra://" + Domain + "/label/" + label + "/" + Box),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, PermittedDNSDomainsCritical: true, PermittedDNSDomains: []string{"localhost"},
+		PermittedIPRanges: []*net.IPNet{one}, PermittedURIDomains: []string{Domain}, PermittedEmailAddresses: []string{"invalid"}}
 }
 
 func uris(s string) []*url.URL {

@@ -60,17 +60,17 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 func (t *tool) describe(id client.Identity) error {
 	_, err := fmt.Fprintf(t.stdout, `%s is box %s of domain %s, and is %s.
 
-  names      %s
-  label      %s
-  root       %s
-             SHA-256 %s
-  its key    certified %s, until %s
+  label   %s
+  names   %s
+  TLS key certified %s until %s UTC
+  root    %s
+          SHA-256 %s
 
-Why this may be believed: the root that you gave certified the label key %q. That key
-lives in the box's TPM, which signs with it only while the box runs software that the
-domain has approved for this label; it signed the key that this connection used.
-Which version of the software runs is not shown by this.
-`, id.URL, id.Status.Box, id.Status.Domain, id.Status.State, strings.Join(id.Names, ", "), id.Label, id.Domain, id.Root,
-		id.From.UTC().Format(time.DateTime), id.Until.UTC().Format(time.DateTime)+" UTC", id.Label)
+Why this may be believed: the root that you gave certified the key of label %q of this
+box. That key lives in the box's TPM, which signs with it only while the box runs
+software that the domain has approved for this label; and it signed the key that this
+connection used. Which version of the software runs is not shown by this.
+`, id.URL, id.Box, id.Domain, id.State, id.Label, strings.Join(id.Names, ", "),
+		id.From.UTC().Format(time.DateTime), id.Until.UTC().Format(time.DateTime), id.RootName, id.Root, id.Label)
 	return err
 }
