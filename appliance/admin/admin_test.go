@@ -162,7 +162,7 @@ func TestRules(t *testing.T) {
 			t.Errorf("%s: the caret is not under %q:\n%s", line, under, e)
 		}
 	}
-	caret(`rule add r is groups.hsa("legal")`, "did you mean 'has'", ".hsa")
+	caret(`rule add r is groups.hsa("legal")`, "did you mean 'has'", `("legal")`)
 	caret(`rule set office when "Mon-Fry 08:00-18:00 Europe/Berlin"`, "", `"Mon-Fry`)
 	caret("access lists legal-team is office && nosuch", "unknown rule", "nosuch")
 	w.fail("rule add office is true", nil, "exists already")
