@@ -155,6 +155,7 @@ func (s *Server) releaseNow(r *http.Request) (out reply, refused bool) {
 		s.o.Log.Debug("client certificate not accepted", "peer", p.addr, "error", err)
 		return failure(http.StatusUnauthorized, kra.CodeCertificate, ""), false
 	}
+	s.count.requests.Add(1)
 	if s.o.Health() != nil {
 		return unavailable(), false
 	}

@@ -51,6 +51,26 @@ func TestDecidedLongAfterEncryption(t *testing.T) { // denied, rule changed, rel
 	}
 }
 
+func TestGroupGrowsUnseen(t *testing.T) { // the encryptor knows nothing of it: same keys to encrypt to, same block
+	w := newWorld(t)
+	w.server.delay = time.Millisecond
+	w.def.Groups = []policy.GroupDef{{Name: "legal"}}
+	w.def.Rules[0].Expr = `groups.has("legal")`
+	w.publish()
+	h, c := w.hsm.header(t, "legal"), w.alice()
+	directory := string(w.snap.Load().Directory.whole)
+	for i, members := range [][]string{{"corp:CN=bob,O=Example"}, {"corp:CN=bob,O=Example", "corp:CN=alice,O=Example"}} {
+		w.def.Groups[0].Members = members
+		w.publish()
+		if code, resp := w.ask(c, "", h); w.opens(h, resp, 0) != (i == 1) {
+			t.Errorf("members %q: %d", members, code)
+		}
+	}
+	if string(w.snap.Load().Directory.whole) != directory {
+		t.Error("the directory changed with the group")
+	}
+}
+
 func TestClaimedDecryptor(t *testing.T) { // the decryptor is who the channel says; a body that says otherwise is refused
 	w := newWorld(t)
 	w.server.delay = time.Millisecond
@@ -319,7 +339,7 @@ func TestCounts(t *testing.T) {
 	w.ask(w.alice(), "", h, h, w.hsm.header(t, "board"))
 	w.hsm.before = errors.New("gone")
 	w.post(w.alice(), request(t, h.Bytes()))
-	if got, want := w.server.Counts(), (Counts{2, 1, 1}); got != want {
+	if got, want := w.server.Counts(), (Counts{Requests: 2, Released: 2, Refused: 1, Failed: 1}); got != want {
 		t.Errorf("Counts = %+v; want %+v", got, want)
 	}
 	if n := w.server.count.inFlight.Load() + w.server.count.bodies.Load(); n != 0 {

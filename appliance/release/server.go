@@ -26,13 +26,15 @@ type Server struct {
 type counters struct {
 	inFlight atomic.Int64 // requests at work
 	bodies   atomic.Int64 // bytes of bodies
+	requests atomic.Uint64
 	released atomic.Uint64
 	refused  atomic.Uint64
 	failed   atomic.Uint64
 }
 
-// Counts are what the port did since it started. Released and Refused count keys, not requests.
-type Counts struct{ Released, Refused, Failed uint64 }
+// Counts are what the port did since it started. Requests and Failed count release requests of accepted clients, Released
+// and Refused count headers in them.
+type Counts struct{ Requests, Released, Refused, Failed uint64 }
 
 // New makes a server. It listens to nothing yet.
 func New(o Options) (*Server, error) {
@@ -47,7 +49,7 @@ func New(o Options) (*Server, error) {
 
 // Counts returns the counts so far.
 func (s *Server) Counts() Counts {
-	return Counts{s.count.released.Load(), s.count.refused.Load(), s.count.failed.Load()}
+	return Counts{s.count.requests.Load(), s.count.released.Load(), s.count.refused.Load(), s.count.failed.Load()}
 }
 
 // Serve serves the port on a TCP listener until ctx ends, then finishes what is under way. It closes the listener.
