@@ -2,45 +2,240 @@ package hsmtest_test
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/keyrelease/krabox/hsm/hsmtest"
 	"github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/receipt"
 )
+
+// A box is the part of krad that matters here: the committed token files and PINs.
+type box struct {
+	mu        sync.Mutex
+	token     wire.Token         // owned by mu
+	instances []receipt.Instance // owned by mu
+}
+
+// Token implements wire.Source.
+func (b *box) Token(context.Context) (wire.Token, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return hsmtest.Again(b.token, maps.Clone(b.token.Files)), nil
+}
+
+// Opened implements wire.Source.
+func (b *box) Opened(i wire.Instance) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.instances = append(b.instances, i.ID)
+}
+
+func (b *box) commit(changed wire.Files) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.Copy(b.token.Files, changed)
+	maps.DeleteFunc(b.token.Files, func(_ string, data []byte) bool { return data == nil })
+}
+
+// open starts a new token.
+func open(t *testing.T, c *wire.Client) *box {
+	t.Helper()
+	b := &box{token: hsmtest.Token()}
+	i, err := c.Open(context.Background(), hsmtest.Again(b.token, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(i.Files) == 0 {
+		t.Fatal("a new token has no files")
+	}
+	b.token.Files = i.Files
+	b.Opened(i)
+	return b
+}
+
+func wrapTo(t testing.TB, k wire.Key, fill byte) block.Wrap {
+	t.Helper()
+	pub, err := x509.ParsePKIXPublicKey(k.SPKI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := block.WrapFileKey(pub, []byte(strings.Repeat(string(fill), block.FileKeySize)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func check(r wire.Result, fill byte) error {
+	if r.Err != nil {
+		return r.Err
+	}
+	return r.Key.Use(func(k []byte) error {
+		if string(k) != strings.Repeat(string(fill), block.FileKeySize) {
+			return errors.New("another key came out")
+		}
+		return nil
+	})
+}
 
 func TestDaemonKeepsNothing(t *testing.T) {
 	d := hsmtest.Start(t)
 	c := d.Client()
 	ctx := context.Background()
-	token := hsmtest.Token()
-	i, err := c.Open(ctx, hsmtest.Again(token, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, check := range i.Report.Checks {
-		t.Logf("%s: %q", check.Name, check.Failure)
-	}
+	b := open(t, c)
 	key, changed, err := c.Generate(ctx, wire.P256, wire.Replicable)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%+v %d files, %d changed", key, len(i.Files), len(changed))
 	d.Restart()
-	if _, err := c.List(ctx); err != wire.ErrClosed {
+	if _, err := c.List(ctx); !errors.Is(err, wire.ErrClosed) {
 		t.Errorf("List after a restart = %v, want %v", err, wire.ErrClosed)
 	}
-	files := i.Files
-	for n, b := range changed {
-		files[n] = b
-		if b == nil {
-			delete(files, n)
+	open := func(want int) {
+		t.Helper()
+		token, _ := b.Token(ctx)
+		if _, err := c.Open(ctx, token); err != nil {
+			t.Fatal(err)
+		}
+		if keys, err := c.List(ctx); err != nil || len(keys) != want {
+			t.Errorf("List = %v, %v; want %d keys", keys, err, want)
 		}
 	}
-	if _, err := c.Open(ctx, hsmtest.Again(token, files)); err != nil {
-		t.Fatal(err)
+	open(0) // a key whose files were not committed is gone
+	b.commit(changed)
+	open(1)
+	results, _, err := c.Unwrap(ctx, []block.Wrap{wrapTo(t, key, 'x')})
+	if err != nil || check(results[0], 'x') != nil {
+		t.Errorf("Unwrap after files were restored: %v, %v", err, results)
 	}
-	keys, err := c.List(ctx)
-	if err != nil || len(keys) != 1 || keys[0].ID != key.ID {
-		t.Errorf("List after files were restored = %v, %v; want the key %v", keys, err, key.ID)
+}
+
+// TestKilledUnderLoad kills hsmd again and again while many ask. Clients recover by themselves, nobody gets a wrong
+// key, and each key that somebody got is an item of a chain whose head is authentic.
+func TestKilledUnderLoad(t *testing.T) {
+	const kills, users, batch = 24, 8, 3
+	d := hsmtest.Start(t)
+	c := d.Client()
+	b := open(t, c)
+	c.Recover(b)
+	var keys []wire.Key
+	for range 2 {
+		k, changed, err := c.Generate(t.Context(), wire.P256, wire.Bound)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.commit(changed)
+		keys = append(keys, k)
+	}
+	var got, lost atomic.Int64
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for u := range users {
+		fill := byte('a' + u)
+		var wraps []block.Wrap
+		for i := range batch {
+			wraps = append(wraps, wrapTo(t, keys[i%len(keys)], fill))
+		}
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n, err := release(t.Context(), c, wraps, fill)
+				if err != nil && !errors.Is(err, wire.ErrLost) {
+					t.Errorf("release: %v", err)
+					return
+				}
+				if err != nil {
+					lost.Add(1)
+				}
+				got.Add(int64(n))
+			}
+		})
+	}
+	for i := range kills {
+		before := got.Load()
+		d.Kill()
+		time.Sleep(time.Duration(i%4) * 5 * time.Millisecond)
+		d.Restart()
+		for deadline := time.Now().Add(20 * time.Second); got.Load() < before+2*batch*users; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("no releases within 20 s of kill %d", i+1)
+			}
+		}
+	}
+	close(stop)
+	all.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.instances) < kills+1 {
+		t.Errorf("%d instances were opened, want at least %d", len(b.instances), kills+1)
+	}
+	t.Logf("%d kills, %d keys released, %d operations lost twice", kills, got.Load(), lost.Load())
+}
+
+// release asks for a batch and checks every answer.
+func release(ctx context.Context, c *wire.Client, wraps []block.Wrap, fill byte) (int, error) {
+	results, head, err := c.Unwrap(ctx, wraps)
+	if err != nil {
+		return 0, err
+	}
+	for i, r := range results {
+		if err := check(r, fill); err != nil {
+			return 0, fmt.Errorf("result %d: %w", i, err)
+		}
+		if r.Seq != head.N-uint64(len(results)-1-i) {
+			return 0, fmt.Errorf("result %d has the number %d under head %d", i, r.Seq, head.N)
+		}
+	}
+	if err := c.CheckHead(ctx, head); err != nil {
+		return 0, fmt.Errorf("check head: %w", err)
+	}
+	return len(results), nil
+}
+
+// TestProcessGuardsItsSecrets looks at hsmd from outside.
+func TestProcessGuardsItsSecrets(t *testing.T) {
+	d := hsmtest.Start(t)
+	b := open(t, d.Client())
+	proc := func(name string) string {
+		t.Helper()
+		data, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(d.PID()), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	for _, place := range []string{"environ", "cmdline"} {
+		for _, secret := range []string{string(b.token.PIN), string(b.token.SOPIN)} {
+			if strings.Contains(proc(place), secret) {
+				t.Errorf("a PIN is in %s", place)
+			}
+		}
+	}
+	for line := range strings.Lines(proc("limits")) {
+		if f := strings.Fields(line); strings.HasPrefix(line, "Max core file size") && (f[4] != "0" || f[5] != "0") {
+			t.Errorf("core dumps are allowed: %s", line)
+		}
+	}
+	if os.Getuid() == 0 && strings.Contains(proc("status"), "VmLck:\t       0 kB") {
+		t.Error("memory is not locked")
+	}
+	dir, err := os.Stat(filepath.Join(filepath.Dir(d.Path()), "tokens"))
+	if err != nil || dir.Mode().Perm() != 0o700 {
+		t.Errorf("token folder: %v, %v; want 0700", dir.Mode(), err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -39,18 +40,19 @@ type Source interface {
 
 var errClosedClient = errors.New("client is closed")
 
-// Dial returns a client of the hsmd that listens at path.
+// Dial returns a client of the hsmd that listens at path. Nobody listening is an error; one who listens but does not
+// answer yet is waited for by the first operation.
 func Dial(path string) (*Client, error) {
 	c := &Client{path: path, flight: make(chan struct{}, maxFlight), turn: make(chan struct{}, 1)}
-	ctx, cancel := context.WithTimeout(context.Background(), writeWithin)
-	defer cancel()
-	if _, err := c.connect(ctx); err != nil {
-		return nil, err
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to hsmd: %w", err)
 	}
-	return c, nil
+	return c, conn.Close()
 }
 
-// Recover makes the client open the token from s by itself whenever hsmd has been lost.
+// Recover makes the client open the token from s by itself on every new connection, the first one too. The token must
+// exist: empty files would make another.
 func (c *Client) Recover(s Source) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

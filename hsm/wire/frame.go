@@ -67,7 +67,7 @@ func readFrame(r *bufio.Reader) (op uint32, rest []byte, err error) {
 	return binary.BigEndian.Uint32(head[frameHead:]), rest, err
 }
 
-// greet exchanges the preambles.
+// greet exchanges the preambles. A supervisor that holds the socket for an hsmd to come makes this wait.
 func greet(conn net.Conn, r io.Reader) error {
 	if err := conn.SetDeadline(time.Now().Add(writeWithin)); err != nil {
 		return err

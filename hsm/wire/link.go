@@ -29,9 +29,10 @@ func dialLink(ctx context.Context, path string) (*link, error) {
 		return nil, fmt.Errorf("connect to hsmd: %w", err)
 	}
 	r := bufio.NewReaderSize(conn, bufferSize)
-	if err := greet(conn, r); err != nil {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	if err := greet(conn, r); err != nil || !stop() {
 		conn.Close()
-		return nil, fmt.Errorf("greet hsmd: %w", err)
+		return nil, fmt.Errorf("greet hsmd: %w", errors.Join(err, ctx.Err()))
 	}
 	l := &link{out: &outbox{conn: conn}, waiting: map[uint32]chan []byte{}, ended: make(chan struct{})}
 	go l.read(r)

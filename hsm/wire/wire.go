@@ -21,7 +21,7 @@ const (
 	MaxKeys   = 1 << 17  // keys in one list
 	RingItems = 1 << 16  // chain items that hsmd remembers
 	maxReason = 1 << 10  // bytes of an error's text
-	maxFlight = 1 << 12  // operations that one client has under way
+	maxFlight = 1 << 8   // operations that one client has under way
 
 	retryFor   = 30 * time.Second // how long a call waits for hsmd to come back
 	retryFirst = time.Millisecond
