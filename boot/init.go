@@ -78,6 +78,7 @@ func (m *machineBoot) must(err error) {
 // prepare does all steps and returns what to run.
 func (m *machineBoot) prepare() Options {
 	m.must(mountAll())
+	m.must(quietKernel())
 	m.must(m.openScreen())
 	m.screen.say("key release agent, starting")
 	m.must(loadModules(imageModules))

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A screen is the operator's line as process 1 writes on it: one short line for each thing worth knowing.
@@ -27,6 +29,15 @@ func findTTY(active string) (string, error) {
 		return "", fmt.Errorf("find console: the kernel has none")
 	}
 	return "/dev/" + names[len(names)-1], nil
+}
+
+// quietKernel lets the kernel print nothing on the console but its last words (level 0).
+func quietKernel() error {
+	const setConsoleLevel = 8 // SYSLOG_ACTION_CONSOLE_LEVEL; the level is the length of the buffer
+	if _, err := unix.Klogctl(setConsoleLevel, make([]byte, 1)); err != nil {
+		return fmt.Errorf("quiet the kernel: %w", err)
+	}
+	return nil
 }
 
 // say writes one line. The console daemon may be editing below it, so the line begins at the left margin.
