@@ -1,0 +1,543 @@
+package desk
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/binary"
+	"encoding/json"
+	"encoding/pem"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/tpm"
+	"github.com/keyrelease/krabox/tpm/tpmtest"
+	"github.com/keyrelease/krabox/tpm/wire"
+)
+
+func newDesk(t *testing.T) *Desk {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "domain")
+	if err := Init(dir, "example.org"); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// event is one line of a firmware's log.
+type event struct {
+	pcr  int
+	what string
+}
+
+func boot(uki string) []event {
+	return []event{{0, "firmware"}, {2, "option ROM"}, {7, "secure boot"}, {4, uki}, {11, "sections of " + uki}}
+}
+
+// measure extends a TPM and writes the log of it.
+func measure(t *testing.T, m *tpmtest.TPM, events []event) []byte {
+	t.Helper()
+	le := binary.LittleEndian
+	spec := append([]byte("Spec ID Event03\x00"), 0, 0, 0, 0, 0, 2, 0, 2, 1, 0, 0, 0, 0x0b, 0, 32, 0, 0)
+	log := le.AppendUint32(le.AppendUint32(nil, 0), 3)
+	log = append(append(log, make([]byte, 20)...), le.AppendUint32(nil, uint32(len(spec)))...)
+	log = append(log, spec...)
+	for _, e := range events {
+		d := sha256.Sum256([]byte(e.what))
+		m.Extend(t, e.pcr, d)
+		for _, n := range []uint32{uint32(e.pcr), 0x80000003, 1} {
+			log = le.AppendUint32(log, n)
+		}
+		log = append(le.AppendUint16(log, 0x0b), d[:]...)
+		log = append(le.AppendUint32(log, uint32(len(e.what))), e.what...)
+	}
+	return log
+}
+
+// predicted is what the build would say of boot(uki).
+func predicted(uki string, epoch uint64) Release {
+	once := func(s string) label.Digest {
+		d := sha256.Sum256([]byte(s))
+		return sha256.Sum256(append(make([]byte, 32), d[:]...))
+	}
+	return Release{Manifest{Version: uki, Epoch: epoch, Commit: "0123456789abcdef", PCR4: once(uki), PCR7: once("secure boot"), PCR11: once("sections of " + uki)}, AsPredicted}
+}
+
+// box is a machine with an image of the domain.
+type box struct {
+	t   *testing.T
+	tpm *tpmtest.TPM
+	dir string
+	of  *Desk
+	*tpm.Agent
+}
+
+func newBox(t *testing.T, of *Desk) *box {
+	t.Helper()
+	return &box{t: t, tpm: tpmtest.New(t), dir: t.TempDir(), of: of}
+}
+
+// boot measures and starts tpmd's part; the stages are the caller's.
+func (b *box) boot(events []event) {
+	b.t.Helper()
+	if b.Agent != nil {
+		_ = b.Agent.Close()
+	}
+	b.tpm.Restart(b.t)
+	log := measure(b.t, b.tpm, events)
+	b.start(func() ([]byte, error) { return log, nil })
+}
+
+func (b *box) start(log func() ([]byte, error)) {
+	b.t.Helper()
+	a, err := tpm.Open(tpm.Config{Device: b.tpm.Device(), Folder: b.dir, Domain: b.of.Domain(), Label: label.KeyRelease, Software: "test", EventLog: log, Now: time.Now})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.Agent = a
+	b.t.Cleanup(func() { _ = a.Close() })
+}
+
+func (b *box) stage(s label.Stage) {
+	b.t.Helper()
+	if err := b.Extend(b.t.Context(), s); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *box) request() []byte {
+	b.t.Helper()
+	text, err := b.EnrolRequest(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return text
+}
+
+func (b *box) serve() error {
+	b.t.Helper()
+	b.stage(label.Open)
+	if _, _, err := b.Unseal(b.t.Context()); err != nil {
+		return err
+	}
+	b.stage(label.Running)
+	return nil
+}
+
+var one = label.Box{Name: "box1", DNS: []string{"box1.example.org"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("fd00::1")}}
+
+func alice(t *testing.T) label.Officer {
+	t.Helper()
+	o, err := NewOfficer("alice", []byte("correct horse battery"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// enrolled is a box in service under uki "v1".
+func enrolled(t *testing.T, d *Desk) *box {
+	t.Helper()
+	b := newBox(t, d)
+	b.boot(boot("v1"))
+	b.stage(label.Running)
+	text, err := d.Enrol(b.request(), predicted("v1", 1), one, alice(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := b.EnrolInstall(t.Context(), text)
+	if err != nil || !i.NeedsStore || i.Officer.Name != "alice" || i.Box.Name != "box1" {
+		t.Fatalf("installed %+v, %v", i, err)
+	}
+	if err := b.WriteRecord(t.Context(), label.Record{Generation: 1}); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func wantText(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("got no error; want %q", words)
+		return
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("error %q lacks %q", err, w)
+		}
+	}
+}
+
+func TestEnrol(t *testing.T) {
+	d := newDesk(t)
+	b := enrolled(t, d)
+	b.boot(boot("v1"))
+	if err := b.serve(); err != nil {
+		t.Fatal(err)
+	}
+	key := newSigner(t)
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := b.LeafTLS(t.Context(), spki)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opensslVerify(t, d, chain, true, "-purpose", "sslserver", "-verify_hostname", "box1.example.org")
+	if chain, err = b.LeafKeyRelease(t.Context(), spki, "legal-team", wire.Agreement); err != nil {
+		t.Fatal(err)
+	}
+	opensslVerify(t, d, chain, true)
+}
+
+// A box that runs something else, or was started otherwise, is not enrolled; the text names the register.
+func TestEnrolRefuses(t *testing.T) {
+	d := newDesk(t)
+	for name, c := range map[string]struct {
+		events []event
+		change func(*Release)
+		stage  label.Stage
+		words  []string
+	}{
+		"other release":   {boot("v2"), nil, label.Running, []string{"PCR 4 is", "but release v1 (0123456789ab) has"}},
+		"other kernel":    {append(boot("v1"), event{11, "more"}), nil, label.Running, []string{"PCR 11 is"}},
+		"Secure Boot":     {append(boot("v1"), event{7, "more"}), nil, label.Running, []string{"PCR 7 is"}},
+		"credential file": {append(boot("v1"), event{12, "x.cred"}), nil, label.Running, []string{"PCR 12 is", "has 0000000000000000"}},
+		"extension":       {append(boot("v1"), event{13, "x.raw"}), nil, label.Running, []string{"PCR 13 is"}},
+		"maintenance":     {boot("v1"), nil, label.Maintenance, []string{"PCR 14 is not at stage running"}},
+		"no log":          {nil, nil, label.Running, []string{"no event log", "-as-observed"}},
+		"other domain": {boot("v1"), func(r *Release) { r.Domain.SHA256 = label.Digest{1} }, label.Running,
+			[]string{"v1 was built for domain 0100000000000000"}},
+	} {
+		b := newBox(t, d)
+		if c.events == nil {
+			b.start(func() ([]byte, error) { return nil, nil })
+		} else {
+			b.boot(c.events)
+		}
+		b.stage(c.stage)
+		r := predicted("v1", 1)
+		if c.change != nil {
+			c.change(&r)
+		}
+		_, err := d.Enrol(b.request(), r, one, alice(t))
+		t.Run(name, func(t *testing.T) { wantText(t, err, c.words...) })
+	}
+}
+
+// What the build did not predict is taken as the box reports it; what it did is still compared.
+func TestEnrolPartlyPredicted(t *testing.T) {
+	d := newDesk(t)
+	b := newBox(t, d)
+	b.boot(append(boot("v1"), event{7, "the customer's own db"}))
+	b.stage(label.Running)
+	r := predicted("v1", 1)
+	_, err := d.Enrol(b.request(), r, one, alice(t))
+	wantText(t, err, "PCR 7 is")
+	r.PCR7 = label.Digest{}
+	text, err := d.Enrol(b.request(), r, one, alice(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.EnrolInstall(t.Context(), text); err != nil {
+		t.Error(err)
+	}
+}
+
+// The request of an image of another domain is not this desk's to answer, and its escrow not this desk's to read.
+func TestForeignRequest(t *testing.T) {
+	d, other := newDesk(t), newDesk(t)
+	b := newBox(t, other)
+	b.boot(boot("v1"))
+	b.stage(label.Running)
+	text := b.request()
+	_, err := d.Enrol(text, predicted("v1", 1), one, alice(t))
+	wantText(t, err, "the image was built for domain")
+	_, err = d.Escrow(text)
+	wantText(t, err, "not encrypted to this domain")
+	s, err := other.Escrow(text)
+	if err != nil || len(s.Owner) != 64 || len(s.Lockout) != 64 || len(s.Presence) < 16 || s.Owner == s.Lockout {
+		t.Errorf("Escrow() = %v", err)
+	}
+}
+
+// A new release for the fleet: by the boxes that the desk knows, or like a request, or like a bundle.
+func TestApproveFleet(t *testing.T) {
+	d := newDesk(t)
+	_, err := d.ApproveFleet(predicted("v2", 1))
+	wantText(t, err, "no box is enrolled yet")
+	b := enrolled(t, d)
+	bundle, err := os.ReadFile(filepath.Join(d.dir, boxesDir, "box1.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, like := range map[string][][]byte{"known boxes": nil, "a request": {b.request()}, "a bundle": {bundle}, "both, once": {bundle, b.request()}} {
+		text, err := d.ApproveFleet(predicted("v2", 1), like...)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got, err := label.OpenBundle(text, d.Domain())
+		if err != nil || got.Enrolment != nil || len(got.Approvals) != 2 {
+			t.Fatalf("%s: %d approvals, %v", name, len(got.Approvals), err)
+		}
+		b.boot(boot("v2"))
+		if err := b.serve(); name == "known boxes" {
+			wantText(t, err, "PCR 4 (boot loader)")
+		}
+		b.boot(boot("v1"))
+		if err := b.serve(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if _, err := b.EnrolInstall(t.Context(), text); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		b.boot(boot("v2"))
+		if err := b.serve(); err != nil {
+			t.Errorf("%s: v2 after its approval: %v", name, err)
+		}
+	}
+	_, err = d.ApproveFleet(predicted("v2", 1), []byte("nonsense"))
+	wantText(t, err, "neither a request nor a bundle")
+}
+
+// A server without measured boot is enrolled as it is, by an explicit word.
+func TestAsObserved(t *testing.T) {
+	d := newDesk(t)
+	b := newBox(t, d)
+	b.start(func() ([]byte, error) { return nil, nil })
+	b.stage(label.Running)
+	r := Release{Manifest{Version: "v1", Epoch: 1}, AsObserved}
+	text, err := d.Enrol(b.request(), r, one, alice(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.EnrolInstall(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.WriteRecord(t.Context(), label.Record{Generation: 1}); err != nil {
+		t.Fatal(err)
+	}
+	_ = b.Agent.Close()
+	b.tpm.Restart(t)
+	b.start(func() ([]byte, error) { return nil, nil })
+	if err := b.serve(); err != nil {
+		t.Error(err)
+	}
+}
+
+func newSigner(t *testing.T) crypto.Signer {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// The label certificate of a box can name that box and nothing else: Go and OpenSSL both refuse every other name.
+func TestLabelCertificateConstrains(t *testing.T) {
+	d := newDesk(t)
+	for name, c := range map[string]struct {
+		box  label.Box
+		leaf x509.Certificate
+		ok   bool
+	}{
+		"own name":       {one, x509.Certificate{DNSNames: []string{"box1.example.org"}}, true},
+		"own addresses":  {one, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP("fd00::1")}}, true},
+		"own domain":     {one, x509.Certificate{URIs: []*url.URL{{Scheme: "kra", Host: "example.org", Path: "/legal-team"}}}, true},
+		"other name":     {one, x509.Certificate{DNSNames: []string{"box2.example.org"}}, false},
+		"other address":  {one, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 2)}}, false},
+		"other IPv6":     {one, x509.Certificate{IPAddresses: []net.IP{net.ParseIP("fd00::2")}}, false},
+		"other domain":   {one, x509.Certificate{URIs: []*url.URL{{Scheme: "kra", Host: "example.com", Path: "/legal-team"}}}, false},
+		"mail":           {one, x509.Certificate{EmailAddresses: []string{"alice@example.org"}}, false},
+		"no DNS allowed": {label.Box{Name: "box1", IP: one.IP}, x509.Certificate{DNSNames: []string{"box1.example.org"}}, false},
+		"no IP allowed":  {label.Box{Name: "box1", DNS: one.DNS}, x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, false},
+		"a CA below":     {one, x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, false},
+		"client":         {one, x509.Certificate{DNSNames: one.DNS, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			key := newSigner(t)
+			pub := key.Public().(*ecdsa.PublicKey)
+			der, err := d.certify(tpm.Verified{Public: pub, Request: label.EnrolRequest{Label: label.KeyRelease}}, c.box)
+			if err != nil {
+				t.Fatal(err)
+			}
+			issuer, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.leaf.Subject, c.leaf.NotBefore, c.leaf.NotAfter = pkix.Name{CommonName: "leaf"}, time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
+			below := newSigner(t)
+			leaf, err := x509.CreateCertificate(rand.Reader, &c.leaf, issuer, below.Public(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			chain := [][]byte{leaf, der}
+			if c.leaf.IsCA { // pathlen 0 bites for what is below it
+				parent, err := x509.ParseCertificate(leaf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				last := x509.Certificate{Subject: pkix.Name{CommonName: "last"}, NotBefore: c.leaf.NotBefore, NotAfter: c.leaf.NotAfter, DNSNames: one.DNS}
+				if leaf, err = x509.CreateCertificate(rand.Reader, &last, parent, newSigner(t).Public(), below); err != nil {
+					t.Fatal(err)
+				}
+				chain = append([][]byte{leaf}, chain...)
+			}
+			goVerify(t, d, chain, c.leaf.ExtKeyUsage, c.ok)
+			extra := []string{}
+			if len(c.leaf.ExtKeyUsage) > 0 {
+				extra = []string{"-purpose", "sslclient"}
+			}
+			opensslVerify(t, d, chain, c.ok, extra...)
+		})
+	}
+}
+
+func goVerify(t *testing.T, d *Desk, chain [][]byte, usages []x509.ExtKeyUsage, ok bool) {
+	t.Helper()
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(d.root)
+	for _, der := range chain[1:] {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		between.AddCert(c)
+	}
+	leaf, err := x509.ParseCertificate(chain[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if usages == nil {
+		usages = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: usages}); (err == nil) != ok {
+		t.Errorf("Go verifies: %v; want ok %v", err, ok)
+	}
+}
+
+func opensslVerify(t *testing.T, d *Desk, chain [][]byte, ok bool, extra ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name string, ders ...[]byte) string {
+		var b bytes.Buffer
+		for _, der := range ders {
+			b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+		}
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	args := append([]string{"verify", "-x509_strict", "-CAfile", filepath.Join(d.dir, RootFile), "-untrusted", write("between.pem", chain[1:]...)}, extra...)
+	out, err := exec.Command("openssl", append(args, write("leaf.pem", chain[0]))...).CombinedOutput()
+	if (err == nil) != ok {
+		t.Errorf("openssl %s: %v; want ok %v: %s", strings.Join(extra, " "), err, ok, out)
+	}
+}
+
+// The command line, from nothing to an enrolled box and a second release.
+func TestCommand(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	var talk bytes.Buffer
+	run := func(args ...string) ([]byte, error) {
+		var out bytes.Buffer
+		talk.Reset()
+		err := Command(args, &out, &talk)
+		return out.Bytes(), err
+	}
+	must := func(args ...string) []byte {
+		t.Helper()
+		out, err := run(args...)
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return out
+	}
+	write := func(name string, b []byte) string {
+		t.Helper()
+		if err := os.WriteFile(file(name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file(name)
+	}
+	must("init", file("d"), "-name", "example.org")
+	if !strings.Contains(talk.String(), "WARNING") {
+		t.Errorf("init warns of nothing: %s", talk.String())
+	}
+	_, err := run("init", file("d"))
+	wantText(t, err, "holds a domain already")
+	for _, key := range []string{rootKeyFile, labelKeyFile, recoveryFile, escrowFile} {
+		st, err := os.Stat(filepath.Join(file("d"), key))
+		if err != nil || st.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v; want 0600", key, st.Mode(), err)
+		}
+	}
+	d, err := Open(file("d"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBox(t, d)
+	b.boot(boot("v1"))
+	b.stage(label.Running)
+	request := write("request.pem", b.request())
+	manifest := func(v string) string {
+		doc, err := json.Marshal(predicted(v, 1).Manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return write(v+".json", doc)
+	}
+	pass := write("pass", []byte("correct horse battery\n"))
+	approve := []string{"approve", "-dir", file("d"), "-manifest", manifest("v1"), "-request", request, "-officer", "alice", "-name", "box1", "-ip", "127.0.0.1"}
+	_, err = run(approve...)
+	wantText(t, err, "passphrase is needed")
+	_, err = run(append(approve, "-passphrase-file", write("short", []byte("secret")))...)
+	wantText(t, err, "at least 12 characters")
+	_, err = run(append(approve, "-passphrase-file", pass, "-manifest", manifest("v2"))...)
+	wantText(t, err, "PCR 4 is")
+	text := must(append(approve, "-passphrase-file", pass)...)
+	if _, err := b.EnrolInstall(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+	text = must("approve", "-dir", file("d"), "-manifest", manifest("v2"))
+	if i, err := b.EnrolInstall(t.Context(), text); err != nil || i.Approvals != 2 {
+		t.Errorf("installed %+v, %v", i, err)
+	}
+	text = must("approve", "-dir", file("d"), "-manifest", manifest("v2"), "-like", request, "-as-observed")
+	if !strings.Contains(talk.String(), "WARNING: approved as observed") {
+		t.Errorf("as-observed warns of nothing: %s", talk.String())
+	}
+	if _, err := label.OpenBundle(text, d.Domain()); err != nil {
+		t.Error(err)
+	}
+	if out := must("escrow", "-dir", file("d"), "-request", request); !strings.Contains(string(out), "presence passphrase  ") {
+		t.Errorf("escrow: %s", out)
+	}
+	for _, bad := range [][]string{{}, {"frobnicate"}, {"init"}, {"init", "a", "b"}, {"approve"}, {"install", "-uki", file("none")}, {"approve", "-dir", file("d"), "extra"}} {
+		if _, err := run(bad...); err == nil {
+			t.Errorf("%q: done", bad)
+		}
+	}
+}
