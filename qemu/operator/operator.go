@@ -51,6 +51,23 @@ func (o *Operator) Up() (Greeting, error) {
 	return g, nil
 }
 
+// greetings is how many times a console may greet before the box is what it is to become: it greets once more between the
+// end of a session and the restart.
+const greetings = 3
+
+// UpAs waits for the console of a box in that mode.
+func (o *Operator) UpAs(mode string) (Greeting, error) {
+	for i := 1; ; i++ {
+		g, err := o.Up()
+		if err != nil || g.Mode == mode {
+			return g, err
+		}
+		if i == greetings {
+			return g, fmt.Errorf("the box is %s, not %s:\n%s", g.Mode, mode, g.Text)
+		}
+	}
+}
+
 // Login logs an officer in at the question that Up waited for.
 func (o *Operator) Login(officer, passphrase string) error {
 	if err := o.line.Send(officer); err != nil {
