@@ -177,7 +177,9 @@ func (s *Secret) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &text); err != nil {
 		return err
 	}
-	*s = NewSecret(text)
+	if *s = (Secret{}); text != nil {
+		*s = NewSecret(text)
+	}
 	return nil
 }
 

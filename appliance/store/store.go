@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/keyrelease/krabox/kra/label"
 )
@@ -25,6 +26,9 @@ import (
 // ErrClosed is wrapped by every error after Close, and after a failure that left open what the disk and the TPM hold:
 // the change may or may not be there when the store is opened again.
 var ErrClosed = errors.New("the store is closed; restart to find out what it holds")
+
+// recordTimeout bounds one NV write; a restart of tpmd fits into it.
+const recordTimeout = 30 * time.Second
 
 // A recorder writes the TPM's NV record. It returns nil only when the record is written; after an error nothing is
 // known.
@@ -138,8 +142,11 @@ func (s *Store) advance(ctx context.Context, next *State) error {
 	return nil
 }
 
-// record writes NV for a state that is durable.
+// record writes NV for a state that is durable. A caller that goes away does not stop it half-way: that would leave
+// open what NV holds.
 func (s *Store) record(ctx context.Context, st *State) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
 	size, root := s.log()
 	r := label.Record{Generation: st.mark.Generation, Root: st.root, LogSize: size, LogRoot: root}
 	if err := s.nv.WriteRecord(ctx, r); err != nil {

@@ -100,6 +100,9 @@ func (b *bench) copy(t testing.TB) []byte {
 
 func (b *bench) paste(t testing.TB, data []byte) {
 	t.Helper()
+	if err := os.Remove(b.path); err != nil { // a new file: bbolt may have died with a lock on the old one
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(b.path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
