@@ -57,7 +57,8 @@ func (t *Terminal) answer(q wire.Question) (string, error) {
 	case wire.Confirm:
 		t.fresh(answerLimit)
 		defer t.fresh(t.idle)
-		return t.line(q.Prompt+" ", nil)
+		t.say(wrap("", q.Prompt) + "\n")
+		return t.line("Type "+wire.Yes+" to go on: ", nil)
 	case wire.Secret:
 		return t.passphrase(q.Prompt + " ")
 	case wire.Paste:

@@ -54,7 +54,7 @@ var errNotConfirmed = errors.New("not confirmed; nothing was done")
 
 // confirm asks for a yes.
 func (s *step) confirm(format string, a ...any) error {
-	got, err := s.next(wire.Confirm, fmt.Sprintf(format, a...)+" Type yes to go on:")
+	got, err := s.next(wire.Confirm, fmt.Sprintf(format, a...))
 	if err == nil && got != wire.Yes {
 		return errNotConfirmed
 	}

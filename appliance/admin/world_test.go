@@ -43,6 +43,7 @@ const (
 // A body1 is process 1 as far as these tests need one: it notes what it is asked for.
 type body1 struct {
 	asked   []string
+	restart func() // what a restart comes to
 	network machine.Network
 	refuse  error
 }
@@ -59,7 +60,12 @@ func (b *body1) Status(context.Context) (machine.Status, error) {
 		Services: []machine.Service{{Name: "hsmd", State: machine.Ready, PID: 7}},
 		Ports:    []machine.Port{{Name: "eth0", MAC: "52:54:00:12:34:56", Up: true, Addresses: []string{"10.0.2.15/24"}}}}, nil
 }
-func (b *body1) Reboot(context.Context) error                  { return b.did("reboot") }
+func (b *body1) Reboot(context.Context) error {
+	if b.restart != nil {
+		b.restart()
+	}
+	return b.did("reboot")
+}
 func (b *body1) PowerOff(context.Context) error                { return b.did("poweroff") }
 func (b *body1) SetClock(_ context.Context, t time.Time) error { return b.did("clock " + stamp(t)) }
 func (b *body1) SetNetwork(_ context.Context, n machine.Network) error {
