@@ -42,6 +42,7 @@ var house = []struct {
 	{"tpm/tpmtest", "tpm tpm/wire kra/label"},
 	{"tpm/cmd/tpmd", "tpm"},
 	{"boot/machine", ""},
+	{"boot/compartment", ""},
 	// The rooms of the agent.
 	{"appliance/account", ""},
 	{"appliance/audit", "kra/block kra/receipt"},
@@ -54,9 +55,9 @@ var house = []struct {
 	// The assemblies: the only rooms where everything meets.
 	{"appliance", "appliance/account appliance/admin appliance/audit appliance/release appliance/store boot/machine console/wire hsm/wire kra kra/block kra/label kra/policy kra/receipt tpm/wire"},
 	{"appliance/cmd/krad", "appliance"},
-	{"boot", "boot/machine kra/label tpm/wire"},
+	{"boot", "boot/compartment boot/machine kra/label tpm/wire"},
 	{"boot/cmd/init", "boot"},
-	{"boot/cmd/stage1", ""},
+	{"boot/cmd/stage1", "boot/compartment"},
 	// The desk, the builder, the rack.
 	{"image/fat", ""},
 	{"image/manifest", ""},
@@ -79,7 +80,7 @@ var only = map[string]string{
 	"github.com/u-root/u-root/":       "boot image",
 	"github.com/u-root/mkuimage/":     "image",
 	"github.com/coreos/go-systemd/":   "appliance boot hsm tpm",
-	"github.com/landlock-lsm/":        "boot/cmd/stage1",
+	"github.com/landlock-lsm/":        "boot/compartment",
 	"cel.dev/cel-go/":                 "kra/policy",
 	"go.etcd.io/bbolt":                "appliance/store",
 	"filippo.io/age":                  "kra/block kra/client kra/cmd/kra kra/label tpm image/desk",

@@ -142,7 +142,7 @@ func interfaces() ([]netlink.Link, error) {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	wired := slices.DeleteFunc(all, func(l netlink.Link) bool {
-		return l.Type() != "device" || l.Attrs().EncapType != "ether" || l.Attrs().Flags&net.FlagLoopback != 0
+		return l.Attrs().EncapType != "ether" || l.Attrs().Flags&net.FlagLoopback != 0
 	})
 	slices.SortFunc(wired, func(a, b netlink.Link) int { return cmp.Compare(a.Attrs().Name, b.Attrs().Name) })
 	return wired, nil

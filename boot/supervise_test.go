@@ -20,6 +20,9 @@ import (
 var programs string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(inside) != "" {
+		os.Exit(m.Run()) // it starts none of them
+	}
 	dir, err := os.MkdirTemp("", "boot")
 	if err != nil {
 		panic(err)

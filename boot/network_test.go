@@ -1,0 +1,189 @@
+package boot
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv4/server4"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/keyrelease/krabox/boot/machine"
+)
+
+// inside marks the process that has a network of its own.
+const inside = "BOOT_TEST_NETWORK"
+
+// ownNetwork runs the calling test once more in a process with a network namespace of its own, and reports true there.
+func ownNetwork(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(inside) != "" {
+		return true
+	}
+	if os.Getuid() != 0 {
+		t.Fatal("network namespaces are made by root: run this test as root")
+	}
+	c := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	c.Env = append(os.Environ(), inside+"=1")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	f := newForge()
+	defer f.close()
+	var out lines
+	c.Stdout, c.Stderr = &out, &out
+	must(t, f.start(c))
+	if err := c.Wait(); err != nil || !strings.Contains(out.String(), "--- PASS: "+t.Name()) {
+		t.Errorf("in its own network: %v\n%s", err, out.String())
+	}
+	return false
+}
+
+// cable lays a cable between the box's port, eth0, and another, far.
+func cable(t *testing.T) {
+	t.Helper()
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "zfar"}))
+	far, err := netlink.LinkByName("zfar")
+	must(t, err)
+	must(t, netlink.LinkSetUp(far))
+	must(t, netlink.AddrAdd(far, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 9, 0, 1).To4(), Mask: net.CIDRMask(24, 32)}}))
+}
+
+func address(t *testing.T) string {
+	t.Helper()
+	l, err := netlink.LinkByName("eth0")
+	must(t, err)
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
+	must(t, err)
+	var all []string
+	for _, a := range addrs {
+		all = append(all, a.IPNet.String())
+	}
+	return strings.Join(all, " ")
+}
+
+func gateway(t *testing.T) string {
+	t.Helper()
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	must(t, err)
+	for _, r := range routes {
+		if r.Gw != nil {
+			return r.Gw.String()
+		}
+	}
+	return ""
+}
+
+func TestPortTakesEachConfiguration(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	cable(t)
+	said := &lines{}
+	h := &hardware{}
+	h.port.say = said.say
+	static := machine.Network{Mode: machine.Static, Address: netip.MustParsePrefix("10.9.0.7/24"), Gateway: netip.MustParseAddr("10.9.0.1")}
+	must(t, h.SetNetwork(t.Context(), static))
+	eventually(t, "static address", func() bool { return address(t) == "10.9.0.7/24" && gateway(t) == "10.9.0.1" })
+	eventually(t, "words", func() bool { _, w := h.Ports(); return w == "10.9.0.7/24 on eth0" })
+	if ports, _ := h.Ports(); ports[0].Name != "eth0" || !ports[0].Up || ports[0].Addresses[0] != "10.9.0.7/24" {
+		t.Errorf("ports = %+v", ports)
+	}
+	static.Address, static.Gateway = netip.MustParsePrefix("10.9.0.8/24"), netip.Addr{}
+	must(t, h.SetNetwork(t.Context(), static))
+	eventually(t, "another address and no gateway", func() bool { return address(t) == "10.9.0.8/24" && gateway(t) == "" })
+	if err := h.SetNetwork(t.Context(), machine.Network{Mode: "bridge"}); err == nil {
+		t.Error("an unknown mode was taken")
+	}
+	must(t, h.SetNetwork(t.Context(), machine.Network{Mode: machine.Off}))
+	eventually(t, "off", func() bool { ports, w := h.Ports(); return w == "off" && !ports[0].Up && address(t) == "" })
+	if !strings.Contains(said.String(), "network: 10.9.0.8/24 on eth0") {
+		t.Errorf("said %q", said)
+	}
+}
+
+// serve answers DHCP requests on zfar with the leases, one after the other; the last is repeated.
+func serve(t *testing.T, leases ...[]dhcpv4.Modifier) {
+	t.Helper()
+	turn := 0
+	s, err := server4.NewServer("zfar", &net.UDPAddr{IP: net.IPv4zero, Port: dhcpv4.ServerPort}, func(c net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
+		kind := dhcpv4.MessageTypeOffer
+		if m.MessageType() == dhcpv4.MessageTypeRequest {
+			kind = dhcpv4.MessageTypeAck
+		}
+		mods := append([]dhcpv4.Modifier{dhcpv4.WithReply(m), dhcpv4.WithMessageType(kind), dhcpv4.WithServerIP(net.IPv4(10, 9, 0, 1)),
+			dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(10, 9, 0, 1)))}, leases[min(turn, len(leases)-1)]...)
+		if kind == dhcpv4.MessageTypeAck {
+			turn++
+		}
+		reply, err := dhcpv4.New(mods...)
+		if err == nil {
+			_, err = c.WriteTo(reply.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: dhcpv4.ClientPort})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, err)
+	go s.Serve()
+	t.Cleanup(func() { s.Close() })
+}
+
+func TestPortTakesALease(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	cable(t)
+	lease := []dhcpv4.Modifier{dhcpv4.WithYourIP(net.IPv4(10, 9, 0, 40)), dhcpv4.WithNetmask(net.CIDRMask(24, 32)),
+		dhcpv4.WithRouter(net.IPv4(10, 9, 0, 1)), dhcpv4.WithLeaseTime(3600)}
+	serve(t, lease)
+	said := &lines{}
+	h := &hardware{}
+	h.port.say = said.say
+	must(t, h.SetNetwork(t.Context(), machine.Network{Mode: machine.DHCP}))
+	eventually(t, "lease", func() bool { return address(t) == "10.9.0.40/24" && gateway(t) == "10.9.0.1" })
+	eventually(t, "words", func() bool { _, w := h.Ports(); return w == "10.9.0.40/24 on eth0 by DHCP" })
+	must(t, h.SetNetwork(t.Context(), machine.Network{Mode: machine.Off}))
+	eventually(t, "end of the lease", func() bool { return address(t) == "" })
+}
+
+// TestLeasesAreNotTrusted: a server on the network is nobody the box knows.
+func TestLeasesAreNotTrusted(t *testing.T) {
+	ip, mask := dhcpv4.WithYourIP(net.IPv4(10, 0, 0, 5)), dhcpv4.WithNetmask(net.CIDRMask(24, 32))
+	for name, mods := range map[string][]dhcpv4.Modifier{
+		"no address":        {mask},
+		"loopback":          {dhcpv4.WithYourIP(net.IPv4(127, 0, 0, 1)), mask},
+		"broken netmask":    {ip, dhcpv4.WithNetmask(net.IPMask{255, 0, 255, 0})},
+		"gateway elsewhere": {ip, mask, dhcpv4.WithRouter(net.IPv4(10, 0, 1, 1))},
+		"gateway itself":    {ip, mask, dhcpv4.WithRouter(net.IPv4(10, 0, 0, 5))},
+	} {
+		m, err := dhcpv4.New(mods...)
+		must(t, err)
+		if n, err := fromLease(m); err == nil {
+			t.Errorf("%s: taken as %+v", name, n)
+		}
+	}
+	m, err := dhcpv4.New(ip)
+	must(t, err)
+	if n, err := fromLease(m); err != nil || n.Address.String() != "10.0.0.5/8" {
+		t.Errorf("lease without netmask = %+v, %v", n, err)
+	}
+}
+
+func TestNoInterfaceIsSaid(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	p := &port{say: (&lines{}).say}
+	if _, err := p.choose(ctx); err == nil {
+		t.Error("an interface was found where there is none")
+	}
+}
