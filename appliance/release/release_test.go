@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -344,5 +345,38 @@ func TestCounts(t *testing.T) {
 	}
 	if n := w.server.count.inFlight.Load() + w.server.count.bodies.Load(); n != 0 {
 		t.Errorf("%d left in flight", n)
+	}
+}
+
+func TestUnwrapOutlivesClient(t *testing.T) { // a client that goes away leaves its record behind
+	w := newWorld(t)
+	h, c := w.hsm.header(t, "legal"), w.alice()
+	w.ask(c, "", h) // the handshake is done
+	held := make(chan struct{})
+	w.hsm.hold.Store(&held)
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+w.addr+kra.PathRelease, bytes.NewReader(request(t, h.Bytes())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", kra.ContentType)
+	gone := make(chan error, 1)
+	go func() {
+		_, err := c.Do(req)
+		gone <- err
+	}()
+	<-w.hsm.entered
+	cancel()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // the server hears of it
+	close(held)
+	deadline := time.Now().Add(2 * time.Second)
+	for w.log.Head().HSM.N != 2 && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	if n := w.log.Head().HSM.N; n != 2 || w.hsm.items != 2 {
+		t.Errorf("log has %d unwraps, the HSM %d", n, w.hsm.items)
 	}
 }

@@ -276,10 +276,13 @@ type token struct {
 	items  int
 	before error // not done
 	after  error // done, but the answer is lost
+
+	hold    atomic.Pointer[chan struct{}] // the next operation says so on entered and waits until this is closed
+	entered chan struct{}
 }
 
 func newToken(testing.TB) *token {
-	tok := &token{names: map[string]block.KeyID{}, keys: map[block.KeyID]*ecdh.PrivateKey{}}
+	tok := &token{names: map[string]block.KeyID{}, keys: map[block.KeyID]*ecdh.PrivateKey{}, entered: make(chan struct{})}
 	rand.Read(tok.chain.Instance[:])
 	tok.chain.Head = receipt.FirstHead(tok.chain.Instance)
 	return tok
@@ -299,6 +302,10 @@ func (k *token) add(name string) block.KeyID {
 }
 
 func (k *token) Unwrap(_ context.Context, grants []policy.Grant) ([]Unwrapped, receipt.ChainHead, error) {
+	if hold := k.hold.Swap(nil); hold != nil {
+		k.entered <- struct{}{}
+		<-*hold
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.calls++
