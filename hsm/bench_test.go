@@ -249,3 +249,20 @@ func firstError(results []wire.Result) error {
 	}
 	return nil
 }
+
+// BenchmarkGenerate is the whole life of a new key, tests included, among few and among many.
+func BenchmarkGenerate(b *testing.B) {
+	c, _ := hsmtest.New(b)
+	for _, n := range []int{10, 10_000} {
+		if err := c.GenerateFast(n); err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				if _, _, err := c.Generate(wire.P256, wire.Bound); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

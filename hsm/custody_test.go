@@ -130,13 +130,17 @@ func useAll(t *testing.T, lib *p11.Ctx, sh p11.SessionHandle, h p11.ObjectHandle
 	}
 }
 
-// TestWeakKeysAreFound: the attack that each new key must stand finds every weakness.
-func TestWeakKeysAreFound(t *testing.T) {
+// TestWeakKeysAreRefused: the attack that each new key must stand finds every weakness, and a key that has one does not
+// stay, whatever the module's attributes promised.
+func TestWeakKeysAreRefused(t *testing.T) {
 	c, _ := hsmtest.New(t)
 	for _, custody := range []wire.Custody{wire.Bound, wire.Replicable} {
 		if err := c.AttackWeak(custody); err != nil {
 			t.Errorf("a proper %v key: %v", custody, err)
 		}
+	}
+	if c.AttackWeak(wire.Bound, attr(p11.CKA_MODIFIABLE, true)) == nil {
+		t.Error("changeable: not found")
 	}
 	for name, x := range map[string]struct {
 		custody wire.Custody
@@ -145,14 +149,22 @@ func TestWeakKeysAreFound(t *testing.T) {
 		"readable":                     {wire.Replicable, []*p11.Attribute{attr(p11.CKA_SENSITIVE, false)}},
 		"bound but extractable":        {wire.Bound, []*p11.Attribute{attr(p11.CKA_EXTRACTABLE, true)}},
 		"wrapped by anybody":           {wire.Replicable, []*p11.Attribute{attr(p11.CKA_WRAP_WITH_TRUSTED, false)}},
-		"changeable":                   {wire.Bound, []*p11.Attribute{attr(p11.CKA_MODIFIABLE, true)}},
 		"able to sign":                 {wire.Bound, []*p11.Attribute{attr(p11.CKA_SIGN, true)}},
 		"readable, bound, extractable": {wire.Bound, []*p11.Attribute{attr(p11.CKA_SENSITIVE, false), attr(p11.CKA_EXTRACTABLE, true)}},
 	} {
-		err := c.AttackWeak(x.custody, x.but...)
-		if err == nil {
+		if c.AttackWeak(x.custody, x.but...) == nil {
 			t.Errorf("%s: not found", name)
 		}
-		t.Logf("%s: %v", name, err)
+		if err := c.AdmitWeak(x.custody, x.but...); err == nil {
+			t.Errorf("%s: admitted", name)
+		} else {
+			t.Logf("%s: %v", name, err)
+		}
+	}
+	if keys := must(c.List()); len(keys) != 0 {
+		t.Errorf("%d weak keys stayed", len(keys))
+	}
+	if left := c.PrivateObjects(); left != 0 {
+		t.Errorf("%d private key objects are left in the token", left)
 	}
 }

@@ -32,8 +32,32 @@ func (c *Custodian) Bare(id block.KeyID, f func(*p11.Ctx, p11.SessionHandle, p11
 
 // AttackWeak makes a P-256 key as a new key would be, but for the attributes given, and attacks it.
 func (c *Custodian) AttackWeak(custody wire.Custody, but ...*p11.Attribute) (err error) {
+	c.weak(custody, append(but, attr(p11.CKA_MODIFIABLE, isAmong(but, p11.CKA_MODIFIABLE))), func(s *session, h p11.ObjectHandle, _ []byte) {
+		e := &entry{key: wire.Key{Suite: wire.P256, Custody: custody}}
+		e.handle.Store(uint64(h))
+		err = s.attack(e)
+	})
+	return err
+}
+
+// AdmitWeak admits such a key.
+func (c *Custodian) AdmitWeak(custody wire.Custody, but ...*p11.Attribute) (err error) {
+	c.weak(custody, but, func(s *session, h p11.ObjectHandle, spki []byte) { _, err = s.admit(h, spki, custody) })
+	return err
+}
+
+func isAmong(list []*p11.Attribute, t uint) bool {
+	for _, a := range list {
+		if a.Type == t {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Custodian) weak(custody wire.Custody, but []*p11.Attribute, f func(*session, p11.ObjectHandle, []byte)) {
 	c.onSession(func(s *session) {
-		template := append(private(wire.P256, custody), attr(p11.CKA_TOKEN, false), attr(p11.CKA_MODIFIABLE, false), attr(p11.CKA_COPYABLE, true))
+		template := append(private(wire.P256, custody), unsealed()...)
 		for _, a := range template {
 			for _, b := range but {
 				if a.Type == b.Type {
@@ -42,16 +66,16 @@ func (c *Custodian) AttackWeak(custody wire.Custody, but ...*p11.Attribute) (err
 			}
 		}
 		m := []*p11.Mechanism{p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)}
-		_, priv, genErr := s.lib.GenerateKeyPair(s.handle, m, public(wire.P256), template)
-		if genErr != nil {
-			err = genErr
-			return
+		pub, priv, err := s.lib.GenerateKeyPair(s.handle, m, public(wire.P256), template)
+		if err != nil {
+			panic(err)
 		}
-		e := &entry{key: wire.Key{Suite: wire.P256, Custody: custody}}
-		e.handle.Store(uint64(priv))
-		err = s.attack(e)
+		spki, err := s.spkiEC(pub)
+		if err != nil {
+			panic(err)
+		}
+		f(s, priv, spki)
 	})
-	return err
 }
 
 // Misplace makes the index point to where no object is.
@@ -112,3 +136,15 @@ func (s *session) generateFast() error {
 
 // UnpadOAEP is unpadOAEP.
 func UnpadOAEP(em []byte, size int, label []byte) ([]byte, bool) { return unpadOAEP(em, size, label) }
+
+// PrivateObjects counts the private keys that lie in the token.
+func (c *Custodian) PrivateObjects() (n int) {
+	c.onSession(func(s *session) {
+		found, err := s.find([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_TOKEN, true)})
+		if err != nil {
+			panic(err)
+		}
+		n = len(found)
+	})
+	return n
+}

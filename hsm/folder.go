@@ -1,15 +1,13 @@
 package hsm
 
 import (
-	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/keyrelease/krabox/hsm/wire"
 )
@@ -18,25 +16,14 @@ const (
 	tokenFolder = "tokens"        // below Config.Dir
 	confName    = "softhsm2.conf" // below Config.Dir
 	lockSuffix  = ".lock"         // SoftHSM makes its lock files when it needs them
-
-	// racyFor is how long after a file's time stamp it may change again without getting another.
-	racyFor = time.Second
 )
 
 // A folder is where SoftHSM keeps its token, best on a tmpfs: SoftHSM never syncs, so what counts is the copy of each
 // file that the owner of the box commits. A folder without a path is a module that keeps its own files.
 type folder struct {
-	path string
-	seen map[string]stamp // as last reported
-	at   time.Time        // when seen was read
-}
-
-// A stamp tells whether a file changed, as git's index does: by its inode, unless that is too young to tell.
-type stamp struct {
-	size  int64
-	mtime time.Time
-	inode uint64
-	hash  [32]byte
+	path  string
+	seen  map[string][32]byte // hashes of the files, as last reported
+	watch *watch              // tells which files to look at; nil before the first report
 }
 
 // newFolder writes SoftHSM's configuration and fills an empty folder with files.
@@ -47,7 +34,7 @@ func newFolder(c Config, files wire.Files) (*folder, error) {
 		}
 		return &folder{}, nil
 	}
-	f := &folder{path: filepath.Join(c.Dir, tokenFolder)}
+	f := &folder{path: filepath.Join(c.Dir, tokenFolder), seen: map[string][32]byte{}}
 	if err := os.RemoveAll(f.path); err != nil {
 		return nil, fmt.Errorf("clear token folder: %w", err)
 	}
@@ -103,71 +90,87 @@ func (f *folder) same(files wire.Files) bool {
 		return false
 	}
 	for name, data := range files {
-		if s, ok := f.seen[name]; !ok || data == nil || s.hash != sha256.Sum256(data) {
+		if hash, ok := f.seen[name]; !ok || data == nil || hash != sha256.Sum256(data) {
 			return false
 		}
 	}
 	return true
 }
 
-// changes returns what is not as last reported; nil stands for a removed file.
+// changes returns what is not as last reported; nil stands for a removed file. The first report has every file.
 func (f *folder) changes() (wire.Files, error) {
 	if f.path == "" {
 		return nil, nil
 	}
-	changed := wire.Files{}
-	now, began := make(map[string]stamp, len(f.seen)), time.Now()
-	root := os.DirFS(f.path)
-	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.HasSuffix(name, lockSuffix) {
-			return err
-		}
-		s, data, err := f.look(root, name, d)
-		if err != nil {
-			return err
-		}
-		now[name] = s
-		if data != nil {
-			changed[name] = data
-		}
-		return nil
-	})
+	names, complete, err := f.touched()
+	if err == nil && !complete {
+		names, err = f.all()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("scan token files: %w", err)
 	}
-	for name := range f.seen {
-		if _, ok := now[name]; !ok {
-			changed[name] = nil
+	changed := wire.Files{}
+	for name := range names {
+		if err := f.look(name, changed); err != nil {
+			return nil, fmt.Errorf("scan token files: %w", err)
 		}
 	}
-	f.seen, f.at = now, began
 	return changed, nil
 }
 
-// look returns the file's stamp, and its bytes if they changed.
-func (f *folder) look(root fs.FS, name string, d fs.DirEntry) (stamp, []byte, error) {
-	info, err := d.Info()
-	if err != nil {
-		return stamp{}, nil, err
+// touched returns what was written or removed since it was last asked. If something may have escaped it, it is not
+// complete, and watching begins anew.
+func (f *folder) touched() (names map[string]bool, complete bool, err error) {
+	if f.watch != nil {
+		names, complete, err = f.watch.names()
+		if complete || err != nil {
+			return names, complete, err
+		}
+		if err := f.watch.close(); err != nil {
+			return nil, false, err
+		}
 	}
-	s := stamp{size: info.Size(), mtime: info.ModTime()}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.inode = sys.Ino
+	f.watch, err = newWatch(f.path)
+	return nil, false, err
+}
+
+// all returns the names of the files that are and that were.
+func (f *folder) all() (map[string]bool, error) {
+	names := make(map[string]bool, len(f.seen))
+	for name := range f.seen {
+		names[name] = true
+	}
+	err := fs.WalkDir(os.DirFS(f.path), ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			names[name] = true
+		}
+		return err
+	})
+	return names, err
+}
+
+// look adds a file to changed if it is not as last reported.
+func (f *folder) look(name string, changed wire.Files) error {
+	if strings.HasSuffix(name, lockSuffix) {
+		return nil
 	}
 	old, known := f.seen[name]
-	s.hash = old.hash
-	if known && s == old && f.at.Sub(s.mtime) > racyFor {
-		return s, nil, nil
+	data, err := os.ReadFile(filepath.Join(f.path, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		if known {
+			changed[name] = nil
+			delete(f.seen, name)
+		}
+		return nil
 	}
-	data, err := fs.ReadFile(root, name)
 	if err != nil {
-		return stamp{}, nil, err
+		return err
 	}
-	s.hash = sha256.Sum256(data)
-	if known && s.hash == old.hash {
-		return s, nil, nil
+	if hash := sha256.Sum256(data); !known || hash != old {
+		changed[name] = data
+		f.seen[name] = hash
 	}
-	return s, bytes.Clone(data), nil
+	return nil
 }
 
 // clear removes the token's files.
@@ -175,5 +178,9 @@ func (f *folder) clear() error {
 	if f.path == "" {
 		return nil
 	}
-	return os.RemoveAll(f.path)
+	var err error
+	if f.watch != nil {
+		err = f.watch.close()
+	}
+	return errors.Join(err, os.RemoveAll(f.path))
 }
