@@ -31,6 +31,7 @@ type Config struct {
 type Machine struct {
 	*Line   // the serial line
 	host    *Host
+	box     Box
 	work    string // sockets; removed when stopped
 	qemu    *child
 	tpm     *child
@@ -55,7 +56,7 @@ func (h *Host) Start(c Config) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start box: %w", err)
 	}
-	m := &Machine{host: h, work: work, ports: map[int]string{}}
+	m := &Machine{host: h, box: c.Box, work: work, ports: map[int]string{}}
 	if err := m.start(c); err != nil {
 		err = m.errStart(err)
 		m.Cut()
@@ -168,6 +169,20 @@ func (m *Machine) Break() error {
 func (m *Machine) Reset() error {
 	_, err := m.monitor.do("system_reset", nil)
 	return err
+}
+
+// Snapshot copies the running box into dir as a power cut at this moment would
+// leave it: the processor stands still while disk and TPM state are copied.
+func (m *Machine) Snapshot(dir string) (box Box, err error) {
+	if _, err := m.monitor.do("stop", nil); err != nil {
+		return Box{}, fmt.Errorf("snapshot: %w", err)
+	}
+	defer func() {
+		if _, e := m.monitor.do("cont", nil); e != nil {
+			err = errors.Join(err, fmt.Errorf("snapshot: %w", e))
+		}
+	}()
+	return m.box.Copy(dir)
 }
 
 // Wait waits until the guest has powered off.
