@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"crypto/tls"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -33,6 +35,7 @@ type Agent struct {
 	lie      func(*Lie)
 	requests int
 	busy     int
+	opened   int // connections
 }
 
 // A Rule decides whether the holder of a certificate with this common name gets a key.
@@ -54,9 +57,15 @@ type key struct {
 }
 
 // New starts an agent that ends with the test. It releases nothing before Allow.
-func New(t testing.TB) *Agent {
+func New(t testing.TB) *Agent { return NewAs(t, Release) }
+
+// Release is the label of agents.
+const Release = "key-release"
+
+// NewAs starts a server whose TLS key the domain certified for another label.
+func NewAs(t testing.TB, label string) *Agent {
 	t.Helper()
-	a := &Agent{pki: newPKI(t), rule: func(kra.AccessID, string) bool { return false }}
+	a := &Agent{pki: newPKI(t, label), rule: func(kra.AccessID, string) bool { return false }}
 	a.log = newLog(t, a.pki)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+kra.PathKeys, a.serveKeys)
@@ -65,6 +74,8 @@ func New(t testing.TB) *Agent {
 	a.server = httptest.NewUnstartedServer(mux)
 	a.server.TLS = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.pki.server(t)},
 		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.pki.clientPool()}
+	a.server.Config.ConnState = a.count
+	a.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // refused handshakes are what tests are about
 	a.server.StartTLS()
 	a.URL = a.server.URL
 	t.Cleanup(a.Stop)
@@ -102,6 +113,28 @@ func (a *Agent) Requests() int {
 	return a.requests
 }
 
+// Connections returns how many connections were opened.
+func (a *Agent) Connections() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.opened
+}
+
+func (a *Agent) count(_ net.Conn, s http.ConnState) {
+	if s == http.StateNew {
+		a.mu.Lock()
+		a.opened++
+		a.mu.Unlock()
+	}
+}
+
+// Publish puts an entry into the directory that nobody checked.
+func (a *Agent) Publish(k kra.PublicKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.keys = append(a.keys, key{public: k})
+}
+
 // AddKey makes a key for access and publishes it as its current one.
 func (a *Agent) AddKey(t testing.TB, access kra.AccessID, title string, s block.Suite) block.KeyID {
 	t.Helper()
@@ -119,7 +152,7 @@ func (a *Agent) Directory() kra.Directory {
 	d := kra.Directory{Domain: Domain, Box: Box}
 	seen := map[kra.AccessID]bool{}
 	for _, k := range a.keys {
-		if !seen[k.public.Access] {
+		if k.private == nil || !seen[k.public.Access] {
 			seen[k.public.Access] = true
 			d.Keys = append(d.Keys, k.public)
 		}

@@ -25,6 +25,7 @@ import (
 // A pki is a domain: root, one label key, and an authority for persons.
 type pki struct {
 	root, label, persons authority
+	tlsLabel             authority // of the TLS key, if another
 	receiptKey           ed25519.PrivateKey
 	receiptPath          receipt.Path
 }
@@ -34,13 +35,14 @@ type authority struct {
 	key  crypto.Signer
 }
 
-func newPKI(t testing.TB) *pki {
+func newPKI(t testing.TB, tlsLabel string) *pki {
 	t.Helper()
 	p := &pki{}
 	p.root = selfSigned(t, Domain)
 	p.persons = selfSigned(t, "persons of "+Domain)
 	key := ecKey(t)
-	p.label = authority{p.root.issue(t, key.Public(), labelTemplate("key-release")), key}
+	p.label = authority{p.root.issue(t, key.Public(), labelTemplate(Release)), key}
+	p.tlsLabel = authority{p.root.issue(t, key.Public(), labelTemplate(tlsLabel)), key}
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +99,9 @@ func (a authority) issue(t testing.TB, pub crypto.PublicKey, tmpl *x509.Certific
 		t.Fatal(err)
 	}
 	tmpl.SerialNumber = serial
-	tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	if tmpl.NotAfter.IsZero() {
+		tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, pub, a.key)
 	if err != nil {
 		t.Fatal(err)
@@ -112,9 +116,9 @@ func (a authority) issue(t testing.TB, pub crypto.PublicKey, tmpl *x509.Certific
 func (p *pki) server(t testing.TB) tls.Certificate {
 	t.Helper()
 	key := ecKey(t)
-	leaf := p.label.issue(t, key.Public(), &x509.Certificate{Subject: pkix.Name{CommonName: Box}, DNSNames: []string{"localhost"},
+	leaf := p.tlsLabel.issue(t, key.Public(), &x509.Certificate{Subject: pkix.Name{CommonName: Box}, DNSNames: []string{"localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	return tls.Certificate{Certificate: [][]byte{leaf.Raw, p.label.cert.Raw}, PrivateKey: key}
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw, p.tlsLabel.cert.Raw}, PrivateKey: key}
 }
 
 func (p *pki) clientPool() *x509.CertPool {
@@ -149,6 +153,40 @@ func (p *pki) releaseKey(t testing.TB, access kra.AccessID, title string, s bloc
 		Certificate: pemOf("CERTIFICATE", leaf.Raw) + pemOf("CERTIFICATE", p.label.cert.Raw)}
 	return k
 }
+
+// A Forgery is how the certificate of a published key differs from what an agent's
+// label key would certify.
+type Forgery struct {
+	Template *x509.Certificate // names and usage, to be changed
+	By       string            // who signs: "label", "root", "persons" or another label
+	Public   crypto.PublicKey  // nil: a new P-256 key
+}
+
+// Forge makes a directory entry for access with a certificate as f says.
+func (a *Agent) Forge(t testing.TB, access kra.AccessID, edit func(*Forgery)) kra.PublicKey {
+	t.Helper()
+	f := Forgery{Template: &x509.Certificate{Subject: pkix.Name{CommonName: string(access)}, KeyUsage: x509.KeyUsageKeyAgreement,
+		URIs: uris("kra://" + Domain + "/" + string(access))}, By: "label", Public: ecKey(t).Public()}
+	edit(&f)
+	by := authority{}
+	switch f.By {
+	case "label":
+		by = a.pki.label
+	case "root":
+		by = a.pki.root
+	case "persons":
+		by = a.pki.persons
+	default:
+		k := ecKey(t)
+		by = authority{a.pki.root.issue(t, k.Public(), labelTemplate(f.By)), k}
+	}
+	leaf := by.issue(t, f.Public, f.Template)
+	return kra.PublicKey{Access: access, Title: "Forged", KeyID: block.KeyIDOfSPKI(leaf.RawSubjectPublicKeyInfo).String(),
+		Suite: block.SuiteP256.String(), Certificate: pemOf("CERTIFICATE", leaf.Raw) + pemOf("CERTIFICATE", by.cert.Raw)}
+}
+
+// URI makes the one name of a certificate.
+func URI(s string) []*url.URL { return uris(s) }
 
 func pemOf(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
