@@ -186,7 +186,9 @@ func TestApproval(t *testing.T) {
 		"zero version":    func(a *Approval) { a.Version = 0 },
 		"no registers":    func(a *Approval) { a.PCRs = nil },
 		"fewer registers": func(a *Approval) { a.PCRs = PCRs{4: {}} },
-		"wrong stage":     func(a *Approval) { a.PCRs = PCRs{0: {}, 2: {}, 4: {}, 7: {}, 11: {}, 12: {}, 13: {}, 14: At(Open, Running)} },
+		"wrong stage": func(a *Approval) {
+			a.PCRs = PCRs{0: {}, 2: {}, 4: {}, 7: {}, 11: {}, 12: {}, 13: {}, 14: At(Open, Running)}
+		},
 		"control code":    func(a *Approval) { a.Description = "a\x1b[2J" },
 		"no description":  func(a *Approval) { a.Description = "" },
 		"kind":            func(a *Approval) { a.Kind = Sign },

@@ -1,0 +1,64 @@
+package label
+
+import (
+	"bytes"
+	"encoding/hex"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// STATEMENTS.md says what the code does: contexts, values, fields and names.
+func TestStatements(t *testing.T) {
+	page, err := os.ReadFile("STATEMENTS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(page)
+	has := func(what, want string) {
+		t.Helper()
+		if !strings.Contains(text, want) {
+			t.Errorf("STATEMENTS.md lacks %s: %s", what, want)
+		}
+	}
+	for _, c := range []string{"kra/seal/v1", "kra/sign/v1", "kra/epoch/v1", stageContext, requestContext, bundleContext} {
+		has("context", "| `"+c+"` |")
+	}
+	has("value of open", "| open | `"+At(Open).String()+"` |")
+	has("value of running", "| open, running | `"+At(Open, Running).String()+"` |")
+	has("armour", "`"+requestBlock+"`")
+	has("armour", "`"+bundleBlock+"`")
+	var groups []string
+	for _, n := range []int{2, 2, 4, 2, 2, 2, 2, 2, 2} {
+		at := len(strings.Join(groups, "")) / 2
+		groups = append(groups, hex.EncodeToString([]byte(keyPrefix[at:at+n])))
+	}
+	has("template", strings.Join(groups, " ")+" 0020 X 0020 Y")
+	d := Domain{Name: "DOMAIN"}
+	for _, u := range []string{d.LabelURI("LABEL", "BOX"), d.ReceiptURI("BOX"), d.KeyReleaseURI("ACCESS-ID")} {
+		has("URI", "`"+u+"`")
+	}
+	dom, k := newDomain(t)
+	has("fields of an approval", fields(newApproval(t, Epoch, k.label).Bytes()))
+	page = bytes.ReplaceAll(page, []byte("\n     "), nil)
+	text = string(page)
+	has("fields of a request", `{"label","domain","software","srk","ak","labelKey","creation":{"data","attest":{"attest","signature"}},`+
+		`"escrow":{"owner","lockout","presence"},"pcrs","eventLog","quote":{"attest","signature"}}`)
+	words := regexp.MustCompile(`"([a-zA-Z]+)":`)
+	for _, doc := range [][]byte{encode(newRequest(t)), encode(signedBundle{newBundle(t, dom, k), nil})} {
+		for _, m := range words.FindAllStringSubmatch(string(doc), -1) {
+			has("field", `"`+m[1]+`"`)
+		}
+	}
+}
+
+// fields strips a flat document down to its field names.
+func fields(doc []byte) string {
+	names := regexp.MustCompile(`"([a-z]+)":`).FindAllStringSubmatch(string(doc), -1)
+	var out []string
+	for _, n := range names {
+		out = append(out, `"`+n[1]+`"`)
+	}
+	return "{" + strings.Join(out, ",") + "}"
+}
