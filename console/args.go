@@ -37,6 +37,7 @@ func (a args) access() kra.AccessID { return kra.AccessID(a.get("ACCESS")) }
 func (a args) rule() Rule           { return Rule(a.get("RULE")) }
 func (a args) group() Group         { return Group(a.get("GROUP")) }
 func (a args) alias() kra.Anchor    { return kra.Anchor(a.get("ALIAS")) }
+func (a args) officer() Officer     { return Officer(a.get("OFFICER")) }
 
 func (a args) custody() Custody {
 	if a.pick("bound") != "" {

@@ -15,6 +15,8 @@ type (
 	KeyRef  string // a key id in hexadecimal, or the first 8 or more digits of one
 	Suite   string // p256, rsa2048 or rsa3072
 	Custody string // bound or replicable
+
+	KeyState string // active, deactivated or compromised
 )
 
 // The suites and custodies that a command can name.
@@ -82,6 +84,11 @@ type (
 	KeyShow struct {
 		quiet
 		Key KeyRef
+	}
+	KeyMark struct {
+		confirmed
+		Key   KeyRef
+		State KeyState
 	}
 
 	AccessAdd struct {
@@ -208,6 +215,14 @@ type (
 	}
 	NetworkDHCP struct{ confirmed }
 
-	OfficerList       struct{ quiet }
+	OfficerList struct{ quiet }
+	OfficerAdd  struct {
+		secret
+		Officer Officer
+	}
+	OfficerRemove struct {
+		confirmed
+		Officer Officer
+	}
 	OfficerPassphrase struct{ secret }
 )

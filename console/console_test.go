@@ -114,7 +114,7 @@ func TestEveryForm(t *testing.T) {
 	example := map[string]string{"ACCESS": "legal-team", "TITLE": `"Legal team"`, "LIST": "a && b", "KEY": "00112233", "KEYS": "00112233 44556677",
 		"DECRYPTOR": "corp:CN=a", "ADDRESS": "10.0.0.1", "TIME": "2026-11-21T09:30:00Z", "RULE": "office", "EXPRESSION": "true",
 		"CONDITION": `"Mon-Fri 08:00-18:00 UTC" from 10.0.0.0/8`, "GROUP": "legal", "ALIAS": "corp", "COUNT": "5", "INDEX": "0",
-		"PREFIX": "10.0.0.1/8", "GATEWAY": "10.0.0.2", "DNS": "10.0.0.3", "COMMAND": "key"}
+		"PREFIX": "10.0.0.1/8", "GATEWAY": "10.0.0.2", "DNS": "10.0.0.3", "COMMAND": "key", "OFFICER": "olga"}
 	for i := range table {
 		for _, form := range expand(table[i].form) {
 			var words []string

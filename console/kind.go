@@ -30,12 +30,13 @@ const (
 
 // Names that the agent can list for completion.
 const (
-	NamesAccess = "access"
-	NamesRule   = "rule"
-	NamesGroup  = "group"
-	NamesAlias  = "alias"
-	NamesKey    = "key"
-	NamesMember = "member"
+	NamesAccess  = "access"
+	NamesRule    = "rule"
+	NamesGroup   = "group"
+	NamesAlias   = "alias"
+	NamesKey     = "key"
+	NamesMember  = "member"
+	NamesOfficer = "officer"
 )
 
 // Limits of words.
@@ -61,6 +62,7 @@ var kinds = []kind{
 	{"CONDITION", `its value, and more: when "Mon-Fri 08:00-18:00 Europe/Berlin" from 10.20.0.0/16 group legal`, restOfLine, nil, false, NamesGroup},
 	{"GROUP", "a group's name, such as legal", oneWord, checkAccess, false, NamesGroup},
 	{"ALIAS", "a short name for a certification authority, such as corp", oneWord, checkAccess, false, NamesAlias},
+	{"OFFICER", "an officer's name, such as olga", oneWord, checkAccess, false, NamesOfficer},
 	{"COUNT", "how many records", oneWord, checkCount, false, ""},
 	{"INDEX", "the number of the first record, from 0", oneWord, checkIndex, false, ""},
 	{"PREFIX", "the box's address with its prefix length, such as 192.0.2.10/24", oneWord, checkPrefix, false, ""},

@@ -33,6 +33,9 @@ var table = []row{
 	}},
 	{"key list", "access identifiers and their keys", "", func(args) Command { return KeyList{} }},
 	{"key show KEY", "one key, its certificate and where it is used", "", func(a args) Command { return KeyShow{Key: KeyRef(a.get("KEY"))} }},
+	{"key mark KEY active|deactivated|compromised", "change what a key may be used for; a current key stays active", "", func(a args) Command {
+		return KeyMark{Key: KeyRef(a.get("KEY")), State: KeyState(a.pick("active", "deactivated", "compromised"))}
+	}},
 
 	{"access add ACCESS [TITLE]", "make an access identifier", "", func(a args) Command { return AccessAdd{Access: a.access(), Title: a.get("TITLE")} }},
 	{"access list", "all access identifiers", "", func(args) Command { return AccessList{} }},
@@ -85,6 +88,8 @@ var table = []row{
 	{"network dhcp", "take the address from a DHCP server", "", func(args) Command { return NetworkDHCP{} }},
 
 	{"officer list", "who may administer this box", "", func(args) Command { return OfficerList{} }},
+	{"officer add OFFICER", "let somebody else administer this box", "", func(a args) Command { return OfficerAdd{Officer: a.officer()} }},
+	{"officer remove OFFICER", "let an officer administer this box no longer", "", func(a args) Command { return OfficerRemove{Officer: a.officer()} }},
 	{"officer passphrase", "change your passphrase", "", func(args) Command { return OfficerPassphrase{} }},
 
 	{"reboot", "restart the box", "fl", func(args) Command { return Reboot{} }},

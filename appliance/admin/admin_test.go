@@ -58,6 +58,10 @@ func TestKeyList(t *testing.T) {
 		t.Error("a key that is shared was not certified for its second access identifier")
 	}
 	w.has("key list", "r-d         "+short(legal.Keys[0]))
+	w.fail("key mark "+short(legal.Keys[0])+" compromised", nil, "current key of legal-team, r-d")
+	w.do("key mark "+short(legal.Keys[1])+" compromised", "yes")
+	w.has("key list", "compromised")
+	w.fail("access keys legal-team "+short(legal.Keys[1]), nil, "cannot be current")
 	w.fail("access keys r-d 00000000", nil, "There is no key 00000000")
 	w.fail("key generate p256 for nobody", nil, "There is no access identifier", "access add nobody")
 	w.has("status", "2 access identifiers, 3 keys", "PCR 14", "approval", "hsmd")
@@ -440,6 +444,28 @@ func TestSessions(t *testing.T) {
 	if _, err := w.Login(t.Context(), wire.Credentials{Officer: officer, Passphrase: passphrase}); err == nil {
 		t.Error("the old passphrase still works")
 	}
+}
+
+func TestOfficers(t *testing.T) {
+	w := enrolled(t)
+	w.fail("officer add olga", nil, "exists already")
+	w.fail("officer add otto", []string{"short", "short"}, "too short")
+	w.fail("officer add otto", []string{"a long passphrase", "another passphrase"}, "differ")
+	w.do("officer add otto", "a long passphrase", "a long passphrase")
+	w.has("officer list", "olga", "otto")
+	first := w.session
+	second, err := w.Login(t.Context(), wire.Credentials{Officer: "otto", Passphrase: "a long passphrase"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.do("officer remove otto", "yes")
+	w.session = second
+	if _, o := w.try("status"); !o.End {
+		t.Error("a removed officer is still logged in")
+	}
+	w.session = first
+	w.fail("officer remove olga", []string{"yes"}, "the last one")
+	w.fail("officer remove otto", nil, "no officer")
 }
 
 // TestFailedLogin: audited without the name of who is nobody, delayed, and remembered beyond a restart.

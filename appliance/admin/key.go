@@ -191,6 +191,24 @@ func (s *step) keyShow(c console.KeyShow) error {
 	return pem.Encode(s, &pem.Block{Type: "PUBLIC KEY", Bytes: k.SPKI})
 }
 
+func (s *step) keyMark(ctx context.Context, c console.KeyMark) error {
+	k, err := s.key(c.Key)
+	if err != nil {
+		return err
+	}
+	mark := store.KeyMark{ID: k.ID, State: store.KeyState(c.State)}
+	if _, err := store.Apply(s.state(), mark); err != nil {
+		return err
+	}
+	if err := s.confirm("Mark key %s as %s? It still opens what was encrypted to it.", short(k.ID), c.State); err != nil {
+		return err
+	}
+	if err := s.commit(ctx, mark); err != nil {
+		return err
+	}
+	return s.say("Key %s is %s.", short(k.ID), c.State)
+}
+
 func (s *step) certificate(chain [][]byte) error {
 	if len(chain) == 0 {
 		return field(s, "certificate", "none")

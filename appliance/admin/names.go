@@ -29,6 +29,8 @@ func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string 
 		return each(st.Anchors(), func(x store.Anchor) string { return string(x.Alias) })
 	case console.NamesKey:
 		return each(st.Keys(), func(x store.Key) string { return short(x.ID) })
+	case console.NamesOfficer:
+		return each(st.Officers(), func(x store.Officer) string { return x.Name })
 	case console.NamesMember:
 		return members(st)
 	}

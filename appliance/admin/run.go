@@ -98,6 +98,10 @@ func (s *step) run(ctx context.Context) error {
 		return s.networkDHCP(ctx)
 	case console.OfficerList:
 		return s.officerList()
+	case console.OfficerAdd:
+		return s.officerAdd(ctx, c)
+	case console.OfficerRemove:
+		return s.officerRemove(ctx, c)
 	case console.OfficerPassphrase:
 		return s.officerPassphrase(ctx)
 	}
@@ -115,6 +119,8 @@ func (s *step) runPolicy(ctx context.Context) error {
 		return s.keyList()
 	case console.KeyShow:
 		return s.keyShow(c)
+	case console.KeyMark:
+		return s.keyMark(ctx, c)
 	case console.AccessAdd:
 		return s.accessAdd(ctx, c)
 	case console.AccessList:

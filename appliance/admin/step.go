@@ -142,7 +142,7 @@ func (s *step) finish(ctx context.Context, err error) wire.Outcome {
 	}
 	o := wire.Outcome{End: s.end}
 	if err != nil {
-		o.Error = sentence(err)
+		o.Error = clip(sentence(err))
 	}
 	if s.kept == nil && err == nil || !s.begun {
 		return o

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 )
 
 // A frame is a piece of text of a command, or its end.
@@ -73,8 +74,14 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	err := decode(http.MaxBytesReader(w, r.Body, maxRequest), into)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		return false
 	}
-	return err == nil
+	// The server's deadline was for the request. Left in place it would end, as if the console had gone, whatever takes long.
+	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
+		http.Error(w, "this connection has no deadlines", http.StatusInternalServerError)
+		return false
+	}
+	return true
 }
 
 // decode reads exactly one JSON value with known fields only.

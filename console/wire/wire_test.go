@@ -45,6 +45,13 @@ func (e echo) Do(ctx context.Context, r Request, out io.Writer) Outcome {
 				return Outcome{}
 			}
 		}
+	case "slow":
+		select {
+		case <-ctx.Done():
+			return Outcome{Error: "stopped"}
+		case <-time.After(500 * time.Millisecond):
+			return Outcome{}
+		}
 	case "ask":
 		return Outcome{Ask: &Question{Kind: Paste, Prompt: "Paste"}}
 	case "long":
@@ -63,7 +70,7 @@ func serve(t *testing.T) (*Client, string, echo) {
 		t.Fatal(err)
 	}
 	e := echo{make(chan struct{})}
-	s := &http.Server{Handler: Handler(e)}
+	s := &http.Server{Handler: Handler(e), ReadTimeout: readWithin}
 	go s.Serve(l)
 	t.Cleanup(func() { s.Close() })
 	return NewClient(path), path, e
@@ -100,6 +107,17 @@ func TestExchange(t *testing.T) {
 	o, err = c.Do(ctx, Request{Line: "long"}, &out)
 	if err != nil || o.Error != "at last" || !o.End || out.String() != strings.Repeat("ü€\n", 100_000) {
 		t.Errorf("Do = %+v, %v, %d bytes", o, err, out.Len())
+	}
+}
+
+// readWithin is short beside the slow command.
+const readWithin = 100 * time.Millisecond
+
+// TestSlow: the server's deadline for reading a request does not end the command.
+func TestSlow(t *testing.T) {
+	c, _, _ := serve(t)
+	if o, err := c.Do(t.Context(), Request{Line: "slow"}, io.Discard); err != nil || o != (Outcome{}) {
+		t.Errorf("Do = %+v, %v", o, err)
 	}
 }
 
