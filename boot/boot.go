@@ -47,6 +47,9 @@ type Options struct {
 	// Output receives what daemons write to their standard error, a line at a time under their name; nil: it is dropped.
 	Output io.Writer
 
+	// Restart is the longest wait before a daemon that ended is started again; zero: 10 s.
+	Restart time.Duration
+
 	pace pace // zero: boxPace
 }
 

@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -87,7 +86,7 @@ func runBox(ctx context.Context, o Options) (end, error) {
 func newBox(o Options) (*box, error) {
 	b := &box{o: o, asks: make(chan ask, 4), units: map[string]*unit{}, ports: map[string]net.Listener{}}
 	b.ground = &ground{
-		forge: newForge(), pace: cmp.Or(o.pace, boxPace), stage1: filepath.Join(o.BinDir, "stage1"), run: o.Run, out: o.Output, say: b.say,
+		forge: newForge(), pace: o.patience(), stage1: filepath.Join(o.BinDir, "stage1"), run: o.Run, out: o.Output, say: b.say,
 	}
 	v, err := newVault()
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -18,61 +20,73 @@ import (
 // targets is what testdata/probe is told to try.
 type targets struct {
 	Read, List, Write, Unix []string
-	TCP                     string
+	Mount, TCP              string
 	Process, Shared         int
 }
 
-// prison is a box whose krad is the probe.
+// prison is a box with a probe in a daemon's place.
 type prison struct {
 	*box
 	targets
-	root    string
-	allowed map[string]bool // attempts that a krad must be able to make
+	root string
 }
 
-// newPrison lays out what a box has, and things that only one layer of the compartment keeps from krad.
-func newPrison(t *testing.T, kind compartment.Kind) *prison {
+// newPrison lays out what a box has, and things that only one layer of the compartment keeps from a daemon.
+func newPrison(t *testing.T, kind compartment.Kind, uid int) *prison {
 	t.Helper()
 	root := worldFolder(t)
 	o := Options{Kind: kind, Run: root + "/run", State: root + "/state", BinDir: root + "/bin", Domain: root + "/domain.json",
-		Module: root + "/none", TPM: root + "/tpm0", Release: "127.0.0.1:0", pace: quick}
+		Module: root + "/module.so", TPM: root + "/tpm0", TTY: root + "/tty", Release: "127.0.0.1:0", pace: quick}
 	must(t, os.Mkdir(o.BinDir, 0o755))
 	copyProgram(t, "stage1", o.BinDir+"/stage1")
-	copyProgram(t, "probe", o.BinDir+"/krad")
-	must(t, os.WriteFile(o.Domain, []byte("{}"), 0o644))
+	for _, name := range []string{"tpmd", "hsmd", "krad", "console"} {
+		copyProgram(t, "probe", o.BinDir+"/"+name)
+	}
 	b, err := newBox(o)
 	must(t, err)
 	t.Cleanup(b.close)
 	t.Cleanup(b.stop)
-	b.setMode(modeLocked, "a test")
+	b.setMode(modeEnrolled, "")
+	b.vault.fill(opened(t))
+	must(t, b.openPorts())
 	p := &prison{box: b, root: root}
-	p.layOut(t)
+	p.layOutFiles(t, uid)
+	p.layOutSockets(t, uid)
 	return p
 }
 
-// layOut makes the things to reach for.
-func (p *prison) layOut(t *testing.T) {
+// layOutFiles makes the files to reach for. Those of the daemon's own user outside its compartment are kept from it by landlock only.
+func (p *prison) layOutFiles(t *testing.T, uid int) {
 	t.Helper()
-	own := p.stateDir("krad")
 	file := func(path string, uid int, mode os.FileMode) string {
 		must(t, os.WriteFile(path, []byte("x"), 0o600))
 		must(t, giveTo(path, uid, uid, mode))
 		return path
 	}
+	must(t, unix.Mknod(p.o.TPM, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
+	must(t, giveTo(p.o.TPM, uidTPMD, uidTPMD, 0o600))
 	p.Read = []string{
-		p.o.Domain,
+		file(p.o.Domain, 0, 0o644),
+		file(p.o.Module, 0, 0o644),
+		file(p.o.TTY, uidConsole, 0o600),
 		file(p.tokensDir()+"/token", uidHSMD, 0o600),
 		file(p.stateDir("tpm")+"/blob", uidTPMD, 0o600),
-		file(p.root+"/open", 0, 0o644),       // only landlock forbids it
-		file(own+"/foreign", uidHSMD, 0o600), // only its user forbids it
-		p.o.BinDir + "/stage1",               // no program is read
-		"/etc/passwd", "/proc/1/status", "/dev/kmsg",
+		file(p.stateDir("krad")+"/store.db", uidKRAD, 0o600),
+		file(p.root+"/own", uid, 0o600),
+		p.o.TPM, p.o.BinDir + "/stage1", "/etc/passwd", "/proc/1/status", "/dev/kmsg",
 	}
-	must(t, unix.Mknod(p.o.TPM, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
-	must(t, os.Chmod(p.o.TPM, 0o666))
-	p.Read = append(p.Read, p.o.TPM)
-	p.List = []string{p.o.Run, p.o.State, p.tokensDir(), p.stateDir("tpm"), "/etc"}
-	p.Write = []string{own, p.o.Run, p.tokensDir(), "/tmp", p.root}
+	for _, dir := range []string{p.tokensDir(), p.stateDir("tpm"), p.stateDir("krad")} {
+		p.Read = append(p.Read, file(dir+"/foreign", 4242, 0o600)) // only its user forbids it
+	}
+	must(t, os.Mkdir(p.root+"/mnt", 0o777))
+	p.Mount = p.root + "/mnt"
+	p.List = []string{p.o.Run, p.o.State, p.tokensDir(), p.stateDir("tpm"), p.stateDir("krad"), "/etc"}
+	p.Write = []string{p.root, p.o.Run, p.tokensDir(), p.stateDir("tpm"), p.stateDir("krad"), "/tmp"}
+}
+
+// layOutSockets makes what can be reached without a file's permission, or with a socket's.
+func (p *prison) layOutSockets(t *testing.T, uid int) {
+	t.Helper()
 	for name, client := range map[string]int{"tpm": uidKRAD, "hsm": uidKRAD, "admin": uidConsole} {
 		_, err := p.listen(name, client)
 		must(t, err)
@@ -86,10 +100,8 @@ func (p *prison) layOut(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { tcp.Close() })
 	p.TCP = tcp.Addr().String()
-	p.Process = neighbour(t, p.ground.forge)
+	p.Process = neighbour(t, p.ground.forge, uid)
 	p.Shared = sharedMemory(t)
-	p.allowed = map[string]bool{"read " + p.o.Domain: true, "write " + own: true, "connect " + p.socket("tpm"): true,
-		"connect " + p.socket("hsm"): true, "inherited socket": true}
 }
 
 // worldFolder is a folder below which other users' folders can be reached, as on the box.
@@ -123,11 +135,11 @@ func copyProgram(t *testing.T, name, to string) {
 	must(t, os.Chmod(to, 0o711))
 }
 
-// neighbour is a process of krad's user outside.
-func neighbour(t *testing.T, f *forge) int {
+// neighbour is a process of the daemon's user outside.
+func neighbour(t *testing.T, f *forge, uid int) int {
 	t.Helper()
 	c := exec.Command("sleep", "600")
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uidKRAD, Gid: uidKRAD}, Pdeathsig: syscall.SIGKILL}
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Pdeathsig: syscall.SIGKILL}
 	must(t, f.start(c))
 	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
 	return c.Process.Pid
@@ -142,51 +154,93 @@ func sharedMemory(t *testing.T) int {
 	return key
 }
 
-// run starts the probe as krad and returns what it reports.
-func (p *prison) run(t *testing.T) map[string]string {
+// run starts the probe in the daemon's place and returns the error of each attempt.
+func (p *prison) run(t *testing.T, s spec) map[string]string {
 	t.Helper()
 	said := &lines{}
 	p.ground.say, p.ground.out = said.say, said
 	b, err := json.Marshal(p.targets)
 	must(t, err)
-	file := p.stateDir("krad") + "/targets.json"
-	must(t, os.WriteFile(file, b, 0o644))
-	u := p.keep(p.kradSpec())
-	if err := u.await(t.Context()); err != nil {
-		t.Fatalf("%v\n%s", err, said)
+	s.confine.Args = append(s.confine.Args, "targets", string(b))
+	p.keep(s)
+	eventually(t, "report", func() bool { return strings.Contains(said.String(), "probe done") })
+	report := map[string]string{}
+	for line := range strings.Lines(said.String()) {
+		_, line, _ = strings.Cut(strings.TrimSpace(line), s.name+": ")
+		if what, result, ok := strings.Cut(line+"\t", "\t"); ok && line != "probe done" {
+			report[what] = strings.TrimSpace(result)
+		}
 	}
-	b, err = os.ReadFile(p.stateDir("krad") + "/report.json")
-	must(t, err)
-	var report map[string]string
-	must(t, json.Unmarshal(b, &report))
 	return report
 }
 
-// TestEscape starts a hostile krad in krad's compartment and expects every attempt to fail; the same attempts without a compartment,
-// as root, show that each would work if nothing stopped it.
+// TestEscape starts a hostile program in each daemon's compartment and expects every attempt to fail that is not the daemon's work.
+// The same attempts without a compartment, as root, show that each would succeed if nothing stopped it.
 func TestEscape(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Fatal("compartments are made by root: run this test as root")
 	}
-	t.Run("sealed", func(t *testing.T) {
-		p := newPrison(t, compartment.Sealed)
-		report := p.run(t)
-		for what, err := range report {
-			if (err == "") != p.allowed[what] {
-				t.Errorf("%s: allowed = %v; want %v (%s)", what, err == "", p.allowed[what], err)
+	for name, d := range map[string]struct {
+		uid   int
+		spec  func(*box) spec
+		works func(*prison) []string
+	}{
+		"tpmd": {uidTPMD, (*box).tpmdSpec, func(p *prison) []string {
+			dir := p.stateDir("tpm")
+			return []string{"inherit init", "inherit tpm", "read " + p.o.Domain, "read " + p.o.TPM, "read " + dir + "/blob", "list " + dir, "write " + dir}
+		}},
+		"hsmd": {uidHSMD, (*box).hsmdSpec, func(p *prison) []string {
+			dir := p.tokensDir()
+			return []string{"inherit hsm", "inherit secret", "read " + p.o.Module, "read " + dir + "/token", "list " + dir, "write " + dir}
+		}},
+		"krad": {uidKRAD, (*box).kradSpec, func(p *prison) []string {
+			dir := p.stateDir("krad")
+			return []string{"inherit admin", "inherit release", "inherit secret", "inherit machine", "connect " + p.socket("tpm"),
+				"connect " + p.socket("hsm"), "read " + p.o.Domain, "read " + dir + "/store.db", "list " + dir, "write " + dir}
+		}},
+		"console": {uidConsole, (*box).consoleSpec, func(p *prison) []string {
+			return []string{"read " + p.o.TTY, "connect " + p.socket("admin")}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPrison(t, compartment.Sealed, d.uid)
+			works := d.works(p)
+			report := p.run(t, d.spec(p.box))
+			for what, err := range report {
+				if (err == "") != slices.Contains(works, what) {
+					t.Errorf("%s: %q", what, err)
+				}
 			}
+			wantAttempts(t, report, works)
+		})
+	}
+}
+
+// wantAttempts asserts that what must work was tried, and much else.
+func wantAttempts(t *testing.T, report map[string]string, works []string) {
+	t.Helper()
+	for _, what := range works {
+		if err, tried := report[what]; !tried || err != "" {
+			t.Errorf("%s: tried %v: %q", what, tried, err)
 		}
-		if len(report) < 40 {
-			t.Errorf("%d attempts; want at least 40", len(report))
+	}
+	if len(report) < 45 {
+		t.Errorf("%d attempts; want at least 45", len(report))
+	}
+}
+
+func TestEscapeAttemptsSucceedWithoutACompartment(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Fatal("compartments are made by root: run this test as root")
+	}
+	// What even an open compartment keeps from a daemon.
+	kept := []string{"gain by setuid program", "raise core limit", "unexpected descriptor"}
+	p := newPrison(t, compartment.Open, uidKRAD)
+	report := p.run(t, p.kradSpec())
+	for what, err := range report {
+		if (err != "") != slices.Contains(kept, what) {
+			t.Errorf("%s: %q; the attempt proves nothing", what, err)
 		}
-	})
-	t.Run("open", func(t *testing.T) {
-		// What even an open compartment keeps from a daemon, and what root has no need to regain.
-		kept := map[string]bool{"gain by setuid program": true, "raise core limit": true, "unexpected descriptor": true}
-		for what, err := range newPrison(t, compartment.Open).run(t) {
-			if (err != "") != kept[what] {
-				t.Errorf("%s without a compartment: %q; the attempt proves nothing", what, err)
-			}
-		}
-	})
+	}
+	wantAttempts(t, report, nil)
 }

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,11 +28,20 @@ type pace struct {
 	courtesy time.Duration // from krad's wish to stop to the stop, so that the answer reaches the person who asked
 }
 
-// boxPace suits an emulated machine on a busy host: 60 s are five times the slowest start seen there.
+// boxPace suits an emulated machine on a busy host, where a start took half a minute.
 var boxPace = pace{
-	startup: 60 * time.Second, watchdog: 30 * time.Second, grace: 10 * time.Second,
+	startup: 2 * time.Minute, watchdog: time.Minute, grace: 10 * time.Second,
 	least: 100 * time.Millisecond, most: 10 * time.Second, steady: time.Minute, tries: 3,
 	tpmd: 20 * time.Second, courtesy: 200 * time.Millisecond,
+}
+
+// patience is the pace that the options ask for.
+func (o Options) patience() pace {
+	p := cmp.Or(o.pace, boxPace)
+	if o.Restart > 0 {
+		p.most = o.Restart
+	}
+	return p
 }
 
 // wait is how long to wait before restart number n, from 0.

@@ -125,10 +125,11 @@ func (b *Box) Power() {
 	b.stop, b.ended, b.up = stop, make(chan error, 1), make(chan boot.Up, 8)
 	o := boot.Options{Kind: compartment.Open, Run: filepath.Join(b.dir, "run"), State: b.State, BinDir: bin, TPM: b.TPM.Device(),
 		Domain: filepath.Join(b.Domain, desk.DomainFile), Module: hsmtest.Module, Release: "127.0.0.1:0", Health: "127.0.0.1:0",
-		Reset:  func(context.Context) error { b.TPM.Restart(b.t); return nil },
-		Up:     func(u boot.Up) { b.up <- u },
-		Say:    func(line string) { b.output.add("init: " + line) },
-		Output: b.output}
+		Restart: 200 * time.Millisecond,
+		Reset:   func(context.Context) error { b.TPM.Restart(b.t); return nil },
+		Up:      func(u boot.Up) { b.up <- u },
+		Say:     func(line string) { b.output.add("init: " + line) },
+		Output:  b.output}
 	go func() { b.ended <- boot.Run(ctx, o) }()
 	b.Wait()
 }

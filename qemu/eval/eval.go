@@ -48,7 +48,7 @@ func Main(ctx context.Context, args []string, out io.Writer) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	o := Options{Dist: *dist, Domain: *domain, Dir: filepath.Join(*dist, "eval"), KRA: filepath.Join(*dist, "bin", "kra")}
+	o := Options{Dist: *dist, Domain: *domain, Dir: filepath.Join(*dist, "eval"), KRA: abs(filepath.Join(*dist, "bin", "kra"))}
 	r, err := Run(ctx, o, out)
 	if err != nil {
 		return err

@@ -1,13 +1,12 @@
-// Command probe is krad in the wrong hands: it tries to get out of its compartment and writes down what it could do.
+// Command probe is a daemon in the wrong hands: it tries to get out of its compartment and says what it could do.
 //
-// It is started with krad's command line. STATE/targets.json says what to try, STATE/report.json what came of it: the empty
-// string for each attempt that succeeded, else the error.
+// It is started in a daemon's place with the daemon's own arguments before its own: "targets" and what to try, as JSON. To its standard
+// error it writes a line for each attempt: its name, a tab, and the error; nothing after the tab if it succeeded.
 package main
 
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -28,6 +27,7 @@ type targets struct {
 	Read    []string // files
 	List    []string // folders
 	Write   []string // folders to make a file in
+	Mount   string   // folder to mount on
 	Unix    []string // socket paths
 	TCP     string   // address of a listener
 	Process int      // a process of the same user outside
@@ -35,43 +35,26 @@ type targets struct {
 }
 
 func main() {
-	state := flag.String("state", "", "")
-	for _, ignored := range []string{"mode", "reason", "tpm", "hsm", "domain", "manifest"} {
-		flag.String(ignored, "", "")
-	}
-	flag.Parse()
-	if err := probe(*state); err != nil {
+	var t targets
+	if err := json.Unmarshal([]byte(os.Args[len(os.Args)-1]), &t); err != nil {
 		fmt.Fprintln(os.Stderr, "probe:", err)
 		os.Exit(1)
 	}
-	daemon.SdNotify(false, daemon.SdNotifyReady)
-	time.Sleep(time.Hour)
-}
-
-func probe(state string) error {
-	b, err := os.ReadFile(filepath.Join(state, "targets.json"))
-	if err != nil {
-		return err
-	}
-	var t targets
-	if err := json.Unmarshal(b, &t); err != nil {
-		return err
-	}
-	report := map[string]string{}
-	for name, try := range attempts(t, state) {
-		report[name] = ""
+	for name, try := range attempts(t) {
+		result := ""
 		if err := try(); err != nil {
-			report[name] = err.Error()
+			result = err.Error()
 		}
+		fmt.Fprintf(os.Stderr, "%s\t%s\n", name, result)
 	}
-	out, err := json.MarshalIndent(report, "", "\t")
-	if err != nil {
-		return err
+	fmt.Fprintln(os.Stderr, "probe done")
+	for {
+		daemon.SdNotify(false, daemon.SdNotifyReady+"\n"+daemon.SdNotifyWatchdog)
+		time.Sleep(50 * time.Millisecond)
 	}
-	return os.WriteFile(filepath.Join(state, "report.json"), out, 0o600)
 }
 
-func attempts(t targets, state string) map[string]func() error {
+func attempts(t targets) map[string]func() error {
 	all := map[string]func() error{
 		"tcp":                      func() error { return dial("tcp", t.TCP) },
 		"see process":              func() error { return see(fmt.Sprintf("/proc/%d", t.Process)) },
@@ -80,21 +63,23 @@ func attempts(t targets, state string) map[string]func() error {
 		"read process memory":      func() error { return readMemory(t.Process) },
 		"shared memory":            func() error { return shared(t.Shared) },
 		"become root":              func() error { return unix.Setresuid(0, 0, 0) },
-		"mount":                    func() error { return mount(filepath.Join(state, "mnt")) },
+		"mount":                    func() error { return mount(t.Mount) },
 		"make namespace":           func() error { return newNamespace() },
 		"set host name":            func() error { return hostName() },
-		"make device":              func() error { return device(filepath.Join(state, "tpm")) },
+		"make device":              func() error { return device(filepath.Join(t.Write[0], "tpm")) },
 		"execute":                  func() error { return exec.Command("/bin/true").Run() },
 		"gain by setuid program":   func() error { return noNewPrivileges() },
 		"have capabilities":        func() error { return capabilities() },
 		"regain capabilities":      func() error { return bounding() },
 		"be dumped":                func() error { return dumpable() },
 		"raise core limit":         func() error { return coreLimit() },
-		"inherited socket":         func() error { return inherited() },
 		"unexpected descriptor":    func() error { return descriptors() },
 		"other processes in /proc": func() error { return processes() },
 		"raw socket":               func() error { return raw() },
 		"loopback up":              func() error { return dialUDP() },
+	}
+	for _, f := range activation.Files(false) {
+		all["inherit "+f.Name()] = func() error { return nil }
 	}
 	for _, p := range t.Read {
 		all["read "+p] = func() error { return readOpen(p) }
@@ -170,9 +155,6 @@ func shared(key int) error {
 }
 
 func mount(at string) error {
-	if err := os.MkdirAll(at, 0o700); err != nil {
-		return err
-	}
 	if err := unix.Mount("tmpfs", at, "tmpfs", 0, ""); err != nil {
 		return err
 	}
@@ -247,20 +229,9 @@ func coreLimit() error {
 	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 4096, Max: 4096})
 }
 
-func inherited() error {
-	names := map[string]bool{}
-	for _, f := range activation.Files(false) {
-		names[f.Name()] = true
-	}
-	if !names["admin"] || !names["machine"] || len(names) != 2 {
-		return fmt.Errorf("inherited %v", names)
-	}
-	return nil
-}
-
-// descriptors looks for any that was open before main: 0, 1, 2 and two inherited ones are expected, and what the runtime made.
+// descriptors looks for any that was open before main: the standard ones, the given ones and what the runtime made are expected.
 func descriptors() error {
-	for fd := 5; fd < 64; fd++ {
+	for fd := 3 + len(activation.Files(false)); fd < 64; fd++ {
 		var st unix.Stat_t
 		if unix.Fstat(fd, &st) != nil {
 			continue
