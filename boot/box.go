@@ -44,6 +44,7 @@ type box struct {
 	reason string
 	stage  label.Stage             // last one extended
 	ports  map[string]net.Listener // by the name under which a daemon inherits it
+	wired  bool                    // krad has said what the network is to be
 }
 
 // ask is a wish of krad that ends or changes this boot.
@@ -160,6 +161,7 @@ func (b *box) answered(failed error) {
 	if failed != nil {
 		b.say("the agent does not start: %v", failed)
 	} else {
+		b.ensureNetwork()
 		b.tellUp()
 	}
 	b.mu.Lock()
@@ -167,6 +169,30 @@ func (b *box) answered(failed error) {
 	b.mu.Unlock()
 	if !running && b.o.TTY != "" {
 		b.keep(b.consoleSpec())
+	}
+}
+
+// ensureNetwork asks a DHCP server for an address if krad, now that it is ready, has said nothing: a box is reachable before
+// anybody has configured it.
+func (b *box) ensureNetwork() {
+	b.mu.Lock()
+	wired, mode := b.wired, b.mode
+	b.mu.Unlock()
+	if wired || mode != modeEnrolled || b.o.Hardware == nil {
+		return
+	}
+	if err := b.o.Hardware.SetNetwork(context.Background(), machine.Network{Mode: machine.DHCP}); err != nil {
+		b.say("network: %v", err)
+	}
+}
+
+// dropNetwork takes the box off the network, when there is one.
+func (b *box) dropNetwork() {
+	if b.o.Hardware == nil {
+		return
+	}
+	if err := b.o.Hardware.SetNetwork(context.Background(), machine.Network{Mode: machine.Off}); err != nil {
+		b.say("network: %v", err)
 	}
 }
 

@@ -380,3 +380,51 @@ func TestHostRefusesClockAndNetwork(t *testing.T) {
 		t.Errorf("status = %+v", s)
 	}
 }
+
+// rack is hardware that remembers what it was asked.
+type rack struct{ asked lines }
+
+func (r *rack) SetClock(t time.Time) error { r.asked.say("clock"); return nil }
+func (r *rack) SetNetwork(_ context.Context, n machine.Network) error {
+	r.asked.say("network %s", n.Mode)
+	return nil
+}
+func (r *rack) Ports() ([]machine.Port, string) { return nil, "fine" }
+
+// TestNetworkFollowsTheMode: only an enrolled box is on the network; it is by itself, until krad says otherwise.
+func TestNetworkFollowsTheMode(t *testing.T) {
+	b, r := newTestBox(t, script{State: wire.Enrolled}), &rack{}
+	b.Hardware = r
+	b.start(t)
+	u := b.awaitUp(t)
+	if got := r.asked.String(); got != "network dhcp\n" {
+		t.Errorf("an enrolled box asked for %q", got)
+	}
+	if u.Status().Network != "fine" {
+		t.Errorf("status = %+v", u.Status())
+	}
+	b.tell(t, "lock for a test")
+	b.awaitUp(t)
+	if got := r.asked.String(); got != "network dhcp\nnetwork off\n" {
+		t.Errorf("a box that is locked asked for %q", got)
+	}
+	if got := b.ask(t, "admin", "network", nil); !strings.Contains(got, "a locked box has no network") {
+		t.Errorf("network of a locked box = %s", got)
+	}
+	b.ask(t, "admin", "clock", nil)
+	if !strings.HasSuffix(r.asked.String(), "clock\n") {
+		t.Errorf("asked %q", &r.asked)
+	}
+}
+
+func TestFactoryAndLockedBoxesHaveNoNetwork(t *testing.T) {
+	for _, state := range []wire.State{wire.Factory, wire.Inconsistent} {
+		b, r := newTestBox(t, script{State: state}), &rack{}
+		b.Hardware = r
+		b.start(t)
+		b.awaitUp(t)
+		if got := r.asked.String(); got != "" {
+			t.Errorf("%s: asked for %q", state, got)
+		}
+	}
+}

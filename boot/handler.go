@@ -39,6 +39,9 @@ func (h handler) SetNetwork(ctx context.Context, n machine.Network) error {
 	if mode, _ := h.b.Mode(); mode == modeLocked {
 		return errors.New("a locked box has no network")
 	}
+	h.b.mu.Lock()
+	h.b.wired = true
+	h.b.mu.Unlock()
 	return h.b.o.Hardware.SetNetwork(ctx, n)
 }
 

@@ -80,5 +80,6 @@ func (b *box) lockNow(ctx context.Context, reason string) {
 	b.drop("krad", errKill)
 	b.drop("hsmd", errKill)
 	b.closePorts("release", "health", "hsm")
+	b.dropNetwork()
 	b.refuse(ctx, reason)
 }

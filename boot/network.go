@@ -29,6 +29,7 @@ type port struct {
 	mu   sync.Mutex         // guards all below, and set as a whole
 	stop context.CancelFunc // ends what runs; nil: nothing does
 	gone chan struct{}      // closed when it has ended
+	now  machine.Network    // what runs
 }
 
 const (
@@ -37,19 +38,23 @@ const (
 	networkRetry    = 10 * time.Second       // between two tries of anything that failed
 )
 
-// set begins a configuration, which goes on until the next call.
+// set begins a configuration, which goes on until the next call. What runs already is left alone: a krad that starts again asks for
+// it again, and connections must not end by that.
 func (p *port) set(n machine.Network) error {
 	if err := n.Check(); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.stop != nil && n == p.now {
+		return nil
+	}
 	if p.stop != nil {
 		p.stop()
 		<-p.gone
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p.stop, p.gone = cancel, make(chan struct{})
+	p.stop, p.gone, p.now = cancel, make(chan struct{}), n
 	go func(gone chan<- struct{}) {
 		defer close(gone)
 		p.hold(ctx, n)

@@ -153,6 +153,27 @@ func TestPortTakesALease(t *testing.T) {
 	eventually(t, "end of the lease", func() bool { return address(t) == "" })
 }
 
+// TestSameNetworkAgainChangesNothing: an address that was put on by hand stays, so nothing was flushed.
+func TestSameNetworkAgainChangesNothing(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	cable(t)
+	h := &hardware{}
+	h.port.say = (&lines{}).say
+	static := machine.Network{Mode: machine.Static, Address: netip.MustParsePrefix("10.9.0.7/24")}
+	must(t, h.SetNetwork(t.Context(), static))
+	eventually(t, "static address", func() bool { return address(t) == "10.9.0.7/24" })
+	l, err := netlink.LinkByName("eth0")
+	must(t, err)
+	must(t, netlink.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 8, 0, 1).To4(), Mask: net.CIDRMask(24, 32)}}))
+	must(t, h.SetNetwork(t.Context(), static))
+	time.Sleep(300 * time.Millisecond)
+	if got := address(t); got != "10.9.0.7/24 10.8.0.1/24" {
+		t.Errorf("addresses = %q", got)
+	}
+}
+
 // TestLeasesAreNotTrusted: a server on the network is nobody the box knows.
 func TestLeasesAreNotTrusted(t *testing.T) {
 	ip, mask := dhcpv4.WithYourIP(net.IPv4(10, 0, 0, 5)), dhcpv4.WithNetmask(net.CIDRMask(24, 32))
