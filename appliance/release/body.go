@@ -58,9 +58,7 @@ func isJSON(contentType string) bool {
 
 // respond runs the jobs and makes the reply.
 func (s *Server) respond(r *http.Request, book *policy.Book, facts policy.Facts, claim string, jobs []job) (out reply, refused bool) {
-	// The work does not end with the connection: what the HSM did must reach the log.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), workWithin)
-	defer cancel()
+	ctx := context.WithoutCancel(r.Context()) // the work does not end with the connection: what the HSM did must reach the log
 	resp, err := s.run(ctx, book, facts, claim, jobs)
 	if err != nil {
 		s.count.failed.Add(1)

@@ -54,7 +54,7 @@ func (s *Server) run(ctx context.Context, book *policy.Book, facts policy.Facts,
 	for i := range jobs {
 		entries[i] = jobs[i].entry
 	}
-	done, err := s.o.Journal.Append(ctx, entries...)
+	done, err := s.append(ctx, entries)
 	if err != nil {
 		return kra.Response{}, fmt.Errorf("%w: %w", errUnavailable, err)
 	}
@@ -102,7 +102,9 @@ func (s *Server) unwrap(ctx context.Context, jobs []job) error {
 	if len(grants) == 0 {
 		return nil
 	}
-	results, head, err := s.o.Custody.Unwrap(ctx, grants)
+	within, cancel := context.WithTimeout(ctx, workWithin)
+	defer cancel()
+	results, head, err := s.o.Custody.Unwrap(within, grants)
 	if err == nil && len(results) != len(grants) {
 		err = fmt.Errorf("custody gave %d results for %d grants", len(results), len(grants))
 	}
@@ -121,6 +123,13 @@ func (s *Server) unwrap(ctx context.Context, jobs []job) error {
 		jobs[last].entry.HSM = head
 	}
 	return err
+}
+
+// append logs the entries, with time of its own, however long the HSM took.
+func (s *Server) append(ctx context.Context, entries []audit.Entry) (audit.Committed, error) {
+	within, cancel := context.WithTimeout(ctx, workWithin)
+	defer cancel()
+	return s.o.Journal.Append(within, entries...)
 }
 
 // take records what the HSM did for the job and keeps the key if it is this header's.
@@ -195,11 +204,7 @@ func answer(jobs []job, done audit.Committed) (kra.Response, error) {
 		if !jobs[i].opened {
 			continue
 		}
-		rec, err := json.Marshal(receipts[i])
-		if err != nil {
-			return kra.Response{}, fmt.Errorf("%w: encode receipt: %w", errUnavailable, err)
-		}
-		r.Results[i] = kra.Released(jobs[i].key, jobs[i].grant.Access(), rec)
+		r.Results[i] = kra.Released(jobs[i].key, jobs[i].grant.Access(), receipts[i].Append(make([]byte, 0, 1024)))
 		r.Checkpoint, r.Chain = done.Checkpoint(), done.Path().PEM()
 		jobs[i].opened = false // the key is the response's now
 	}

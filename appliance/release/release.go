@@ -29,9 +29,9 @@ const (
 	maxHeadBytes = 8 << 10          // request line and headers
 	headWithin   = 5 * time.Second  // TLS handshake; request line and headers
 	bodyWithin   = 15 * time.Second // whole request
-	answerWithin = 30 * time.Second // whole answer
+	answerWithin = 90 * time.Second // whole answer, above what custody and log may take
 	idleWithin   = 2 * time.Minute  // between requests of an authenticated client
-	workWithin   = 10 * time.Second // HSM and log
+	workWithin   = 10 * time.Second // HSM; log
 	drainWithin  = 5 * time.Second  // at shutdown
 )
 

@@ -29,7 +29,10 @@ const (
 type Name struct{ Domain, Box string }
 
 // A Path is a certificate path: leaf first, the root may be left out. A Path is trusted only as far as Verify says.
-type Path struct{ certs []*x509.Certificate }
+type Path struct {
+	certs []*x509.Certificate
+	text  string // PEM, made once: it goes out with every answer
+}
 
 // NewPath parses certificates in DER, leaf first.
 func NewPath(der [][]byte) (Path, error) {
@@ -48,6 +51,11 @@ func NewPath(der [][]byte) (Path, error) {
 	if size > maxPathSize {
 		return Path{}, fmt.Errorf("parse certificate path: longer than %d bytes", maxPathSize)
 	}
+	var b strings.Builder
+	for _, c := range p.certs {
+		pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}) // a Builder does not fail
+	}
+	p.text = b.String()
 	return p, nil
 }
 
@@ -69,13 +77,7 @@ func ParsePath(text string) (Path, error) {
 }
 
 // PEM returns the path as text.
-func (p Path) PEM() string {
-	var b strings.Builder
-	for _, c := range p.certs {
-		pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}) // a Builder does not fail
-	}
-	return b.String()
-}
+func (p Path) PEM() string { return p.text }
 
 // DER returns the certificates, leaf first.
 func (p Path) DER() [][]byte {
