@@ -140,7 +140,7 @@ func (p *typist) text() string {
 // expect waits until want was shown after what was expected last.
 func (p *typist) expect(want string) {
 	p.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if i := strings.Index(p.text()[p.at:], want); i >= 0 {
 			p.at += i + len(want)
 			return
@@ -378,7 +378,7 @@ func TestInterrupt(t *testing.T) {
 
 func TestIdle(t *testing.T) {
 	l := &listener{mode: Enrolled}
-	p, _ := sit(t, l, 300*time.Millisecond)
+	p, _ := sit(t, l, 2*time.Second)
 	p.login()
 	p.send("stat")
 	p.expect("logged out")
@@ -389,6 +389,49 @@ func TestIdle(t *testing.T) {
 	if got := l.noted(); got != "logout" {
 		t.Errorf("the agent got %q", got)
 	}
+}
+
+// TestAgentRestarts: the console waits for an agent that went away, greets again, and nobody is logged in any more.
+func TestAgentRestarts(t *testing.T) {
+	l := &listener{mode: Enrolled}
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	start := func() *http.Server {
+		ln, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &http.Server{Handler: wire.Handler(l)}
+		go s.Serve(ln)
+		return s
+	}
+	fromUser, toConsole := io.Pipe()
+	fromConsole, toUser := io.Pipe()
+	p := &typist{t: t, in: toConsole}
+	go p.listen(fromConsole)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- New(struct {
+			io.Reader
+			io.Writer
+		}{fromUser, toUser}, wire.NewClient(path), time.Minute).Run(t.Context())
+	}()
+	p.expect("Waiting for the agent.")
+	s := start()
+	p.login()
+	s.Close()
+	p.send("status\r")
+	p.expect("The agent does not answer.")
+	p.expect("Waiting for the agent.")
+	s = start()
+	p.login()
+	p.send("status\r")
+	p.expect("did status")
+	toConsole.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	s.Close()
+	fromConsole.Close()
 }
 
 // login2 logs in when the question has been seen already.
