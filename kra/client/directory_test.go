@@ -20,26 +20,25 @@ func TestDirectoryIsVerified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edit := func(f func(*clienttest.Forgery)) func(*clienttest.Forgery) { return f }
 	forged := map[string]struct {
 		how func(*clienttest.Forgery)
 		why string
 	}{
-		"as it should be":         {edit(func(*clienttest.Forgery) {}), ""},
-		"signed by the root":      {edit(func(f *clienttest.Forgery) { f.By = "root" }), "no label key stands between"},
-		"signed by a person's CA": {edit(func(f *clienttest.Forgery) { f.By = "persons" }), "unknown authority"},
-		"of another label":        {edit(func(f *clienttest.Forgery) { f.By = "maintenance" }), `label "maintenance"`},
-		"expired": {edit(func(f *clienttest.Forgery) {
+		"as it should be":         {func(*clienttest.Forgery) {}, ""},
+		"signed by the root":      {func(f *clienttest.Forgery) { f.By = "root" }, "no label key stands between"},
+		"signed by a person's CA": {func(f *clienttest.Forgery) { f.By = "persons" }, "unknown authority"},
+		"of another label":        {func(f *clienttest.Forgery) { f.By = "maintenance" }, `label "maintenance"`},
+		"expired": {func(f *clienttest.Forgery) {
 			f.Template.NotBefore, f.Template.NotAfter = time.Unix(1, 0), time.Unix(2, 0)
-		}), "expired"},
-		"name and URI differ":   {edit(func(f *clienttest.Forgery) { f.Template.Subject.CommonName = "board" }), `for "board" and for "other"`},
-		"of another domain":     {edit(func(f *clienttest.Forgery) { f.Template.URIs = clienttest.URI("kra://rival/other") }), "not permitted"},
-		"a receipt key's name":  {edit(func(f *clienttest.Forgery) { f.Template.URIs = clienttest.URI("kra://acme/receipt/other") }), "access identifier"},
-		"another scheme":        {edit(func(f *clienttest.Forgery) { f.Template.URIs = clienttest.URI("https://acme/other") }), "does not name a key-release key"},
-		"without a name":        {edit(func(f *clienttest.Forgery) { f.Template.URIs = nil }), "not one URI"},
-		"for signing":           {edit(func(f *clienttest.Forgery) { f.Template.KeyUsage = x509.KeyUsageDigitalSignature }), "key usage"},
-		"for signing also":      {edit(func(f *clienttest.Forgery) { f.Template.KeyUsage |= x509.KeyUsageDigitalSignature }), "key usage"},
-		"of a curve not in use": {edit(func(f *clienttest.Forgery) { f.Public = p384.Public() }), "no suite"},
+		}, "expired"},
+		"name and URI differ":   {func(f *clienttest.Forgery) { f.Template.Subject.CommonName = "board" }, `for "board" and for "other"`},
+		"of another domain":     {func(f *clienttest.Forgery) { f.Template.URIs = clienttest.URI("kra://rival/other") }, "not permitted"},
+		"a receipt key's name":  {func(f *clienttest.Forgery) { f.Template.URIs = clienttest.URI("kra://acme/receipt/other") }, "access identifier"},
+		"another scheme":        {func(f *clienttest.Forgery) { f.Template.URIs = clienttest.URI("https://acme/other") }, "does not name a key-release key"},
+		"without a name":        {func(f *clienttest.Forgery) { f.Template.URIs = nil }, "not one URI"},
+		"for signing":           {func(f *clienttest.Forgery) { f.Template.KeyUsage = x509.KeyUsageDigitalSignature }, "key usage"},
+		"for signing also":      {func(f *clienttest.Forgery) { f.Template.KeyUsage |= x509.KeyUsageDigitalSignature }, "key usage"},
+		"of a curve not in use": {func(f *clienttest.Forgery) { f.Public = p384.Public() }, "no suite"},
 	}
 	for name, c := range forged {
 		t.Run(name, func(t *testing.T) {

@@ -120,7 +120,7 @@ func (t *tool) decryptAll(ctx context.Context, o *client.Opener, files []string,
 		return err
 	}
 	var failed []error
-	for len(files) > 0 && ctx.Err() == nil {
+	for len(files) > 0 {
 		n := min(len(files), kra.MaxHeaders)
 		errs := t.decryptSome(ctx, o, files[:n], a, receipts)
 		failed, files = append(failed, errs...), files[n:]
@@ -131,7 +131,7 @@ func (t *tool) decryptAll(ctx context.Context, o *client.Opener, files []string,
 		}
 	}
 	if len(failed) == 0 {
-		return ctx.Err()
+		return nil
 	}
 	return &failures{failed}
 }
@@ -177,7 +177,7 @@ func (t *tool) decryptSome(ctx context.Context, o *client.Opener, files []string
 			err = keep(receipts, answers[i].Release.Evidence)
 		}
 		if err == nil {
-			err = t.decrypt(ctx, in, a, answers[i].Release.Key)
+			err = t.decrypt(in, a, answers[i].Release.Key)
 		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", in.name, err))
@@ -218,7 +218,7 @@ func keep(receipts *output, e client.Evidence) error {
 	return err
 }
 
-func (t *tool) decrypt(ctx context.Context, in input, a decryptArgs, key block.FileKey) (err error) {
+func (t *tool) decrypt(in input, a decryptArgs, key block.FileKey) (err error) {
 	plain, err := client.Payload(in.header, in.rest, key)
 	if err != nil {
 		return err
@@ -235,7 +235,7 @@ func (t *tool) decrypt(ctx context.Context, in input, a decryptArgs, key block.F
 	if isTerminal(out.File) {
 		in.watched.end()
 	}
-	err = pump(ctx, out, plain)
+	err = pump(out, plain)
 	in.watched.end()
 	if err != nil {
 		return err

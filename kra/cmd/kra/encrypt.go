@@ -67,7 +67,7 @@ func runEncrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	if err != nil {
 		return err
 	}
-	return t.encrypt(ctx, in, a, to)
+	return t.encrypt(in, a, to)
 }
 
 func overwriteOf(force bool) overwrite {
@@ -138,7 +138,7 @@ func lookup(d client.Directory, id kra.AccessID) (age.Recipient, error) {
 	return nil, hint(err, "'kra directory' lists what there is")
 }
 
-func (t *tool) encrypt(ctx context.Context, in string, a encryptArgs, to []age.Recipient) (err error) {
+func (t *tool) encrypt(in string, a encryptArgs, to []age.Recipient) (err error) {
 	src, name, err := t.open(in)
 	if err != nil {
 		return err
@@ -159,7 +159,7 @@ func (t *tool) encrypt(ctx context.Context, in string, a encryptArgs, to []age.R
 	}
 	defer func() { err = errors.Join(err, out.discard()) }()
 	watched := t.progress(src, name, out.File)
-	err = seal(ctx, out, watched, a.armor, to)
+	err = seal(out, watched, a.armor, to)
 	watched.end()
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -167,7 +167,7 @@ func (t *tool) encrypt(ctx context.Context, in string, a encryptArgs, to []age.R
 	return out.commit()
 }
 
-func seal(ctx context.Context, out io.Writer, src io.Reader, text bool, to []age.Recipient) error {
+func seal(out io.Writer, src io.Reader, text bool, to []age.Recipient) error {
 	closers := []io.Closer{}
 	if text {
 		a := armor.NewWriter(out)
@@ -177,7 +177,7 @@ func seal(ctx context.Context, out io.Writer, src io.Reader, text bool, to []age
 	if err != nil {
 		return err
 	}
-	if err := pump(ctx, w, src); err != nil {
+	if err := pump(w, src); err != nil {
 		return err
 	}
 	if err := w.Close(); err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -66,10 +65,6 @@ func hint(err error, format string, args ...any) error {
 func (t *tool) exit(err error) int {
 	if err == nil {
 		return exitDone
-	}
-	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(t.stderr, "kra: interrupted")
-		return exitInterrupted
 	}
 	code := exitDone
 	for _, e := range parts(err) {

@@ -8,10 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
-	"syscall"
+	"sync"
 )
 
 // A tool is one run of the command: the world as it sees it, and what it was told.
@@ -21,6 +20,9 @@ type tool struct {
 	stderr *os.File
 	env    func(string) string
 	name   string // of the command, for messages
+
+	mu    sync.Mutex // held while a file gets its name, and for good when interrupted
+	temps map[string]bool
 }
 
 // A command is one verb. help is shown by -h, after the line that says how to call it.
@@ -42,13 +44,13 @@ const collectAt = 400
 
 func process() *tool {
 	debug.SetGCPercent(collectAt)
-	return &tool{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv}
+	t := &tool{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, temps: map[string]bool{}}
+	t.watchSignals()
+	return t
 }
 
 // run executes one command line and returns the exit code.
 func run(args []string, t *tool) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
 	if len(args) == 0 {
 		fmt.Fprint(t.stderr, overview())
 		return exitUsage
@@ -64,7 +66,7 @@ func run(args []string, t *tool) int {
 	}
 	for _, c := range commands() {
 		if c.name == name {
-			return t.exit(c.start(t, ctx, rest))
+			return t.exit(c.start(t, context.Background(), rest))
 		}
 	}
 	return t.exit(usagef("there is no command %q; 'kra help' lists them", name))
@@ -78,9 +80,6 @@ func (c command) start(t *tool, ctx context.Context, args []string) error {
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(t.stdout, c.usage(fs))
 		return nil
-	}
-	if ctx.Err() != nil && err != nil {
-		return context.Canceled
 	}
 	return err
 }

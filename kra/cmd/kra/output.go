@@ -23,6 +23,7 @@ const (
 // are written directly.
 type output struct {
 	*os.File
+	t     *tool
 	temp  string // "" where the file is written directly
 	final string
 	over  overwrite
@@ -51,11 +52,11 @@ func (t *tool) create(path string, mode fs.FileMode, over overwrite) (*output, e
 		return nil, hint(fmt.Errorf("%s exists", path), "give -f to replace it, or another name with -o")
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".kra-"+rand.Text()[:8])
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := t.begin(temp, mode)
 	if err != nil {
 		return nil, err
 	}
-	return &output{File: f, temp: temp, final: path, over: over, own: true}, nil
+	return &output{File: f, t: t, temp: temp, final: path, over: over, own: true}, nil
 }
 
 // commit gives the file its name.
@@ -68,12 +69,12 @@ func (o *output) commit() error {
 	if o.temp == "" {
 		return nil
 	}
-	err := o.name()
+	err := o.t.finish(o.temp, o.name)
 	if err != nil {
-		err = errors.Join(err, o.remove())
+		return errors.Join(err, o.remove())
 	}
 	o.temp = ""
-	return err
+	return nil
 }
 
 // name moves the file to its name. Without leave to replace, a link refuses what came
@@ -104,7 +105,7 @@ func (o *output) remove() error {
 	if o.temp == "" {
 		return nil
 	}
-	err := os.Remove(o.temp)
+	err := o.t.finish(o.temp, func() error { return os.Remove(o.temp) })
 	o.temp = ""
 	return err
 }

@@ -76,7 +76,7 @@ func (p *progress) line(now time.Time) string {
 	}
 	part := min(float64(p.done)/float64(p.total), 1)
 	full := int(part * barWidth)
-	left := time.Duration(float64(p.total-p.done) / max(rate, 1) * float64(time.Second)).Round(time.Second)
+	left := time.Duration(float64(max(p.total-p.done, 0)) / max(rate, 1) * float64(time.Second)).Round(time.Second)
 	return fmt.Sprintf("%s [%s%s] %3d%%  %s  %s/s  %d:%02d", p.name, strings.Repeat("#", full), strings.Repeat(" ", barWidth-full),
 		int(part*100), size(p.done), size(int64(rate)), int(left.Minutes()), int(left.Seconds())%60)
 }

@@ -1,22 +1,16 @@
 package main
 
-import (
-	"context"
-	"io"
-)
+import "io"
 
 // chunk is how much is read at once: four chunks of the format. A goroutine that reads
 // ahead was tried; in a pipeline, where both ends are busy, it only cost time.
 const chunk = 256 << 10
 
-// pump copies until the end, or until ctx is done. Its memory is one chunk.
-func pump(ctx context.Context, dst io.Writer, src io.Reader) error {
+// pump copies until the end. Its memory is one chunk.
+func pump(dst io.Writer, src io.Reader) error {
 	buf := make([]byte, chunk)
 	defer clear(buf)
 	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		n, err := src.Read(buf)
 		if n > 0 {
 			if _, err := dst.Write(buf[:n]); err != nil {
