@@ -25,7 +25,7 @@ const (
 
 	maxConns     = 4096             // open connections
 	maxInFlight  = 1024             // requests at work; a refusal that waits for its time is not at work
-	maxBodies    = 64 << 20         // bytes of all request bodies being read or at work
+	maxBodies    = 32 << 20         // bytes of all request bodies being read or at work
 	maxHeadBytes = 8 << 10          // request line and headers
 	headWithin   = 5 * time.Second  // TLS handshake; request line and headers
 	bodyWithin   = 15 * time.Second // whole request

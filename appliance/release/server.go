@@ -73,7 +73,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 }
 
 func (s *Server) http() *http.Server {
+	var only http.Protocols
+	only.SetHTTP1(true)
 	return &http.Server{
+		Protocols:         &only,
 		Handler:           http.HandlerFunc(s.serve),
 		ConnContext:       withPeer,
 		TLSConfig:         s.tls(),
@@ -96,5 +99,7 @@ func (s *Server) tls() *tls.Config {
 		GetCertificate:         s.o.Certificate,
 		NextProtos:             []string{"http/1.1"},
 		SessionTicketsDisabled: true,
+
+		DynamicRecordSizingDisabled: true, // an answer is one small message: one record, one system call
 	}
 }

@@ -51,7 +51,7 @@ func (r *rule) eval(e *evaluation) (Outcome, string) {
 	v, _, err := r.program.Eval(e)
 	switch {
 	case err != nil:
-		return Errored, err.Error()
+		return Errored, clip(err.Error())
 	case v == types.True:
 		return Passed, ""
 	case v == types.False:

@@ -54,11 +54,11 @@ func TestRuleWords(t *testing.T) {
 func TestIdentityBased(t *testing.T) { // a name is one name under one anchor, whatever it contains
 	f := facts(t)
 	for who, want := range map[string]Outcome{
-		"corp:CN=alice,O=Example":    Passed,
-		"other:CN=alice,O=Example":   Failed,
-		"corp:CN=alice":              Failed,
-		"corp:CN=alice,O=Example2":   Failed,
-		`corp:CN=alice\,O=Example`:   Failed,
+		"corp:CN=alice,O=Example":  Passed,
+		"other:CN=alice,O=Example": Failed,
+		"corp:CN=alice":            Failed,
+		"corp:CN=alice,O=Example2": Failed,
+		`corp:CN=alice\,O=Example`: Failed,
 	} {
 		f.Decryptor = decryptor(t, who)
 		if got := outcome(t, `id in ["corp:CN=alice,O=Example"]`, f, workday()); got != want {
@@ -66,14 +66,14 @@ func TestIdentityBased(t *testing.T) { // a name is one name under one anchor, w
 		}
 	}
 	for who, want := range map[string]Outcome{
-		"corp:CN=x,O=Example":      Passed,
-		"corp:O=Example":           Passed,
-		"corp:CN=x,OU=y,O=Example": Passed,
-		"other:CN=x,O=Example":     Failed,
+		"corp:CN=x,O=Example":       Passed,
+		"corp:O=Example":            Passed,
+		"corp:CN=x,OU=y,O=Example":  Passed,
+		"other:CN=x,O=Example":      Failed,
 		`corp:CN=x,OU=O\,O=Example`: Failed,
-		`corp:CN=x\,O=Example`:     Failed, // the comma is part of the CN
-		`corp:CN=x\\,O=Example`:    Passed, // the backslash is
-		"corp:CN=x,O=Example,C=DE": Failed,
+		`corp:CN=x\,O=Example`:      Failed, // the comma is part of the CN
+		`corp:CN=x\\,O=Example`:     Passed, // the backslash is
+		"corp:CN=x,O=Example,C=DE":  Failed,
 	} {
 		f.Decryptor = decryptor(t, who)
 		if got := outcome(t, `id.under("corp:O=Example")`, f, workday()); got != want {
