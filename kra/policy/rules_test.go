@@ -1,0 +1,76 @@
+package policy
+
+import (
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestRulesDocument holds RULES.md to the code.
+func TestRulesDocument(t *testing.T) {
+	text, err := os.ReadFile("RULES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(.+?)` \\| (.+) \\|$").FindAllStringSubmatch(string(text), -1)
+	if len(rows) < 15 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for _, r := range rows {
+		cel, err := Expand(r[1])
+		if err != nil {
+			t.Error(err)
+		}
+		if cel != r[1] && "`"+strings.ReplaceAll(cel, "|", `\|`)+"`" != r[2] {
+			t.Errorf("%s\nmeans %s", r[1], cel)
+		}
+		compiles(t, cel, "counsel")
+	}
+	sections := strings.Split(string(text), "\n## ")
+	for _, line := range indented(sections[1]) {
+		compiles(t, line, "counsel")
+	}
+	for _, line := range indented(sections[3]) {
+		compiles(t, "true", line)
+	}
+	mistakes := indented(sections[5])
+	if len(mistakes) < 12 {
+		t.Fatalf("%d lines of mistakes", len(mistakes))
+	}
+	for i := 0; i < len(mistakes); i += 2 {
+		caret, what, _ := strings.Cut(mistakes[i+1], "^ ")
+		_, err := Compile(1, documented(mistakes[i], "counsel"), nil)
+		var at *SyntaxError
+		if !errors.As(err, &at) || at.Column != len(caret) || !strings.Contains(at.Message, what) {
+			t.Errorf("%s: %v", mistakes[i], err)
+		}
+	}
+}
+
+// indented returns the lines of a section that are set as code.
+func indented(section string) (out []string) {
+	for line := range strings.SplitSeq(section, "\n") {
+		if code, ok := strings.CutPrefix(line, "    "); ok {
+			out = append(out, code)
+		}
+	}
+	return out
+}
+
+// documented is a definition with the groups and rules that RULES.md speaks of.
+func documented(rule, list string) Definition {
+	return Definition{
+		Groups: []GroupDef{{Name: "legal"}, {Name: "board"}, {Name: "suspended"}},
+		Rules:  []RuleDef{{"r", rule}, {"counsel", "true"}, {"office", "true"}, {"director", "true"}, {"auditor", "true"}},
+		Access: []AccessDef{{ID: "a", Lists: []string{list}}},
+	}
+}
+
+func compiles(t *testing.T, rule, list string) {
+	t.Helper()
+	if _, err := Compile(1, documented(rule, list), nil); err != nil {
+		t.Error(err)
+	}
+}
