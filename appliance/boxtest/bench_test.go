@@ -1,0 +1,310 @@
+package boxtest_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/appliance/boxtest"
+	hsm "github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/client"
+)
+
+var (
+	benchOut  = flag.String("out", "", "file for the figures as JSON lines")
+	benchKeys = flag.Int("keys", 10_000, "keys of the large box; 0 leaves it out")
+	benchFor  = flag.Duration("for", 3*time.Second, "how long each figure is measured")
+)
+
+// A figure is one line of bench.json. CPU is the processor time of tpmd, hsmd and krad together, or of the bare operation
+// or echo server, per key.
+type figure struct {
+	Name  string  `json:"name"`
+	CPU   float64 `json:"cpu_us"`
+	Ratio float64 `json:"ratio"` // to the bare PKCS#11 operation of the same suite in the same run; 0: not comparable
+	P50   float64 `json:"p50_us"`
+	P99   float64 `json:"p99_us"`
+	RSS   int64   `json:"rss_kib"`
+	Rate  float64 `json:"per_second"`
+}
+
+// BenchmarkRelease measures a whole box on this host: SoftHSM, swtpm, rules, log on a real disk, receipts, mutual TLS on
+// loopback. Ratios are what counts; a machine's microseconds are its own.
+func BenchmarkRelease(b *testing.B) {
+	r := &report{b: b}
+	box := boxtest.Start(b)
+	box.Trust("corp")
+	box.Do(`rule add counsel is id == "corp:CN=bob,O=Example"`)
+	bob := box.Person("bob")
+	for _, s := range []struct {
+		suite hsm.Suite
+		name  string
+	}{{hsm.P256, "p-256"}, {hsm.RSA2048, "rsa-2048"}, {hsm.RSA3072, "rsa-3072"}} {
+		access := strings.ReplaceAll(s.name, "-", "")
+		makeKey(b, box, s.suite, access)
+		bare := r.bare(s.suite, s.name)
+		for _, shape := range []struct {
+			name  string
+			batch int
+			conns int
+			fresh bool
+		}{{"single/c1", 1, 1, false}, {"single/c64", 1, 64, false}, {"batch64/c1", 64, 1, false}, {"batch64/c64", 64, 64, false}, {"single/c1/handshake", 1, 1, true}, {"single/c64/handshake", 1, 64, true}} {
+			l := newLoad(b, box, &bob, []string{access}, shape.batch, shape.fresh)
+			r.measure("release/"+s.name+"/"+shape.name, box, l, shape.conns, bare)
+		}
+	}
+	r.echo(box, &bob)
+	r.start(box, &bob)
+	if *benchKeys > 0 {
+		r.manyKeys(box, &bob)
+	}
+	r.print()
+}
+
+type report struct {
+	b       *testing.B
+	figures []figure
+}
+
+func (r *report) add(f figure) {
+	r.figures = append(r.figures, f)
+	fmt.Fprintf(os.Stderr, "%-38s cpu %8.1f us  ratio %5.2f  p50 %8.0f  p99 %8.0f us  %8.0f/s  rss %d KiB\n", f.Name, f.CPU, f.Ratio, f.P50, f.P99, f.Rate, f.RSS)
+}
+
+func (r *report) print() {
+	if *benchOut == "" {
+		return
+	}
+	var out bytes.Buffer
+	for _, f := range r.figures {
+		j, err := json.Marshal(f)
+		if err != nil {
+			r.b.Fatal(err)
+		}
+		out.Write(append(j, '\n'))
+	}
+	if err := os.WriteFile(*benchOut, out.Bytes(), 0o644); err != nil {
+		r.b.Fatal(err)
+	}
+}
+
+// makeKey gives an access identifier a key of the suite; RSA-2048 can only be imported.
+func makeKey(b testing.TB, box *boxtest.Box, s hsm.Suite, access string) {
+	b.Helper()
+	box.Do("access add " + access)
+	box.Do("access lists " + access + " is counsel")
+	if s != hsm.RSA2048 {
+		box.Do("key generate " + strings.ReplaceAll(s.String(), "-", "") + " for " + access)
+		return
+	}
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		b.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		b.Fatal(err)
+	}
+	box.Do("key import for "+access, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+}
+
+// bare measures the PKCS#11 operation alone, in a process of its own.
+func (r *report) bare(s hsm.Suite, name string) float64 {
+	r.b.Helper()
+	cpu := child(r.b, "bare", s.String())
+	r.add(figure{Name: "bare/" + name, CPU: cpu, Ratio: 1})
+	return cpu
+}
+
+// A load is a request, or many, to be sent again and again.
+type load struct {
+	url    string
+	client *http.Client
+	bodies [][]byte
+	batch  int
+}
+
+func newLoad(b testing.TB, box *boxtest.Box, cert *tls.Certificate, access []string, batch int, fresh bool) *load {
+	b.Helper()
+	agent := box.Agent(cert)
+	d, err := agent.Directory(context.Background())
+	if err != nil {
+		b.Fatal(err)
+	}
+	l := &load{url: "https://" + box.Up().Release.String() + kra.PathRelease, batch: batch}
+	for _, a := range access {
+		k, ok := d.Lookup(kra.AccessID(a))
+		if !ok {
+			b.Fatalf("no key for %s", a)
+		}
+		to, err := k.Recipient()
+		if err != nil {
+			b.Fatal(err)
+		}
+		headers := make([][]byte, batch)
+		for i := range headers {
+			var file bytes.Buffer
+			w, err := client.Encrypt(&file, to)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := w.Close(); err != nil {
+				b.Fatal(err)
+			}
+			h, _, err := block.ParseHeader(&file, block.MaxHeader)
+			if err != nil {
+				b.Fatal(err)
+			}
+			headers[i] = h.Bytes()
+		}
+		q, err := kra.NewRequest(headers, "")
+		if err != nil {
+			b.Fatal(err)
+		}
+		l.bodies = append(l.bodies, q.Encode())
+	}
+	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust(b, box).Roots(), Certificates: []tls.Certificate{*cert}}, MaxIdleConnsPerHost: 256, DisableKeepAlives: fresh}
+	b.Cleanup(t.CloseIdleConnections)
+	l.client = &http.Client{Transport: t}
+	return l
+}
+
+func (l *load) send(n int) error {
+	resp, err := l.client.Post(l.url, kra.ContentType, bytes.NewReader(l.bodies[n%len(l.bodies)]))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// run sends on conns connections until the time is over and returns how long each request took.
+func (l *load) run(b testing.TB, conns int, limit time.Duration) []time.Duration {
+	b.Helper()
+	var mu sync.Mutex
+	var took []time.Duration
+	var n atomic.Int64
+	end := time.Now().Add(limit)
+	var all sync.WaitGroup
+	for range conns {
+		all.Go(func() {
+			var own []time.Duration
+			for time.Now().Before(end) {
+				began := time.Now()
+				if err := l.send(int(n.Add(1)) * 7919); err != nil {
+					b.Error(err)
+					return
+				}
+				own = append(own, time.Since(began))
+			}
+			mu.Lock()
+			took = append(took, own...)
+			mu.Unlock()
+		})
+	}
+	all.Wait()
+	slices.Sort(took)
+	if len(took) == 0 {
+		b.Fatal("nothing was measured")
+	}
+	return took
+}
+
+// measure takes the figures of a load after a warm-up.
+func (r *report) measure(name string, box *boxtest.Box, l *load, conns int, bare float64) figure {
+	r.b.Helper()
+	l.run(r.b, conns, *benchFor/6)
+	return r.cold(name, box, l, conns, bare)
+}
+
+func (r *report) cold(name string, box *boxtest.Box, l *load, conns int, bare float64) figure {
+	r.b.Helper()
+	before, began := serverCPU(r.b, box), time.Now()
+	took := l.run(r.b, conns, *benchFor)
+	spent, wall := serverCPU(r.b, box)-before, time.Since(began)
+	keys := float64(len(took) * l.batch)
+	f := figure{Name: name, CPU: spent.Seconds() * 1e6 / keys, P50: us(took[len(took)/2]), P99: us(took[len(took)*99/100]),
+		RSS: serverRSS(r.b, box), Rate: keys / wall.Seconds()}
+	if bare > 0 {
+		f.Ratio = f.CPU / bare
+	}
+	r.add(f)
+	return f
+}
+
+func us(d time.Duration) float64 { return d.Seconds() * 1e6 }
+
+// echo measures what a mutual-TLS server in Go costs that only sends back what it got.
+func (r *report) echo(box *boxtest.Box, cert *tls.Certificate) {
+	r.b.Helper()
+	l := newLoad(r.b, box, cert, []string{"p256"}, 1, false)
+	e := startEcho(r.b)
+	l.url = e.url
+	l.client.Transport.(*http.Transport).TLSClientConfig.RootCAs = e.roots
+	l.run(r.b, 64, *benchFor/6)
+	before := cpuOf(r.b, e.pid)
+	took := l.run(r.b, 64, *benchFor)
+	r.add(figure{Name: "mtls-echo/c64", CPU: (cpuOf(r.b, e.pid) - before).Seconds() * 1e6 / float64(len(took)), P50: us(took[len(took)/2]), P99: us(took[len(took)*99/100])})
+}
+
+// start measures from the power to the first key.
+func (r *report) start(box *boxtest.Box, cert *tls.Certificate) {
+	r.b.Helper()
+	box.Stop()
+	box.TPM.Restart(r.b)
+	began := time.Now()
+	box.Power()
+	l := newLoad(r.b, box, cert, []string{"p256"}, 1, false)
+	if err := l.send(0); err != nil {
+		r.b.Fatal(err)
+	}
+	r.add(figure{Name: "start-to-first-release", P50: us(time.Since(began))})
+	box.Login()
+}
+
+// manyKeys compares requests at random among 10 keys with the same among many.
+func (r *report) manyKeys(box *boxtest.Box, cert *tls.Certificate) {
+	r.b.Helper()
+	var names []string
+	add := func(n int) {
+		for len(names) < n {
+			name := fmt.Sprintf("k%05d", len(names))
+			makeKey(r.b, box, hsm.P256, name)
+			if names = append(names, name); len(names)%500 == 0 {
+				fmt.Fprintf(os.Stderr, "%d keys\n", len(names))
+			}
+		}
+	}
+	add(10)
+	few := r.measure("release/p-256/keys10/c64", box, newLoad(r.b, box, cert, names, 1, false), 64, 0)
+	add(*benchKeys)
+	warm := newLoad(r.b, box, cert, names, 1, false)
+	r.measure(fmt.Sprintf("release/p-256/keys%d/warm/c64", *benchKeys), box, warm, 64, few.CPU)
+	box.Reset()
+	warm.url = "https://" + box.Up().Release.String() + kra.PathRelease
+	r.cold(fmt.Sprintf("release/p-256/keys%d/cold/c64", *benchKeys), box, warm, 64, few.CPU)
+}
