@@ -58,7 +58,11 @@ func (t *Terminal) answer(q wire.Question) (string, error) {
 		t.fresh(answerLimit)
 		defer t.fresh(t.idle)
 		t.say(wrap("", q.Prompt) + "\n")
-		return t.line("Type "+wire.Yes+" to go on: ", nil)
+		a, err := t.line("Type "+wire.Yes+" to go on: ", nil)
+		if errors.Is(err, ErrLeft) {
+			err = errCancelled
+		}
+		return a, err
 	case wire.Secret:
 		return t.passphrase(q.Prompt + " ")
 	case wire.Paste:

@@ -48,6 +48,7 @@ type input struct {
 	keys   keyState
 	column int  // characters of the line that the editor was given
 	ended  bool // the end of a line was given
+	gone   bool // there will be no more
 	wasCR  bool // a line feed that follows belongs to it
 	verdict
 }
@@ -124,6 +125,7 @@ func (in *input) byte(idle time.Duration) (byte, error) {
 		select {
 		case b, ok := <-in.queue:
 			if !ok {
+				in.gone = true
 				return 0, io.EOF
 			}
 			in.buf = b

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -37,12 +38,19 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- New(line, wire.NewClient(*admin), *idle).Run(ctx) }()
+	go func() {
+		t := New(line, wire.NewClient(*admin), *idle)
+		err := t.Run(ctx)
+		for errors.Is(err, ErrLeft) && *tty != "" { // nobody can leave the box's own line
+			err = t.Run(ctx)
+		}
+		ended <- err
+	}()
 	select {
 	case err = <-ended:
 	case <-ctx.Done(): // a read of the line cannot be stopped: the process ends under it
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrLeft) {
 		fmt.Fprintln(stderr, "console:", err)
 		return 1
 	}

@@ -21,6 +21,9 @@ const (
 	pollEvery   = time.Second      // while the agent is away
 )
 
+// ErrLeft says that somebody typed ^D where nobody is logged in.
+var ErrLeft = errors.New("the console was left")
+
 // maxSecret is the greatest length of a passphrase in bytes.
 const maxSecret = 256
 
@@ -53,7 +56,8 @@ func New(line io.ReadWriter, a Agent, idle time.Duration) *Terminal {
 	return &Terminal{agent: a, in: newInput(line), out: line, idle: idle}
 }
 
-// Run serves the line until it ends or ctx does. The end of the line is no error.
+// Run serves the line until it ends, somebody leaves it (ErrLeft; it may be run again) or ctx ends. The end of the line is
+// no error.
 func (t *Terminal) Run(ctx context.Context) error {
 	for {
 		b, err := t.banner(ctx)
@@ -68,6 +72,8 @@ func (t *Terminal) Run(ctx context.Context) error {
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
+		case errors.Is(err, ErrLeft):
+			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil && !errors.Is(err, errIdle):
@@ -178,6 +184,9 @@ func (t *Terminal) commands(ctx context.Context) error {
 			return err
 		case errors.Is(err, errCancelled):
 			continue
+		case errors.Is(err, ErrLeft) && t.session != "":
+			t.leave(ctx)
+			return nil
 		case err != nil:
 			t.leave(ctx)
 			return err
@@ -210,7 +219,8 @@ func (t *Terminal) leave(ctx context.Context) {
 	}
 }
 
-// line reads one line with the editor and says what was wrong with it. A line that came damaged is errCancelled.
+// line reads one line with the editor and says what was wrong with it. A line that came damaged is errCancelled, ^D is
+// ErrLeft.
 func (t *Terminal) line(prompt string, key func(string, int, rune) (string, int, bool)) (string, error) {
 	t.in.begin()
 	before, last, found := lastLine(prompt)
@@ -223,8 +233,9 @@ func (t *Terminal) line(prompt string, key func(string, int, rune) (string, int,
 	line, err := t.edit.ReadLine()
 	v := t.in.verdict
 	switch {
-	case err == io.EOF && t.in.column > 0 && !t.in.ended:
-		return "", io.EOF
+	case err == io.EOF && !t.in.gone:
+		t.say("\n")
+		return "", ErrLeft
 	case err != nil:
 		return "", err
 	case v.cancelled:

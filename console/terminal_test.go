@@ -2,7 +2,6 @@ package console
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,169 +18,6 @@ import (
 
 	"github.com/keyrelease/krabox/console/wire"
 )
-
-// A listener is the other side of the socket: it notes what came and answers by rote.
-type listener struct {
-	mode Mode
-
-	mu    sync.Mutex
-	lines []string // guarded by mu
-	long  chan struct{}
-}
-
-func (l *listener) Banner(context.Context) wire.Banner {
-	b := wire.Banner{Box: "box1", Mode: string(l.mode), Health: "good"}
-	if l.mode == Locked {
-		b.Reason = "PCR 4 is not what the approval of release 3 expects"
-	}
-	return b
-}
-
-func (l *listener) Login(_ context.Context, c wire.Credentials) (wire.Session, error) {
-	if c.Officer != "olga" || c.Passphrase != "correct horse battery" {
-		return "", errors.New("that is not an officer with that passphrase")
-	}
-	return "s1", nil
-}
-
-func (l *listener) Names(_ context.Context, s wire.Session, list string) []string {
-	if s != "s1" {
-		return nil
-	}
-	return names(list)
-}
-
-func (l *listener) note(s string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, s)
-}
-
-func (l *listener) noted() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.lines, "|")
-}
-
-func (l *listener) Do(ctx context.Context, r wire.Request, out io.Writer) wire.Outcome {
-	cmd, err := Parse(r.Line)
-	if err != nil {
-		return wire.Outcome{Error: err.(*SyntaxError).Caret()}
-	}
-	switch {
-	case cmd.Ask() == AskPaste && len(r.Answers) == 0:
-		return wire.Outcome{Ask: &wire.Question{Kind: wire.Paste, Prompt: "Paste."}}
-	case cmd.Ask() == AskConfirm && len(r.Answers) == 0:
-		return wire.Outcome{Ask: &wire.Question{Kind: wire.Confirm, Prompt: "Really?"}}
-	case cmd.Ask() == AskSecret && len(r.Answers) == 0:
-		return wire.Outcome{Ask: &wire.Question{Kind: wire.Secret, Prompt: "New passphrase:"}}
-	}
-	l.note(strings.Join(append([]string{r.Line}, r.Answers...), "+"))
-	switch cmd.(type) {
-	case Logout:
-		return wire.Outcome{End: true}
-	case LogExport:
-		close(l.long)
-		for ctx.Err() == nil {
-			if _, err := io.WriteString(out, strings.Repeat("x", 1000)+"\n"); err != nil {
-				break
-			}
-		}
-		l.note("stopped")
-		return wire.Outcome{}
-	}
-	fmt.Fprintf(out, "did %s\n", r.Line)
-	return wire.Outcome{}
-}
-
-// serve starts the agent's side on a socket and returns its path.
-func (l *listener) serve(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "admin.sock")
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &http.Server{Handler: wire.Handler(l)}
-	go srv.Serve(ln)
-	t.Cleanup(func() { srv.Close() })
-	return path
-}
-
-// A typist sits at the other end of a line.
-type typist struct {
-	t   *testing.T
-	in  io.Writer
-	mu  sync.Mutex
-	all bytes.Buffer // guarded by mu
-	at  int
-}
-
-func (p *typist) listen(r io.Reader) {
-	b := make([]byte, 4096)
-	for {
-		n, err := r.Read(b)
-		p.mu.Lock()
-		p.all.Write(b[:n])
-		p.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
-}
-
-func (p *typist) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.all.String()
-}
-
-// expect waits until want was shown after what was expected last.
-func (p *typist) expect(want string) {
-	p.t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		if i := strings.Index(p.text()[p.at:], want); i >= 0 {
-			p.at += i + len(want)
-			return
-		}
-	}
-	p.t.Fatalf("the console did not show %q; since the last it showed %q", want, tail(p.text()[p.at:]))
-}
-
-func tail(s string) string { return s[max(0, len(s)-3000):] }
-
-func (p *typist) send(s string) {
-	p.t.Helper()
-	if _, err := io.WriteString(p.in, s); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// sit runs a console over pipes.
-func sit(t *testing.T, l *listener, idle time.Duration) (*typist, <-chan error) {
-	t.Helper()
-	fromUser, toConsole := io.Pipe()
-	fromConsole, toUser := io.Pipe()
-	p := &typist{t: t, in: toConsole}
-	go p.listen(fromConsole)
-	c := New(struct {
-		io.Reader
-		io.Writer
-	}{fromUser, toUser}, wire.NewClient(l.serve(t)), idle)
-	ended := make(chan error, 1)
-	go func() { ended <- c.Run(t.Context()) }()
-	t.Cleanup(func() { toConsole.Close(); fromConsole.Close() })
-	return p, ended
-}
-
-func (p *typist) login() {
-	p.t.Helper()
-	p.expect("officer: ")
-	p.send("olga\r")
-	p.expect("passphrase: ")
-	p.send("correct horse battery\r")
-	p.expect("box1> ")
-}
 
 func TestLogin(t *testing.T) {
 	p, _ := sit(t, &listener{mode: Enrolled}, time.Minute)
@@ -243,10 +78,15 @@ func TestTyping(t *testing.T) {
 	if strings.Contains(p.text(), "hidden") {
 		t.Error("the new passphrase was shown")
 	}
+	p.send("reboot\r")
+	p.expect("Type yes to go on: ")
 	p.send("\x04")
-	p.in.(io.Closer).Close()
-	if err := <-ended; err != nil {
-		t.Errorf("Run = %v at the end of the line", err)
+	p.expect("Cancelled; nothing was done.")
+	p.send("\x04")
+	p.expect("officer: ")
+	p.send("\x04")
+	if err := <-ended; !errors.Is(err, ErrLeft) {
+		t.Errorf("Run = %v when somebody left", err)
 	}
 	want := "status|key generate p256 for legal-team-eu|rule add office is groups.has('a') ? true : false|key generate p256 for legal-team-eu|time show|reboot+yes|officer passphrase+hidden word|logout"
 	if got := l.noted(); got != want {
@@ -278,7 +118,7 @@ func TestGarbage(t *testing.T) {
 	random := rand.New(rand.NewChaCha8([32]byte{1}))
 	noise := make([]byte, 200_000)
 	for i := range noise {
-		if noise[i] = byte(random.Uint32()); noise[i] == 4 { // end of transmission is a command of sorts
+		if noise[i] = byte(random.Uint32()); noise[i] == 4 { // ^D leaves: TestSerial
 			noise[i] = 5
 		}
 	}
@@ -494,6 +334,14 @@ func TestSerial(t *testing.T) {
 	p.expect("did trust add corp")
 	p.send(strings.Repeat("z", 1<<20) + "\r")
 	p.expect("That line is longer than 4000 characters; nothing was done.")
+	p.send("\x04")
+	p.expect("mode     enrolled")
+	p.expect("officer: ")
+	for range 3 {
+		p.send("\x04")
+		p.expect("officer: ")
+	}
+	p.login2()
 	p.send("\x00\xff\x80sta\r")
 	p.expect("nothing was done.")
 	p.send("status\r")

@@ -59,7 +59,11 @@ func (s *step) timeSet(ctx context.Context, c console.TimeSet) error {
 	if off := time.Until(c.At).Abs(); s.a.c.Machine == nil && off > hostTolerance {
 		return fmt.Errorf("the host's clock differs by %s: set it on the host, then confirm it here", off.Round(time.Second))
 	}
-	if err := s.confirm("Set the clock to %s? Rules will rely on your word.", stamp(c.At)); err != nil {
+	set := store.ClockSet{Time: c.At, Source: store.Manual}
+	if _, err := store.Apply(s.state(), set); err != nil {
+		return err // before the clock is touched
+	}
+	if err := s.confirm("Set the clock to %s? %sRules will rely on your word, and it does not go back behind that.", stamp(c.At), ahead(c.At)); err != nil {
 		return err
 	}
 	if err := s.act(ctx); err != nil {
@@ -70,10 +74,20 @@ func (s *step) timeSet(ctx context.Context, c console.TimeSet) error {
 			return err
 		}
 	}
-	if err := s.commit(ctx, store.ClockSet{Time: c.At, Source: store.Manual}); err != nil {
+	if err := s.commit(ctx, set); err != nil {
 		return err
 	}
 	return s.say("The clock is %s: manual, on the word of %s.", stamp(c.At), s.officer)
+}
+
+// ahead warns of a step that a slip of the fingers makes, and nobody could take back.
+func ahead(t time.Time) string {
+	const day = 24 * time.Hour
+	days := time.Until(t).Round(time.Second) / day
+	if days < 1 {
+		return ""
+	}
+	return fmt.Sprintf("That is %s ahead of the box's clock. ", count(int(days), "day", "days"))
 }
 
 func (s *step) networkShow(ctx context.Context) error {

@@ -37,6 +37,7 @@ func (a *Agent) Do(ctx context.Context, r wire.Request, out io.Writer) wire.Outc
 		ctx = context.WithoutCancel(ctx) // a change is not left half done because the officer went away
 	}
 	s := &step{a: a, ctx: ctx, command: cmd, line: r.Line, officer: officer, session: r.Session, answers: r.Answers, out: out}
+	defer a.sessions.officer(r.Session) // who waited for a long answer was not idle
 	return s.finish(ctx, s.run(ctx))
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/keyrelease/krabox/kra/policy"
@@ -48,7 +49,18 @@ type table struct {
 
 func newTable(head ...string) *table { return &table{head: head} }
 
-func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+// row adds a row. A cell is one line, whatever a certificate has in its name.
+func (t *table) row(cells ...string) {
+	for i, c := range cells {
+		cells[i] = strings.Map(func(r rune) rune {
+			if !unicode.IsPrint(r) {
+				return '·'
+			}
+			return r
+		}, c)
+	}
+	t.rows = append(t.rows, cells)
+}
 
 // print writes the table, or the text if it has no rows.
 func (t *table) print(w io.Writer, empty string) error {
