@@ -34,8 +34,10 @@ type Agent struct {
 	mu        sync.Mutex // guards what follows: one TPM operation at a time
 	device    *Device
 	srk       *object          // nil on a TPM that was never prepared
+	fault     string           // why the TPM cannot be this box's; "" if it can
 	approvals []label.Approval // checked; of the folder
 	enrolment *label.Enrolment // checked; nil before an enrolment
+	spoilt    error            // why the enrolment on the disk cannot be used; nil if it can, or there is none
 	chosen    *label.Approval  // the sign approval that worked in this boot: registers never go back
 }
 
@@ -62,6 +64,8 @@ func (a *Agent) start() error {
 	switch srk, err := a.device.persistentSRK(); {
 	case err == nil:
 		a.srk = &srk
+	case errors.Is(err, errOtherKey):
+		a.fault = err.Error() + "; clear the TPM in the firmware's set-up and begin again"
 	case !errors.Is(err, tpm2.TPMRCHandle):
 		return err
 	}
@@ -77,6 +81,9 @@ func (a *Agent) Close() error {
 	defer a.mu.Unlock()
 	return a.device.Close()
 }
+
+// Broken is closed when the TPM can no longer be talked to: only a new process can.
+func (a *Agent) Broken() <-chan struct{} { return a.device.broken }
 
 // enter begins an operation; the caller defers what it returns.
 func (a *Agent) enter(ctx context.Context) (func(), error) {
@@ -141,6 +148,10 @@ func (a *Agent) Random(ctx context.Context, n int) ([]byte, error) {
 // ready gives the SRK of an enrolled box, whose Name the domain signed.
 func (a *Agent) ready() (object, error) {
 	switch {
+	case a.fault != "":
+		return object{}, wire.Refused{Reason: a.fault}
+	case a.spoilt != nil:
+		return object{}, wire.Refused{Reason: "the enrolment on the disk is damaged: " + a.spoilt.Error()}
 	case a.srk == nil:
 		return object{}, wire.Refused{Reason: "this TPM holds no storage root key of this box: it is another TPM, or it was cleared"}
 	case a.enrolment == nil:

@@ -75,9 +75,13 @@ func Daemon(ctx context.Context, log *slog.Logger, args []string) error {
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
-	<-ctx.Done()
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
-	return nil
+	select {
+	case <-ctx.Done():
+		_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+		return nil
+	case <-agent.Broken():
+		return errBroken // a new process may reach the TPM again
+	}
 }
 
 func inherited() map[string][]*os.File {

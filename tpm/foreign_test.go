@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/tpm/tpmtest"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
 
@@ -248,8 +249,56 @@ func TestSRKExchanged(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	_, err := Open(b.config())
-	wantText(t, err, "not a TCG P-256 storage root key")
+	b.open()
+	s, err := b.Status(t.Context())
+	if err != nil || s.State != wire.Inconsistent {
+		t.Errorf("Status() = %+v, %v; want inconsistent", s, err)
+	}
+	_, err = b.EnrolRequest(t.Context())
+	wantRefused(t, err, "the TPM holds another key at 0x81000001", "clear the TPM")
+	wantRefused(t, b.WriteRecord(t.Context(), record(1)), "the TPM holds another key")
+}
+
+// A busy TPM is asked again; every command of an enrolment and a boot can meet that.
+func TestBusyTPM(t *testing.T) {
+	b := newBench(t, newAuthority(t, "example"))
+	b.tpm.Busy(3)
+	b.open()
+	b.tpm.Busy(0)
+	b.boot(v1)
+	b.tpm.Busy(2)
+	b.stage(label.Running)
+	if _, err := b.EnrolInstall(t.Context(), b.signed(b.bundle(b.request(), v1))); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.WriteRecord(t.Context(), record(1)); err != nil {
+		t.Fatal(err)
+	}
+	b.tpm.Busy(0)
+	b.boot(v1)
+	b.tpm.Busy(2)
+	b.serves()
+	b.tpm.Busy(0)
+}
+
+// After a transport error nothing is asked any more: the next answer could be another command's.
+func TestBrokenDevice(t *testing.T) {
+	b := enrolled(t)
+	b.tpm.CutAfter(3, tpmtest.After)
+	if err := b.WriteRecord(t.Context(), record(2)); err == nil {
+		t.Fatal("written without power")
+	}
+	select {
+	case <-b.Broken():
+	default:
+		t.Error("not broken")
+	}
+	n := b.tpm.Commands()
+	if _, err := b.Record(t.Context()); !errors.Is(err, errBroken) || b.tpm.Commands() != n {
+		t.Errorf("Record() = %v after %d more commands", err, b.tpm.Commands()-n)
+	}
+	b.boot(v1)
+	b.serves()
 }
 
 // A request that was given up before its turn is not begun.

@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,20 +19,22 @@ func (a *Agent) reload() error {
 	if err != nil {
 		return err
 	}
+	a.approvals, a.chosen = approvals, nil
+	a.enrolment, a.spoilt = a.readEnrolment()
+	return nil
+}
+
+// readEnrolment gives nil where there is none.
+func (a *Agent) readEnrolment() (*label.Enrolment, error) {
 	text, err := a.folder.read(bundleFile)
-	if err != nil {
-		return err
-	}
-	a.approvals, a.enrolment, a.chosen = approvals, nil, nil
-	if text == nil {
-		return nil
+	if err != nil || text == nil {
+		return nil, err
 	}
 	b, err := label.OpenBundle(text, a.domain)
-	if err != nil || b.Enrolment == nil {
-		return nil // what depends on it says that the box is not enrolled
+	if err == nil && b.Enrolment == nil {
+		err = errors.New("it holds approvals only")
 	}
-	a.enrolment = b.Enrolment
-	return nil
+	return b.Enrolment, err
 }
 
 // maxStored bounds the approvals on the disk: releases times firmware sets times two.

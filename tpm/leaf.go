@@ -148,8 +148,8 @@ func (a *Agent) certify(srk object, template *x509.Certificate, pub crypto.Publi
 		template.NotBefore = issuer.NotBefore
 	}
 	if !template.NotBefore.Before(template.NotAfter) {
-		return nil, wire.Refused{Reason: fmt.Sprintf("certify key: the clock says %s, the label certificate ended on %s",
-			a.cfg.Now().UTC().Format(time.DateTime), issuer.NotAfter.UTC().Format(time.DateTime))}
+		return nil, wire.Refused{Reason: fmt.Sprintf("certify key: the clock says %s, the label certificate is valid from %s to %s",
+			a.cfg.Now().UTC().Format(time.DateTime), issuer.NotBefore.UTC().Format(time.DateTime), issuer.NotAfter.UTC().Format(time.DateTime))}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, issuer, pub, labelSigner{a, srk, issuer.PublicKey})
 	if err != nil {

@@ -111,6 +111,8 @@ func sameTemplate(pub, template tpm2.TPMTPublic) bool {
 	return string(tpm2.Marshal(pub)) == string(tpm2.Marshal(template))
 }
 
+var errOtherKey = fmt.Errorf("the TPM holds another key at %#x, where the P-256 storage root key belongs", srkHandle)
+
 // persistentSRK reads the SRK and refuses any other key in its place. A key that merely claims the template is still
 // possible: an enrolled box compares the Name with the one that the domain signed.
 func (d *Device) persistentSRK() (object, error) {
@@ -123,7 +125,7 @@ func (d *Device) persistentSRK() (object, error) {
 		return object{}, fmt.Errorf("read SRK: %w", err)
 	}
 	if !sameTemplate(*pub, tpm2.ECCSRKTemplate) {
-		return object{}, fmt.Errorf("read SRK: the key at %#x is not a TCG P-256 storage root key", srkHandle)
+		return object{}, errOtherKey
 	}
 	n, err := tpm2.ObjectName(pub)
 	if err != nil {

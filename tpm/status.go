@@ -56,6 +56,9 @@ func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 //	written     no           inconsistent: the disk was emptied or exchanged
 //	foreign     either       inconsistent
 func (a *Agent) state() (wire.State, string, error) {
+	if a.fault != "" {
+		return wire.Inconsistent, a.fault, nil
+	}
 	var record condition
 	for _, x := range a.indexes() {
 		c, err := a.device.condition(x)

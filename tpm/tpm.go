@@ -19,7 +19,12 @@ import (
 )
 
 // A Device is a connection to a TPM, started and free of other programs' leftovers. It is not safe for concurrent use.
-type Device struct{ transport.TPMCloser }
+//
+// After a transport error nobody knows which answer belongs to which command: the device is then broken for good.
+type Device struct {
+	transport.TPMCloser
+	broken chan struct{} // closed at the first transport error
+}
 
 // maxResponse is above every TPM's largest response.
 const maxResponse = 1 << 16
@@ -34,7 +39,7 @@ func OpenDevice(name string) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open TPM: %w", err)
 	}
-	d := &Device{t}
+	d := &Device{t, make(chan struct{})}
 	_, err = tpm2.Startup{StartupType: tpm2.TPMSUClear}.Execute(d)
 	if err != nil && !errors.Is(err, tpm2.TPMRCInitialize) {
 		_ = d.Close()
@@ -86,6 +91,45 @@ func readResponse(r io.Reader) ([]byte, error) {
 	out := append(head, make([]byte, n-10)...)
 	_, err := io.ReadFull(r, out[10:])
 	return out, err
+}
+
+// A busy TPM asks for the same command again (TPM 2.0 part 1, 12.4.3; part 2, 6.6.3: RC_WARN).
+const (
+	busyPause = 20 * time.Millisecond
+	busyTries = 500
+)
+
+var errBroken = errors.New("the connection to the TPM is broken")
+
+// Send exchanges one command, again while the TPM is busy, tests itself or spares its NV memory.
+func (d *Device) Send(command []byte) ([]byte, error) {
+	for try := 1; ; try++ {
+		select {
+		case <-d.broken:
+			return nil, errBroken
+		default:
+		}
+		answer, err := d.TPMCloser.Send(command)
+		if err == nil && len(answer) < 10 {
+			err = errors.New("short answer")
+		}
+		if err != nil {
+			close(d.broken)
+			return nil, fmt.Errorf("%w: %w", errBroken, err)
+		}
+		if !busy(tpm2.TPMRC(binary.BigEndian.Uint32(answer[6:]))) || try == busyTries {
+			return answer, nil
+		}
+		time.Sleep(busyPause)
+	}
+}
+
+func busy(rc tpm2.TPMRC) bool {
+	switch rc {
+	case tpm2.TPMRCRetry, tpm2.TPMRCYielded, tpm2.TPMRCTesting, tpm2.TPMRCNVRate:
+		return true
+	}
+	return false
 }
 
 // First handles of the ranges that flushStale empties (TPM 2.0 part 2, 7.2).

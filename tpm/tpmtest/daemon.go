@@ -105,6 +105,9 @@ func StartDaemon(t testing.TB, cfg DaemonConfig) *Daemon {
 	return d
 }
 
+// Done is closed when tpmd has ended.
+func (d *Daemon) Done() <-chan struct{} { return d.process.done }
+
 // Kill ends tpmd as a crash does.
 func (d *Daemon) Kill() {
 	d.process.kill()

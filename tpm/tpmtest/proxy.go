@@ -25,6 +25,7 @@ type proxy struct {
 	cutIn int // commands to go, of those in cutOf; 0: no cut
 	cutOn Where
 	cutOf []tpm2.TPMCC
+	busy  int // every so many commands are answered "ask again" once; 0: none
 }
 
 func listen(path string) (*proxy, error) {
@@ -87,6 +88,9 @@ func (p *proxy) exchange(command []byte) ([]byte, error) {
 	if cut && p.cutOn == Before {
 		p.unplugLocked()
 		return nil, errNoPower
+	}
+	if p.busy > 0 && p.n%p.busy == 0 {
+		return binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, 10}, uint32(tpm2.TPMRCRetry)), nil
 	}
 	if _, err := p.back.Write(command); err != nil {
 		return nil, err

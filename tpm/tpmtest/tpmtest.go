@@ -156,6 +156,13 @@ func (m *TPM) Bus() []byte { return m.proxy.recorded() }
 // done and its answer lost. With codes, only commands of those codes are counted. 0 takes the order back.
 func (m *TPM) CutAfter(n int, where Where, codes ...tpm2.TPMCC) { m.proxy.cutAfter(n, where, codes) }
 
+// Busy makes every n-th command be answered "ask again" and not be done, as hardware does when it is busy. 0 ends that.
+func (m *TPM) Busy(n int) {
+	m.proxy.mu.Lock()
+	defer m.proxy.mu.Unlock()
+	m.proxy.busy = n
+}
+
 // Commands counts the commands since the power came.
 func (m *TPM) Commands() int { return m.proxy.count() }
 

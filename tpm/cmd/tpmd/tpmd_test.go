@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyrelease/krabox/image/desk"
 	"github.com/keyrelease/krabox/kra/label"
@@ -131,6 +132,21 @@ func TestDaemon(t *testing.T) {
 	chain, err := d.Client.LeafTLS(ctx, spki)
 	if err != nil || len(chain) != 2 {
 		t.Errorf("LeafTLS() = %d certificates, %v", len(chain), err)
+	}
+}
+
+// When the TPM is gone, so is tpmd: its supervisor starts another.
+func TestDaemonEndsWithItsTPM(t *testing.T) {
+	s := newServer(t)
+	d := s.start()
+	s.tpm.Cut()
+	if _, err := d.Client.Status(t.Context()); err == nil {
+		t.Error("Status() without a TPM: answered")
+	}
+	select {
+	case <-d.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("tpmd goes on without a TPM")
 	}
 }
 
