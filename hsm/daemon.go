@@ -33,6 +33,7 @@ var (
 // Run is hsmd: it serves the custodian until it is told to end, or fails. Whoever supervises it starts it again; it
 // keeps nothing between two lives.
 func Run(args []string) error {
+	retune()
 	if err := harden(); err != nil {
 		return fmt.Errorf("harden process: %w", err)
 	}

@@ -89,7 +89,7 @@ func (s *session) openWith(e *entry, w block.Wrap) ([]byte, error) {
 
 func (s *session) openP256(e *entry, w block.Wrap) ([]byte, error) {
 	x := &exchanger{session: s, entry: e}
-	key, err := block.OpenP256(x, w)
+	key, err := block.OpenP256As(e.key.ID, x, w)
 	if x.fault != nil {
 		return nil, x.fault
 	}

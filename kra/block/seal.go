@@ -64,10 +64,16 @@ func sealP256(pub crypto.PublicKey, id KeyID, fileKey []byte) ([]byte, error) {
 // OpenP256 opens a wrap of suite p256 with the private key kx, which may live in a
 // token. The caller clears what it returns.
 func OpenP256(kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
-	if w.suite != SuiteP256 || kx.Curve() != ecdh.P256() {
+	id, err := KeyIDOf(kx.PublicKey())
+	if err != nil {
 		return nil, errWrongKey
 	}
-	if id, err := KeyIDOf(kx.PublicKey()); err != nil || id != w.key {
+	return OpenP256As(id, kx, w)
+}
+
+// OpenP256As is OpenP256 where the id of kx's public key is known already.
+func OpenP256As(id KeyID, kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
+	if w.suite != SuiteP256 || kx.Curve() != ecdh.P256() || id != w.key {
 		return nil, errWrongKey
 	}
 	key, err := hpke.NewDHKEMPrivateKey(kx)
