@@ -19,10 +19,10 @@ const (
 func Halt(how Ending, state string) {
 	unix.Kill(-1, unix.SIGKILL)
 	unix.Sync()
-	if unix.Unmount(state, 0) != nil {
-		unix.Mount("", state, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
-		unix.Sync()
+	for unix.Unmount(state, 0) == nil { // there may be one on another
 	}
+	unix.Mount("", state, "", unix.MS_REMOUNT|unix.MS_RDONLY, "") // if it is busy
+	unix.Sync()
 	if how == PowerOff {
 		unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"os/signal"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -37,6 +37,10 @@ const (
 // all: a box that has not set its limits or found its disk opens nothing. The order matters: modules before the disk and before
 // they are forbidden, all of it before the TPM is asked for anything.
 func Init() {
+	if os.Getpid() != 1 { // before anything else: Halt kills all that runs
+		fmt.Fprintln(os.Stderr, "init: this is process 1 of the appliance's image and nothing else")
+		os.Exit(2)
+	}
 	s := &screen{}
 	how := Restart
 	defer func() {
@@ -47,12 +51,15 @@ func Init() {
 		Halt(how, imageState)
 	}()
 	unix.Umask(0o077)
-	if os.Getpid() != 1 {
-		panic("this program is process 1 of the appliance and nothing else")
-	}
+	// Nobody tells process 1 what to do by signals; unheard, they would end it. Daemons do not inherit this, as they would SIG_IGN.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
 	m := &machineBoot{screen: s}
 	o := m.prepare()
-	if err := Run(context.Background(), o); err != nil {
+	err := Run(context.Background(), o)
+	if err != nil {
+		err = runLocked(o, err)
+	}
+	if err != nil {
 		s.say(err.Error())
 		time.Sleep(faultPatience)
 		return
@@ -60,6 +67,26 @@ func Init() {
 	how = PowerOff
 	s.say("power off")
 }
+
+// runLocked runs a box whose daemons could not be started, say for what is on its state partition: without that partition, and
+// locked, so that somebody at the console learns why.
+func runLocked(o Options, why error) error {
+	if err := emptyState(); err != nil {
+		return errors.Join(why, err)
+	}
+	o.Fault = oneLine(why)
+	return Run(context.Background(), o)
+}
+
+// emptyState puts an empty folder in the state's place: what daemons write there is gone with the next boot.
+func emptyState() error {
+	if err := unix.Mount("tmpfs", imageState, "tmpfs", plainMount, "mode=0711,size=16m"); err != nil {
+		return fmt.Errorf("do without state: %w", err)
+	}
+	return nil
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // machineBoot is what the image does before its daemons.
 type machineBoot struct {
@@ -93,7 +120,7 @@ func (m *machineBoot) prepare() Options {
 	m.must(err)
 	o.EventLog = log
 	if err := errors.Join(m.faults...); err != nil {
-		o.Fault = strings.ReplaceAll(err.Error(), "\n", "; ")
+		o.Fault = oneLine(err)
 	}
 	return o
 }
@@ -128,12 +155,11 @@ func (m *machineBoot) openScreen() error {
 
 func (m *machineBoot) findState() error {
 	device, err := mountState(imageState)
-	if err == nil {
-		m.screen.say("state on " + device)
-		return nil
+	if err != nil {
+		return errors.Join(err, emptyState())
 	}
-	// The daemons need the folders. What they write there is gone with the next boot, and the box is locked.
-	return errors.Join(err, unix.Mount("tmpfs", imageState, "tmpfs", plainMount, "mode=0711,size=16m"))
+	m.screen.say("state on " + device)
+	return nil
 }
 
 func ignoreControlAltDelete() error {
@@ -141,47 +167,6 @@ func ignoreControlAltDelete() error {
 		return fmt.Errorf("ignore control-alt-delete: %w", err)
 	}
 	return nil
-}
-
-// giveDevices makes each device the property of the one daemon that uses it.
-func giveDevices(tty string) error {
-	for i := 0; i < 50; i++ { // the driver may still be looking for its chip
-		if _, err := os.Stat(imageTPM); err == nil {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	var errs []error
-	if _, err := os.Stat(imageTPM); err != nil {
-		errs = append(errs, errors.New("there is no TPM"))
-	} else if err := giveTo(imageTPM, uidTPMD, uidTPMD, 0o600); err != nil {
-		errs = append(errs, fmt.Errorf("give TPM: %w", err))
-	}
-	if tty != "" {
-		if err := giveTo(tty, uidConsole, uidConsole, 0o600); err != nil {
-			errs = append(errs, fmt.Errorf("give console: %w", err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// copyEventLog makes the firmware's log readable for the TPM's daemon. A machine without one has an empty path.
-func copyEventLog(from, run string) (string, error) {
-	b, err := os.ReadFile(from)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("read event log: %w", err)
-	}
-	if err := os.MkdirAll(run, 0o711); err != nil {
-		return "", fmt.Errorf("make folder: %w", err)
-	}
-	to := filepath.Join(run, "eventlog")
-	if err := os.WriteFile(to, b, 0o400); err != nil {
-		return "", fmt.Errorf("copy event log: %w", err)
-	}
-	return to, giveTo(to, uidTPMD, uidTPMD, 0o400)
 }
 
 // healthAddress is the address of the health listener; without a word on the command line there is none.
