@@ -88,10 +88,9 @@ func TestFeaturesNameTests(t *testing.T) {
 		if r.script == "" {
 			continue
 		}
-		if m, _ := filepath.Glob(filepath.Join("..", r.pkg, "testdata", "*", r.script+".txtar")); len(m) == 0 {
-			if m, _ = filepath.Glob(filepath.Join("..", r.pkg, "testdata", r.script+".txtar")); len(m) == 0 {
-				t.Errorf("%s: no script %s.txtar under %s/testdata", r.row, r.script, r.pkg)
-			}
+		file := strings.ReplaceAll(r.script, "_", "?") + ".txtar"
+		if m, _ := filepath.Glob(filepath.Join("..", r.pkg, "testdata", "*", file)); len(m) == 0 {
+			t.Errorf("%s: no script %s under %s/testdata", r.row, file, r.pkg)
 		}
 	}
 }
