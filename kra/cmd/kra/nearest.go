@@ -19,12 +19,12 @@ func nearest(d client.Directory, word string) string {
 // distance counts insertions, deletions, changes and swaps of neighbours.
 func distance(a, b string) int {
 	var before []int
-	last, row := make([]int, len(b)+1), make([]int, len(b)+1)
+	last := make([]int, len(b)+1)
 	for j := range last {
 		last[j] = j
 	}
 	for i := range len(a) {
-		row = make([]int, len(b)+1)
+		row := make([]int, len(b)+1)
 		row[0] = i + 1
 		for j := range len(b) {
 			change := 1
