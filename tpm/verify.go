@@ -92,19 +92,22 @@ func readKeys(r label.EnrolRequest, p plan) (k requestKeys, err error) {
 // attested checks the AK's signature and that a TPM made the structure, of the right kind.
 func (k requestKeys) attested(s label.Signed, kind tpm2.TPMST) (*tpm2.TPMSAttest, error) {
 	sig, err := tpm2.Unmarshal[tpm2.TPMTSignature](s.Signature)
-	if err != nil {
+	if err != nil || string(tpm2.Marshal(*sig)) != string(s.Signature) {
 		return nil, errors.New("not a signature")
 	}
 	der, err := derSignature(*sig)
 	if err != nil {
 		return nil, err
 	}
+	if e, err := sig.Signature.ECDSA(); err != nil || e.Hash != tpm2.TPMAlgSHA256 {
+		return nil, errors.New("not a signature with SHA-256")
+	}
 	digest := sha256.Sum256(s.Attest)
 	if !ecdsa.VerifyASN1(k.ak, digest[:], der) {
 		return nil, errors.New("not signed by the attestation key")
 	}
 	a, err := tpm2.Unmarshal[tpm2.TPMSAttest](s.Attest)
-	if err != nil || a.Magic != tpm2.TPMGeneratedValue || a.Type != kind {
+	if err != nil || a.Magic != tpm2.TPMGeneratedValue || a.Type != kind || string(tpm2.Marshal(*a)) != string(s.Attest) {
 		return nil, errors.New("not an attestation of the kind wanted")
 	}
 	return a, nil
