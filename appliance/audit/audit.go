@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/kra/receipt"
 )
@@ -29,10 +30,11 @@ import (
 // Limits.
 const (
 	segmentSize  = 64 << 20 // a file's default size
-	maxRequest   = 4 << 20  // bytes of one Append
-	maxEntries   = 1024     // entries of one Append
-	maxBatch     = 4 << 20  // bytes after which a batch takes no further request
-	maxQueue     = 1 << 16  // requests that wait; beyond, Append refuses at once
+	minSegment   = 64 << 10
+	maxRequest   = 4 << 20 // bytes of one Append
+	maxEntries   = 1024    // entries of one Append
+	maxBatch     = 4 << 20 // bytes after which a batch takes no further request
+	maxQueue     = 1 << 16 // requests that wait; beyond, Append refuses at once
 	stallTimeout = 10 * time.Second
 )
 
@@ -159,8 +161,12 @@ func (l *Log) fail(err error) {
 		return
 	}
 	l.failed = err
-	if !errors.Is(err, ErrClosed) {
-		l.failed = fmt.Errorf("%w: %w", ErrClosed, err)
+	switch {
+	case errors.Is(err, ErrClosed):
+	case errors.Is(err, unix.ENOSPC):
+		l.failed = fmt.Errorf("%w: the disk is full; export the log, enlarge the disk and restart: %w", ErrClosed, err)
+	default:
+		l.failed = fmt.Errorf("%w; check the disk and restart: %w", ErrClosed, err)
 	}
 	l.broken.Store(&l.failed)
 	l.signal()

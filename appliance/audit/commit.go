@@ -39,7 +39,7 @@ func (l *Log) take() ([]*request, error) {
 	defer l.mu.Unlock()
 	n := len(l.queue)
 	if l.failed == nil {
-		n = batchOf(l.queue)
+		n = batchOf(l.queue, int(min(maxBatch, l.size/2)))
 	}
 	batch := l.queue[:n:n]
 	if l.queue = l.queue[n:]; len(l.queue) == 0 {
@@ -48,11 +48,12 @@ func (l *Log) take() ([]*request, error) {
 	return batch, l.failed
 }
 
-// batchOf says how many requests from the front share a batch. A new receipt key has one of its own.
-func batchOf(queue []*request) int {
+// batchOf says how many requests from the front share a batch of at most limit bytes. A new receipt key has one of its
+// own.
+func batchOf(queue []*request, limit int) int {
 	size := 0
 	for n, q := range queue {
-		if n > 0 && (q.rekey != nil || queue[0].rekey != nil || size+q.size > maxBatch) {
+		if n > 0 && (q.rekey != nil || queue[0].rekey != nil || size+q.size > limit) {
 			return n
 		}
 		size += q.size

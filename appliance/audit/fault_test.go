@@ -100,7 +100,7 @@ func faultCloses(t *testing.T, f fault) {
 
 	d.armed.Store(&f)
 	if f.call == "create" { // the next segment
-		for l.Health() == nil && l.Head().Size < 10_000 {
+		for i := 0; l.Health() == nil && i < 1000; i++ {
 			c, err := l.Append(context.Background(), b.hsm.unwrap(), Entry{Kind: receipt.Command, Private: string(make([]byte, 10_000))})
 			if err == nil {
 				acknowledged, size = c, l.Head().Size

@@ -25,6 +25,9 @@ func Open(dir string, o Options) (*Log, error) {
 	if l.disk == nil {
 		l.disk = osDisk{}
 	}
+	if l.size < minSegment {
+		return nil, fmt.Errorf("open log: segments of %d bytes are too small", l.size)
+	}
 	if err := receipt.CheckBox(o.Box); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}

@@ -83,7 +83,7 @@ func TestPrevAccepted(t *testing.T) {
 // TestForkRefused: cut after fsync; the older copy, which NV still remembers, goes on with a change of its own; then the
 // first copy, whose prev NV held, is put back. Only the one that went on may live.
 func TestForkRefused(t *testing.T) {
-	for _, change := range []string{"with another change", "without a change"} {
+	for _, change := range []string{"with another change", "without a change", "behind in generations"} {
 		t.Run(change, func(t *testing.T) {
 			b := newBench(t)
 			s := b.boot(t)
@@ -93,6 +93,13 @@ func TestForkRefused(t *testing.T) {
 				t.Fatal("Commit without NV")
 			}
 			closeStore(t, s)
+			if change == "behind in generations" { // cut again at each of several boots
+				for range 3 {
+					if _, err := b.tryBoot(t); !errors.Is(err, errFault) {
+						t.Fatalf("Boot without NV: %v", err)
+					}
+				}
+			}
 			first := b.copy(t)
 			b.nv.fault = works
 
