@@ -52,7 +52,7 @@ func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	var a decryptArgs
 	fs.StringVar(&a.out, "o", "", "write to `FILE`, '-' for standard output")
 	force := fs.Bool("f", false, "replace an output file that exists")
-	fs.StringVar(&a.receipts, "receipt", "", "keep the receipts in `FILE`, for 'kra log verify'")
+	fs.StringVar(&a.receipts, "receipt", "", "append the receipts to `FILE`, for 'kra log verify'")
 	fs.Var(&a.ids, setIdentity.flag, setIdentity.help+" ("+setIdentity.env+"); may be given several times")
 	ask := fs.String("ask", "auto", "`WHEN` to ask the agent: auto, always or never")
 	set := t.settings(fs, setURL, setRoot, setCert, setKey)
@@ -126,7 +126,7 @@ func (t *tool) decryptAll(ctx context.Context, o *client.Opener, files []string,
 		failed, files = append(failed, errs...), files[n:]
 	}
 	if receipts != nil {
-		if err := receipts.commit(); err != nil {
+		if err := receipts.Close(); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -136,27 +136,29 @@ func (t *tool) decryptAll(ctx context.Context, o *client.Opener, files []string,
 	return &failures{failed}
 }
 
-func (t *tool) receiptFile(a decryptArgs) (*output, error) {
+// receiptFile is written to at once and never taken back: a receipt outlives whatever
+// becomes of the decryption.
+func (t *tool) receiptFile(a decryptArgs) (*os.File, error) {
 	if a.receipts == "" {
 		return nil, nil
 	}
-	return t.create(a.receipts, modeBlock, a.over)
+	return os.OpenFile(a.receipts, os.O_WRONLY|os.O_APPEND|os.O_CREATE, modeBlock)
 }
 
 // An input is a block of which the header was read.
 type input struct {
-	path, name string
-	file       *os.File
-	watched    *progress
-	header     block.Header
-	rest       io.Reader
+	to, name string
+	file     *os.File
+	watched  *progress
+	header   block.Header
+	rest     io.Reader
 }
 
-func (t *tool) decryptSome(ctx context.Context, o *client.Opener, files []string, a decryptArgs, receipts *output) (failed []error) {
+func (t *tool) decryptSome(ctx context.Context, o *client.Opener, files []string, a decryptArgs, receipts *os.File) (failed []error) {
 	var ins []input
 	var headers []block.Header
 	for _, path := range files {
-		in, err := t.input(path)
+		in, err := t.input(path, a)
 		if err != nil {
 			failed = append(failed, err)
 			continue
@@ -186,12 +188,20 @@ func (t *tool) decryptSome(ctx context.Context, o *client.Opener, files []string
 	return failed
 }
 
-func (t *tool) input(path string) (input, error) {
+// input refuses, before anybody is asked, what could not be written afterwards.
+func (t *tool) input(path string, a decryptArgs) (input, error) {
 	f, name, err := t.open(path)
 	if err != nil {
 		return input{}, err
 	}
-	in := input{path: path, name: name, file: f, watched: t.progress(f, name, nil)}
+	to, err := plainName(path, a.out)
+	if err == nil {
+		err = writable(to, a.over)
+	}
+	if err != nil {
+		return input{}, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
+	}
+	in := input{to: to, name: name, file: f, watched: t.progress(f, name, nil)}
 	in.header, in.rest, err = client.ReadHeader(dearmor(in.watched))
 	if err != nil {
 		return input{}, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
@@ -210,7 +220,7 @@ func dearmor(r io.Reader) io.Reader {
 
 // keep writes the receipt before any plaintext: evidence of a release must not depend
 // on what becomes of the file. What an own identity opened has none.
-func keep(receipts *output, e client.Evidence) error {
+func keep(receipts *os.File, e client.Evidence) error {
 	if receipts == nil || e.Empty() {
 		return nil
 	}
@@ -223,11 +233,7 @@ func (t *tool) decrypt(in input, a decryptArgs, key block.FileKey) (err error) {
 	if err != nil {
 		return err
 	}
-	path, err := plainName(in.path, a.out)
-	if err != nil {
-		return err
-	}
-	out, err := t.create(path, modePlain, a.over)
+	out, err := t.create(in.to, modePlain, a.over)
 	if err != nil {
 		return err
 	}

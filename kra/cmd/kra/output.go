@@ -41,15 +41,12 @@ func (t *tool) create(path string, mode fs.FileMode, over overwrite) (*output, e
 	if path == stdio {
 		return &output{File: t.stdout, final: "standard output"}, nil
 	}
-	info, err := os.Stat(path)
-	switch {
-	case err == nil && info.IsDir():
-		return nil, fmt.Errorf("%s is a directory", path)
-	case err == nil && !info.Mode().IsRegular():
+	if err := writable(path, over); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		return &output{File: f, final: path, own: true}, err
-	case err == nil && over != replaceOld:
-		return nil, hint(fmt.Errorf("%s exists", path), "give -f to replace it, or another name with -o")
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".kra-"+rand.Text()[:8])
 	f, err := t.begin(temp, mode)
@@ -57,6 +54,21 @@ func (t *tool) create(path string, mode fs.FileMode, over overwrite) (*output, e
 		return nil, err
 	}
 	return &output{File: f, t: t, temp: temp, final: path, over: over, own: true}, nil
+}
+
+// writable refuses a name that is taken, unless by a device or pipe.
+func writable(path string, over overwrite) error {
+	if path == stdio {
+		return nil
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("%s is a directory", path)
+	case err == nil && info.Mode().IsRegular() && over != replaceOld:
+		return hint(fmt.Errorf("%s exists", path), "give -f to replace it, or another name with -o")
+	}
+	return nil
 }
 
 // commit gives the file its name.
