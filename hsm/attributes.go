@@ -66,8 +66,8 @@ func named(id block.KeyID, spki []byte) []*p11.Attribute {
 	return []*p11.Attribute{attr(p11.CKA_ID, id[:]), attr(p11.CKA_LABEL, keyLabel), attr(p11.CKA_PUBLIC_KEY_INFO, spki)}
 }
 
-// sealed ends every change. CKA_COPYABLE stays as it was at birth, true: SoftHSM lets nobody change it, not even in a
-// copy. A copy can be no less secret than its original, which attackCopy makes sure of.
+// sealed ends every change. CKA_COPYABLE cannot be cleared any more, but SoftHSM copies nothing that is not modifiable
+// (nor would a copy as a session object, which spares SoftHSM some files, be worth a key that can be copied).
 func sealed() []*p11.Attribute {
 	return []*p11.Attribute{attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, true), attr(p11.CKA_MODIFIABLE, false)}
 }

@@ -78,6 +78,9 @@ func changeAll(t *testing.T, lib *p11.Ctx, sh p11.SessionHandle, h p11.ObjectHan
 		if lib.SetAttributeValue(sh, h, []*p11.Attribute{a}) == nil {
 			t.Errorf("attribute %#x can be changed", a.Type)
 		}
+		if _, err := lib.CopyObject(sh, h, []*p11.Attribute{attr(p11.CKA_TOKEN, false), a}); err == nil {
+			t.Errorf("a copy can change attribute %#x", a.Type)
+		}
 	}
 }
 
@@ -165,6 +168,6 @@ func TestWeakKeysAreRefused(t *testing.T) {
 		t.Errorf("%d weak keys stayed", len(keys))
 	}
 	if left := c.PrivateObjects(); left != 0 {
-		t.Errorf("%d private key objects are left in the token", left)
+		t.Errorf("%d private key objects are left", left)
 	}
 }

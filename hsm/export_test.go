@@ -75,6 +75,7 @@ func (c *Custodian) weak(custody wire.Custody, but []*p11.Attribute, f func(*ses
 			panic(err)
 		}
 		f(s, priv, spki)
+		_ = s.lib.DestroyObject(s.handle, priv) // admit has done it
 	})
 }
 
@@ -137,10 +138,10 @@ func (s *session) generateFast() error {
 // UnpadOAEP is unpadOAEP.
 func UnpadOAEP(em []byte, size int, label []byte) ([]byte, bool) { return unpadOAEP(em, size, label) }
 
-// PrivateObjects counts the private keys that lie in the token.
+// PrivateObjects counts the private keys in the token and in sessions.
 func (c *Custodian) PrivateObjects() (n int) {
 	c.onSession(func(s *session) {
-		found, err := s.find([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_TOKEN, true)})
+		found, err := s.find([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY)})
 		if err != nil {
 			panic(err)
 		}

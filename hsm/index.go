@@ -14,15 +14,11 @@ import (
 )
 
 // An entry is a key of the token and where it lies. Handles can go stale behind our back: see session.with.
-// A key in use gets a copy: a session object, for which SoftHSM opens no file.
 type entry struct {
 	key     wire.Key
 	point   *ecdh.PublicKey // of a P-256 key
 	modulus []byte          // of an RSA key
 	handle  atomic.Uint64
-
-	copied atomic.Uint64 // handle of the copy, 0 while there is none
-	uses   atomic.Uint32 // of the token object
 }
 
 func (e *entry) at() p11.ObjectHandle { return p11.ObjectHandle(e.handle.Load()) }

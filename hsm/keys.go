@@ -172,16 +172,12 @@ func (s *session) pairwise(e *entry) error {
 	return s.opens(e, pub)
 }
 
-// destroy removes every object of a key, its copy too, then makes sure that none is left.
+// destroy removes every object of a key, then makes sure that none is left.
 func (s *session) destroy(id block.KeyID) error {
-	e := s.token.index.get(id)
-	if e == nil {
+	if s.token.index.get(id) == nil {
 		return wire.ErrNoKey
 	}
 	s.token.index.remove(id)
-	if e.copied.Load() != 0 {
-		s.token.copies.Add(-1)
-	}
 	for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
 		of := []*p11.Attribute{attr(p11.CKA_CLASS, class), attr(p11.CKA_ID, id[:])}
 		found, err := s.find(of)

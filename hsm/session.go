@@ -11,11 +11,7 @@ import (
 	"github.com/keyrelease/krabox/kra/block"
 )
 
-const (
-	findAtOnce = 1024
-	copyAfter  = 16   // uses of a key, after which a copy pays
-	maxCopies  = 2048 // 10 KiB each in SoftHSM
-)
+const findAtOnce = 1024
 
 func isCode(err error, codes ...p11.Error) bool {
 	var e p11.Error
@@ -42,16 +38,9 @@ func isFatal(err error) bool {
 		p11.CKR_TOKEN_NOT_RECOGNIZED, p11.CKR_CRYPTOKI_NOT_INITIALIZED, p11.CKR_USER_NOT_LOGGED_IN, p11.CKR_HOST_MEMORY)
 }
 
-// with performs f on the key's object, or on its copy. A stale handle is looked up once and tried again; a lost session
-// is replaced once and tried again.
+// with performs f on the key's object. A stale handle is looked up once and tried again; a lost session is replaced
+// once and tried again.
 func (s *session) with(e *entry, f func(p11.ObjectHandle) error) error {
-	if h := e.copied.Load(); h != 0 {
-		err := f(p11.ObjectHandle(h))
-		if !isHandle(err) && !isSession(err) {
-			return s.check(err)
-		}
-		e.copied.CompareAndSwap(h, 0) // it went with its session
-	}
 	err := f(e.at())
 	if isHandle(err) {
 		if err = s.findAgain(e); err == nil {
@@ -62,32 +51,10 @@ func (s *session) with(e *entry, f func(p11.ObjectHandle) error) error {
 			err = f(e.at())
 		}
 	}
-	if err == nil && e.uses.Add(1) == copyAfter {
-		s.copy(e)
-	}
-	return s.check(err)
-}
-
-// check notices a module that is beyond help.
-func (s *session) check(err error) error {
 	if isFatal(err) {
 		s.token.giveUp()
 	}
 	return err
-}
-
-// copy makes a session object of a key that is used much, as secret as its original. Where the module does not let us,
-// or there are many, the original serves on. Destroying the key destroys its copy: they have one CKA_ID.
-func (s *session) copy(e *entry) {
-	s.token.objects.RLock()
-	defer s.token.objects.RUnlock()
-	if s.token.index.get(e.key.ID) != e || s.token.copies.Add(1) > maxCopies {
-		return
-	}
-	h, err := s.lib.CopyObject(s.handle, e.at(), []*p11.Attribute{attr(p11.CKA_TOKEN, false), attr(p11.CKA_PRIVATE, true)})
-	if err == nil {
-		e.copied.Store(uint64(h))
-	}
 }
 
 // renew replaces the session. The old one may be gone already.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -29,7 +28,6 @@ type token struct {
 	objects sync.RWMutex
 	index   *index
 	pool    *pool
-	copies  atomic.Int32 // made, see session.copy
 }
 
 const sessionFlags = p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION

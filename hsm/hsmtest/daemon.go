@@ -185,15 +185,23 @@ func awaitReady(notify *net.UnixConn, ended <-chan struct{}) error {
 }
 
 // CPU returns the processor time that the process has used, user and system.
-func (d *Daemon) CPU() time.Duration {
+func (d *Daemon) CPU() (sum time.Duration) {
 	d.t.Helper()
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(d.PID()), "stat"))
-	if err != nil {
-		d.t.Fatal(err)
+	threads, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(d.PID()), "task", "*", "schedstat"))
+	if err != nil || len(threads) == 0 {
+		d.t.Fatalf("find threads of hsmd: %v", err)
 	}
-	// proc(5): fields 14 and 15, in clock ticks of 10 ms; the second field is in brackets and may hold spaces.
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+2:]))
-	user, _ := strconv.Atoi(f[11])
-	system, _ := strconv.Atoi(f[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
+	for _, path := range threads {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		ns, _, _ := strings.Cut(string(b), " ")
+		n, err := strconv.ParseInt(ns, 10, 64)
+		if err != nil {
+			d.t.Fatalf("read %s: %v", path, err)
+		}
+		sum += time.Duration(n)
+	}
+	return sum
 }
