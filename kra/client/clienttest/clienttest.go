@@ -33,6 +33,7 @@ type Agent struct {
 	keys     []key
 	rule     Rule
 	lie      func(*Lie)
+	odd      http.HandlerFunc
 	requests int
 	busy     int
 	opened   int // connections
@@ -71,7 +72,7 @@ func NewAs(t testing.TB, label string) *Agent {
 	mux.HandleFunc("GET "+kra.PathKeys, a.serveKeys)
 	mux.HandleFunc("GET "+kra.PathStatus, a.serveStatus)
 	mux.HandleFunc("POST "+kra.PathRelease, a.serveRelease)
-	a.server = httptest.NewUnstartedServer(mux)
+	a.server = httptest.NewUnstartedServer(a.oddly(mux))
 	a.server.TLS = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.pki.server(t)},
 		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.pki.clientPool()}
 	a.server.Config.ConnState = a.count
@@ -97,6 +98,25 @@ func (a *Agent) Lie(f func(*Lie)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.lie = f
+}
+
+// Odd lets f answer everything from now on.
+func (a *Agent) Odd(f http.HandlerFunc) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.odd = f
+}
+
+func (a *Agent) oddly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.mu.Lock()
+		odd := a.odd
+		a.mu.Unlock()
+		if odd == nil {
+			odd = h.ServeHTTP
+		}
+		odd(w, r)
+	})
 }
 
 // Busy makes the agent answer the next n requests for release with "busy".
