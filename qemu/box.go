@@ -38,6 +38,9 @@ func NewBox(dir, disk string) (Box, error) {
 	if err := os.Mkdir(b.TPM(), 0o700); err != nil {
 		return Box{}, fmt.Errorf("new box: %w", err)
 	}
+	if err := onlySHA256(b.TPM()); err != nil {
+		return Box{}, fmt.Errorf("new box: %w", err)
+	}
 	if err := image.CopyFile(b.Disk(), disk); err != nil {
 		return Box{}, fmt.Errorf("new box: %w", err)
 	}

@@ -2,11 +2,13 @@ package qemu
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os/exec"
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // A child is a process that dies with this one.
@@ -54,6 +56,27 @@ func (c *child) running() bool {
 		return false
 	default:
 		return true
+	}
+}
+
+const (
+	awaitTime  = 10 * time.Second
+	awaitPause = 10 * time.Millisecond
+)
+
+// await repeats ready until it succeeds, the child ends or time runs out.
+func await(c *child, limit time.Duration, ready func() error) error {
+	for deadline := time.Now().Add(limit); ; time.Sleep(awaitPause) {
+		err := ready()
+		if err == nil {
+			return nil
+		}
+		if !c.running() {
+			return errors.Join(err, c.err)
+		}
+		if time.Now().After(deadline) {
+			return err
+		}
 	}
 }
 

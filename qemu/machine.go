@@ -70,13 +70,13 @@ func (m *Machine) start(c Config) (err error) {
 	if m.tpm, err = startTPM(c.Box.TPM(), m.socket("tpm")); err != nil {
 		return err
 	}
-	if err := m.await(m.tpm, func() error { _, err := os.Stat(m.socket("tpm")); return err }); err != nil {
+	if err := await(m.tpm, m.host.Scale(awaitTime), func() error { _, err := os.Stat(m.socket("tpm")); return err }); err != nil {
 		return err
 	}
 	if m.qemu, err = start("qemu-system-x86_64", m.arguments(c)...); err != nil {
 		return err
 	}
-	err = m.await(m.qemu, func() (err error) { m.monitor, err = dialMonitor(m.socket("qmp")); return err })
+	err = await(m.qemu, m.host.Scale(awaitTime), func() (err error) { m.monitor, err = dialMonitor(m.socket("qmp")); return err })
 	if err != nil {
 		return err
 	}
@@ -95,27 +95,6 @@ func (m *Machine) start(c Config) (err error) {
 }
 
 func (m *Machine) socket(name string) string { return filepath.Join(m.work, name) }
-
-const (
-	awaitTime  = 10 * time.Second
-	awaitPause = 10 * time.Millisecond
-)
-
-// await repeats ready until it succeeds, the child ends or time runs out.
-func (m *Machine) await(c *child, ready func() error) error {
-	for deadline := time.Now().Add(m.host.Scale(awaitTime)); ; time.Sleep(awaitPause) {
-		err := ready()
-		if err == nil {
-			return nil
-		}
-		if !c.running() {
-			return errors.Join(err, c.err)
-		}
-		if time.Now().After(deadline) {
-			return err
-		}
-	}
-}
 
 // terminal asks QEMU which pseudo-terminal is the serial line.
 func (m *Machine) terminal() (string, error) {

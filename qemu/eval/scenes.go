@@ -34,20 +34,21 @@ func (r *run) configure(context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range []struct{ line, answer string }{
-		{line: `access add legal-team "Legal team"`},
-		{line: "key generate p256 for legal-team"},
-		{line: "trust add corp", answer: string(ca)},
-		{line: "group add counsel corp:CN=alice,O=Example"},
-		{line: "rule add counsel in counsel"},
-		{line: "access lists legal-team is counsel"},
-		{line: "access test legal-team as corp:CN=bob,O=Example from 10.0.2.2"},
+	for _, c := range []struct{ line, shows, answer string }{
+		{line: `access add legal-team "Legal team"`, shows: "was made"},
+		{line: "key generate p256 for legal-team", shows: "was made"},
+		{line: "trust add corp", shows: "CN=People", answer: string(ca)},
+		{line: "group add counsel corp:CN=alice,O=Example", shows: "is in group counsel"},
+		{line: "rule add counsel group counsel", shows: "counsel"},
+		{line: "access lists legal-team is counsel", shows: "counsel"},
+		{line: "access test legal-team as corp:CN=alice,O=Example from 10.0.2.2", shows: "Allowed"},
+		{line: "access test legal-team as corp:CN=bob,O=Example from 10.0.2.2", shows: "Refused"},
 	} {
 		var answers []string
 		if c.answer != "" {
 			answers = []string{c.answer}
 		}
-		if _, err := r.operator.Do(c.line, answers...); err != nil {
+		if err := r.operator.Must(c.shows, c.line, answers...); err != nil {
 			return err
 		}
 	}
@@ -174,7 +175,7 @@ func (r *run) refused(ctx context.Context) error {
 }
 
 func (r *run) allowed(ctx context.Context) error {
-	if _, err := r.operator.Do("group add counsel corp:CN=bob,O=Example"); err != nil {
+	if err := r.operator.Must("is in group counsel", "group add counsel corp:CN=bob,O=Example"); err != nil {
 		return err
 	}
 	for plain, args := range map[string][]string{
@@ -220,7 +221,7 @@ func digest(path string) ([]byte, error) {
 
 // evidence verifies the receipt and the exported log, with nothing but the domain's root.
 func (r *run) evidence(ctx context.Context) error {
-	if _, err := r.operator.Do("log verify"); err != nil {
+	if err := r.operator.Must("The log is whole", "log verify"); err != nil {
 		return err
 	}
 	r.say("> log export, copied from the console to log.jsonl")

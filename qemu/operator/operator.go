@@ -93,7 +93,7 @@ func (o *Operator) Login(officer, passphrase string) error {
 const (
 	endPrompt  = `(?:^|\n)[a-z0-9-]+> `
 	endConfirm = `Type yes to go on: `
-	endPaste   = `with a single dot\. It is not shown\.\r\n`
+	endPaste   = `It ends with its END line, or a line with a single dot\. It is not shown\.\r\n`
 	endSecret  = `passphrase[^\r\n]*: `
 )
 
