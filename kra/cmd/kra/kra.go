@@ -42,6 +42,9 @@ func commands() []command {
 // at once; collecting them less often saves a quarter of the time and costs 16 MiB.
 const collectAt = 400
 
+// allCommands adds those about the program itself, which explain all others.
+func allCommands() []command { return append(commands(), completionCommand(), manCommand()) }
+
 func process() *tool {
 	debug.SetGCPercent(collectAt)
 	t := &tool{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, temps: map[string]bool{}}
@@ -64,7 +67,7 @@ func run(args []string, t *tool) int {
 	case "keys":
 		name = directoryCommand.name
 	}
-	for _, c := range commands() {
+	for _, c := range allCommands() {
 		if c.name == name {
 			return t.exit(c.start(t, context.Background(), rest))
 		}
@@ -109,7 +112,7 @@ func (t *tool) help(args []string) int {
 		fmt.Fprint(t.stdout, overview())
 		return exitDone
 	}
-	for _, c := range commands() {
+	for _, c := range allCommands() {
 		if c.name == args[0] || args[0] == "keys" && c.name == directoryCommand.name {
 			return t.exit(c.start(t, context.Background(), []string{"-h"}))
 		}
@@ -121,7 +124,7 @@ func overview() string {
 	var b strings.Builder
 	b.WriteString("Usage: kra COMMAND [FLAG]... [FILE]...\n\n" +
 		"Encrypt to access identifiers; decrypt with the consent of a key release agent.\n\n")
-	for _, c := range commands() {
+	for _, c := range allCommands() {
 		fmt.Fprintf(&b, "  %-10s %s\n", c.name, c.brief)
 	}
 	b.WriteString("\n'kra COMMAND -h' explains a command.\n\nEnvironment; a flag says the same and wins:\n")

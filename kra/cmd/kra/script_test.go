@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 }
 
 // scripts is the number of committed manual pages in testdata/script. Fewer is a failure.
-const scripts = 13
+const scripts = 14
 
 // TestScripts runs the manual: each script has an agent of its own, with the access
 // identifiers legal-team (p256) and board (rsa-oaep), and the persons alice and mallory.
