@@ -22,7 +22,9 @@ type Daemon struct {
 	Client *wire.Client // the agent's channel
 	Socket string       // where the agent's channel listens
 
-	process *process
+	args     []string
+	listener *os.File // ours, kept for the next one
+	process  *process
 }
 
 // DaemonConfig says what to run tpmd with.
@@ -77,32 +79,46 @@ func StartDaemon(t testing.TB, cfg DaemonConfig) *Daemon {
 	if err := os.WriteFile(domain, cfg.Domain.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{Socket: filepath.Join(dir, "tpm.sock")}
-	ours, theirs := pair(t)
-	listener := listenFile(t, d.Socket)
-	cmd := exec.Command(Binary(t), "-device", cfg.TPM.Device(), "-state", cfg.State, "-domain", domain, "-eventlog", cfg.EventLog)
-	cmd.Stderr = os.Stderr
-	cmd.ExtraFiles = []*os.File{theirs, listener}
-	// LISTEN_PID must be the child's: a tiny shell knows its own.
-	cmd.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}, cmd.Args...)
-	cmd.Path = "/bin/sh"
-	cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=init:tpm", "NOTIFY_SOCKET=")
-	if d.process, err = run(cmd); err != nil {
-		t.Fatal(err)
-	}
-	_ = theirs.Close()
-	_ = listener.Close()
+	d := &Daemon{Socket: filepath.Join(dir, "tpm.sock"),
+		args: []string{Binary(t), "-device", cfg.TPM.Device(), "-state", cfg.State, "-domain", domain, "-eventlog", cfg.EventLog}}
+	d.listener = listenFile(t, d.Socket)
+	t.Cleanup(func() { _ = d.listener.Close() })
+	d.start(t)
 	t.Cleanup(d.Kill)
-	d.Init = wire.NewInit(ours)
 	if d.Client, err = wire.Dial(d.Socket); err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+// start runs tpmd on the listener that is there and a fresh channel for process 1.
+func (d *Daemon) start(t testing.TB) {
+	t.Helper()
+	ours, theirs := pair(t)
+	defer func() { _ = theirs.Close() }()
+	// LISTEN_PID must be the child's: a tiny shell knows its own.
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh"}, d.args...)...)
+	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = []*os.File{theirs, d.listener}
+	cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=init:tpm", "NOTIFY_SOCKET=")
+	var err error
+	if d.process, err = run(cmd); err != nil {
+		t.Fatal(err)
+	}
+	d.Init = wire.NewInit(ours)
 	ctx, cancel := context.WithTimeout(t.Context(), daemonStart)
 	defer cancel()
 	if _, err := d.Init.Status(ctx); err != nil {
 		t.Fatalf("start tpmd: %v", err)
 	}
-	return d
+}
+
+// Restart kills tpmd and starts another one in its place, as a supervisor does: the socket stays, connections do not.
+func (d *Daemon) Restart(t testing.TB) {
+	t.Helper()
+	d.process.kill()
+	_ = d.Init.Close()
+	d.start(t)
 }
 
 // Done is closed when tpmd has ended.
