@@ -122,12 +122,15 @@ func TestNewInstance(t *testing.T) {
 	b := newBench(t)
 	l := b.boot(t)
 	mustAppend(t, l, b.hsm.unwrap())
-	lost := b.hsm.unwrap()
-	mustAppend(t, l, b.hsm.unwrap()) // its predecessor died with hsmd
-	old := &b.hsm
+	b.hsm.unwrap() // dies with hsmd, unanswered
+	mustAppend(t, l, b.hsm.unwrap())
 	b.hsm = hsm{instance: receipt.Instance{8}}
-	_, _ = lost, old
-	mustAppend(t, l, Entry{Kind: receipt.HSMInstance, Private: "restarted"}, b.hsm.unwrap())
+	unsigned := receipt.ChainHead{Instance: b.hsm.instance, Head: receipt.FirstHead(b.hsm.instance)}
+	mustAppend(t, l, Entry{Kind: receipt.HSMInstance, HSM: unsigned, Private: "restarted"})
+	if h := l.Head().HSM; h.Instance != (receipt.Instance{7}) || h.MAC == (receipt.Hash{}) {
+		t.Errorf("hsm head = %+v; want the last that hsmd signed", h)
+	}
+	mustAppend(t, l, b.hsm.unwrap())
 	if h := l.Head().HSM; h.Instance != b.hsm.instance || h.N != 1 {
 		t.Errorf("hsm head = %+v; want item 1 of the new instance", h)
 	}

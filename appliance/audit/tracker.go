@@ -70,9 +70,10 @@ func contains(records []record, i receipt.Item) bool {
 	return false
 }
 
-// hear takes hsmd's word, which the records may not have reached yet. What is no news is passed over.
+// hear takes hsmd's word, which the records may not have reached yet. What has no MAC is not its word, and what is no
+// news is passed over.
 func (t *tracker) hear(h receipt.ChainHead) {
-	if h.Instance == (receipt.Instance{}) {
+	if h.Instance == (receipt.Instance{}) || h.MAC == (receipt.Hash{}) {
 		return
 	}
 	if l := t.life(h.Instance); h.N > l.Proven() || h.Instance == t.current && t.proven == (receipt.ChainHead{}) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // ErrDamaged is wrapped by errors about a file that is not, in all its parts, what this box wrote.
@@ -51,7 +52,7 @@ func openBolt(path string) (db *bolt.DB, err error) {
 		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType})
 		return err
 	})
-	if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, bolt.ErrTimeout) {
+	if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, bolterrors.ErrTimeout) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return db, err
