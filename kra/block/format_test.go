@@ -1,0 +1,38 @@
+package block_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+// TestFormatDocument holds FORMAT.md to the constants.
+func TestFormatDocument(t *testing.T) {
+	raw, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(strings.Fields(string(raw)), " ")
+	id := block.KeyID{1}
+	context := string(block.Info(id)[:len(block.Info(id))-len(id)-1])
+	for _, want := range []string{
+		fmt.Sprintf("the %d bytes `%s`, one zero byte, the %d bytes of the key id", len(context), context, len(id)),
+		fmt.Sprintf("%d,%03d bytes for an agent", block.MaxHeader/1000, block.MaxHeader%1000),
+		fmt.Sprintf("%d,%03d stanzas", block.MaxStanzas/1000, block.MaxStanzas%1000),
+		fmt.Sprintf("%d `kra` stanzas of known suites", block.MaxWraps),
+		fmt.Sprintf("%d words in a line", block.MaxArguments),
+		fmt.Sprintf("**file key**: %d bytes", block.FileKeySize),
+		"| `" + block.SuiteP256.String() + "` |", "| `" + block.SuiteRSAOAEP.String() + "` |",
+		"-> " + block.StanzaType + " SUITE KEY-ID [ENC]",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("FORMAT.md does not say %q", want)
+		}
+	}
+	if block.Suite(0).String() == block.SuiteP256.String() || block.Info(id)[len(context)] != 0 {
+		t.Error("the zero suite has a name, or the context no end")
+	}
+}
