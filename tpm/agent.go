@@ -39,6 +39,7 @@ type Agent struct {
 	enrolment *label.Enrolment // checked; nil before an enrolment
 	spoilt    error            // why the enrolment on the disk cannot be used; nil if it can, or there is none
 	chosen    *label.Approval  // the sign approval that worked in this boot: registers never go back
+	last      *label.Record    // what the record index holds; nil: ask it. Only this process writes it.
 }
 
 // Open takes the TPM: flushes what is stale, closes the platform hierarchy that the firmware may have left open, and

@@ -60,6 +60,34 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// A record costs ten commands, a leaf twelve, a boot to its first leaf less than a hundred: on a discrete TPM each takes tens
+// of milliseconds.
+func TestCommandsSpent(t *testing.T) {
+	b := enrolled(t)
+	b.boot(v1)
+	measured := b.tpm.Commands()
+	b.serves()
+	spki, _ := tlsKey(t)
+	spend := func(what string, most int, f func() error) {
+		t.Helper()
+		n := b.tpm.Commands()
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+		if n = b.tpm.Commands() - n; n > most {
+			t.Errorf("%s: %d commands; want at most %d", what, n, most)
+		}
+	}
+	leaf := func() error { _, err := b.LeafTLS(t.Context(), spki); return err }
+	spend("first leaf", 18, leaf)
+	spend("leaf", 12, leaf)
+	spend("first record", 14, func() error { return b.WriteRecord(t.Context(), record(2)) })
+	spend("record", 10, func() error { return b.WriteRecord(t.Context(), record(3)) })
+	if n := b.tpm.Commands() - measured; n > 100 {
+		t.Errorf("boot, two leaves, two records: %d commands", n)
+	}
+}
+
 // A restarted tpmd finds its place in the boot by the TPM alone and extends nothing twice.
 func TestRestartedAgent(t *testing.T) {
 	b := enrolled(t)

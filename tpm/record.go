@@ -46,13 +46,21 @@ func (a *Agent) WriteRecord(ctx context.Context, r label.Record) error {
 	if err != nil {
 		return refuse(err)
 	}
-	return a.signing(func(approval label.Approval) error {
+	a.last = nil // after an error nobody knows which one is there
+	err = a.signing(func(approval label.Approval) error {
 		return a.device.write(srk, a.record(), before, approval, r.Bytes())
 	})
+	if err == nil {
+		a.last = &r
+	}
+	return err
 }
 
 // beforeRecord says whether the record was ever written, and refuses to go back.
 func (a *Agent) beforeRecord(srk object, next label.Record) (wasWritten, error) {
+	if a.last != nil {
+		return written, forward(*a.last, next)
+	}
 	switch c, err := a.device.condition(a.record()); {
 	case err != nil:
 		return 0, err
@@ -65,11 +73,15 @@ func (a *Agent) beforeRecord(srk object, next label.Record) (wasWritten, error) 
 	if err != nil {
 		return 0, err
 	}
+	return written, forward(now, next)
+}
+
+func forward(now, next label.Record) error {
 	if next.Generation < now.Generation || next.LogSize < now.LogSize {
-		return 0, wire.Refused{Reason: fmt.Sprintf("record would go back: generation %d to %d, log size %d to %d",
+		return wire.Refused{Reason: fmt.Sprintf("record would go back: generation %d to %d, log size %d to %d",
 			now.Generation, next.Generation, now.LogSize, next.LogSize)}
 	}
-	return written, nil
+	return nil
 }
 
 // signing does something that needs a sign approval. The one that last worked is tried first, because registers do not
