@@ -19,7 +19,7 @@ func (k *token) make(label string, t wire.Token) error {
 	if err != nil {
 		return err
 	}
-	if err := k.lib.InitToken(slot, string(t.SOPIN), label); err != nil {
+	if err := k.lib.InitToken(slot, lend(t.SOPIN), label); err != nil {
 		return fmt.Errorf("initialize token: %w", err)
 	}
 	if k.slot, err = k.find(label); err != nil {
@@ -54,7 +54,7 @@ func (k *token) furnish(s *session, t wire.Token) error {
 	if err := k.login(s.handle, p11.CKU_SO, t.SOPIN); err != nil {
 		return err
 	}
-	if err := k.lib.InitPIN(s.handle, string(t.PIN)); err != nil {
+	if err := k.lib.InitPIN(s.handle, lend(t.PIN)); err != nil {
 		return fmt.Errorf("set PIN: %w", err)
 	}
 	born, err := s.generateKEK()

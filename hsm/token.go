@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"unsafe"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -110,7 +111,7 @@ func (k *token) openSession() (p11.SessionHandle, error) {
 
 // login reports a wrong PIN as wire.ErrPIN.
 func (k *token) login(s p11.SessionHandle, user uint, pin []byte) error {
-	err := k.lib.Login(s, user, string(pin))
+	err := k.lib.Login(s, user, lend(pin))
 	if isCode(err, p11.CKR_PIN_INCORRECT, p11.CKR_PIN_LEN_RANGE, p11.CKR_PIN_INVALID) {
 		return wire.ErrPIN
 	}
@@ -146,3 +147,6 @@ func (k *token) unload() error {
 	k.lib.Destroy()
 	return errors.Join(err, k.folder.clear())
 }
+
+// lend returns a string that is pin itself, not a copy: the module gets one and pin is cleared afterwards.
+func lend(pin []byte) string { return unsafe.String(unsafe.SliceData(pin), len(pin)) }

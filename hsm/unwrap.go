@@ -90,6 +90,7 @@ func (s *session) openWith(e *entry, w block.Wrap) ([]byte, error) {
 func (s *session) openP256(e *entry, w block.Wrap) ([]byte, error) {
 	x := &exchanger{session: s, entry: e}
 	key, err := block.OpenP256As(e.key.ID, x, w)
+	clear(x.shared)
 	if x.fault != nil {
 		return nil, x.fault
 	}
@@ -126,7 +127,8 @@ func (s *session) openRSA(e *entry, w block.Wrap) ([]byte, error) {
 type exchanger struct {
 	session *session
 	entry   *entry
-	fault   error // what the module said, if that is why the exchange failed
+	shared  []byte // the last result, cleared after use
+	fault   error  // what the module said, if that is why the exchange failed
 }
 
 var errCurve = errors.New("peer is on another curve")
@@ -143,6 +145,7 @@ func (x *exchanger) ECDH(peer *ecdh.PublicKey) (z []byte, err error) {
 		z, err = x.session.derive(h, peer.Bytes())
 		return err
 	})
+	x.shared = z
 	if err != nil && !isInput(err) {
 		x.fault = fmt.Errorf("derive: %w", err)
 	}

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,6 +21,7 @@ const (
 	frameHead   = 4
 	frameLeast  = 5 // operation and one byte
 	bufferSize  = 64 << 10
+	chunkSize   = 1 << 20
 	writeWithin = 30 * time.Second
 )
 
@@ -45,7 +45,7 @@ func (w *writer) seal() ([]byte, error) {
 }
 
 // readFrame returns the operation and what follows it. It allocates as the bytes arrive, not as they are announced.
-func readFrame(r *bufio.Reader) (op uint32, rest []byte, err error) {
+func readFrame(r io.Reader) (op uint32, rest []byte, err error) {
 	var head [frameHead + 4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, nil, err
@@ -54,17 +54,47 @@ func readFrame(r *bufio.Reader) (op uint32, rest []byte, err error) {
 	if n < frameLeast || n > MaxFrame {
 		return 0, nil, errFrame
 	}
-	n -= 4
-	if n <= bufferSize {
-		rest = make([]byte, n)
-		_, err = io.ReadFull(r, rest)
-	} else {
-		rest, err = io.ReadAll(io.LimitReader(r, n))
-	}
-	if err == nil && int64(len(rest)) != n {
-		err = io.ErrUnexpectedEOF
-	}
+	rest, err = readExactly(r, int(n-4))
 	return binary.BigEndian.Uint32(head[frameHead:]), rest, err
+}
+
+func readExactly(r io.Reader, n int) ([]byte, error) {
+	b := make([]byte, min(n, chunkSize))
+	for read := 0; ; {
+		m, err := io.ReadFull(r, b[read:])
+		if read += m; err != nil || read == n {
+			return b, err
+		}
+		bigger := make([]byte, min(n, 2*len(b)))
+		copy(bigger, b)
+		clear(b)
+		b = bigger
+	}
+}
+
+// An intake buffers what arrives on a connection, and forgets what was taken out: PINs and keys.
+type intake struct {
+	conn  net.Conn
+	buf   [bufferSize]byte
+	begin int // of what was not taken out yet
+	end   int
+}
+
+// Read implements io.Reader.
+func (i *intake) Read(p []byte) (int, error) {
+	if i.begin == i.end {
+		if len(p) >= len(i.buf) {
+			return i.conn.Read(p)
+		}
+		n, err := i.conn.Read(i.buf[:])
+		if i.begin, i.end = 0, n; n == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, i.buf[i.begin:i.end])
+	clear(i.buf[i.begin : i.begin+n])
+	i.begin += n
+	return n, nil
 }
 
 // greet exchanges the preambles. A supervisor that holds the socket for an hsmd to come makes this wait.
@@ -104,7 +134,7 @@ func (o *outbox) send(frame []byte) error {
 	if o.err != nil {
 		return o.err
 	}
-	o.waiting = append(o.waiting, frame...)
+	o.append(frame)
 	clear(frame)
 	if o.busy {
 		return nil
@@ -124,6 +154,16 @@ func (o *outbox) send(frame []byte) error {
 	}
 	o.busy = false
 	return o.err
+}
+
+// append adds to what is waiting and leaves no copy behind.
+func (o *outbox) append(frame []byte) {
+	if need := len(o.waiting) + len(frame); need > cap(o.waiting) {
+		bigger := append(make([]byte, 0, 2*need), o.waiting...)
+		clear(o.waiting)
+		o.waiting = bigger
+	}
+	o.waiting = append(o.waiting, frame...)
 }
 
 // write closes the connection when it fails, so that the reading side notices too.

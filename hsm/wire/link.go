@@ -1,10 +1,10 @@
 package wire
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 )
@@ -28,7 +28,7 @@ func dialLink(ctx context.Context, path string) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to hsmd: %w", err)
 	}
-	r := bufio.NewReaderSize(conn, bufferSize)
+	r := &intake{conn: conn}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	if err := greet(conn, r); err != nil || !stop() {
 		conn.Close()
@@ -39,7 +39,7 @@ func dialLink(ctx context.Context, path string) (*link, error) {
 	return l, nil
 }
 
-func (l *link) read(r *bufio.Reader) {
+func (l *link) read(r io.Reader) {
 	defer l.close()
 	for {
 		op, rest, err := readFrame(r)

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +11,8 @@ import (
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
-// maxSlow bounds the slow operations that one connection has under way; the next waits unread.
-const maxSlow = 8
+// maxSlow bounds the operations other than Unwrap that one connection has under way; the next would wait unread.
+const maxSlow = maxFlight
 
 // A Service does what a Client asks for. Each function may be called by several goroutines at once and returns the
 // errors of this package where one fits. A Token or key that it is given is cleared after it returns.
@@ -56,7 +55,7 @@ func (s Service) Serve(ctx context.Context, l net.Listener) error {
 
 // converse answers one connection until it ends or breaks a rule.
 func (s Service) converse(conn net.Conn) {
-	r := bufio.NewReaderSize(conn, bufferSize)
+	r := &intake{conn: conn}
 	if greet(conn, r) != nil {
 		return
 	}
