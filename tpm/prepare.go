@@ -30,10 +30,6 @@ const (
 // ownerAuth is last: everything before it needs it empty. A secret is set only after its escrow is on the disk; while
 // the TPM says that it is not set, the escrow may be replaced.
 func (a *Agent) prepare() error {
-	set, err := a.device.property(tpm2.TPMPTPermanent)
-	if err != nil {
-		return err
-	}
 	if err := a.ensureSRK(); err != nil {
 		return err
 	}
@@ -42,8 +38,8 @@ func (a *Agent) prepare() error {
 		a.ensurePresence,
 		func() error { return a.ensureKey(akFile) },
 		func() error { return a.ensureKey(labelFile) },
-		func() error { return a.ensureAuth(tpm2.TPMRHLockout, lockoutFile, set&lockoutAuthSet != 0) },
-		func() error { return a.ensureAuth(tpm2.TPMRHOwner, ownerFile, set&ownerAuthSet != 0) },
+		func() error { return a.ensureAuth(tpm2.TPMRHLockout, lockoutFile, lockoutAuthSet) },
+		func() error { return a.ensureAuth(tpm2.TPMRHOwner, ownerFile, ownerAuthSet) },
 	} {
 		if err := step(); err != nil {
 			return foreignOwner(err)
@@ -152,9 +148,14 @@ func (a *Agent) ensureKey(file string) error {
 	return a.folder.writeBlob(file, s)
 }
 
-// ensureAuth sets a hierarchy's authorization to a random value that only the escrow keeps.
-func (a *Agent) ensureAuth(h tpm2.TPMHandle, file string, isSet bool) error {
-	if isSet {
+// ensureAuth sets a hierarchy's authorization to a random value that only the escrow keeps, unless the TPM says by bit that
+// it is set.
+func (a *Agent) ensureAuth(h tpm2.TPMHandle, file string, bit uint32) error {
+	set, err := a.device.property(tpm2.TPMPTPermanent)
+	if err != nil {
+		return err
+	}
+	if set&bit != 0 {
 		return a.haveEscrow(file)
 	}
 	auth := make([]byte, 32)
