@@ -76,10 +76,22 @@ func (s *session) findAgain(e *entry) error {
 		return err
 	}
 	if len(found) != 1 {
-		return wire.ErrNoKey
+		return s.whyNot()
 	}
 	e.handle.Store(uint64(found[0]))
 	return nil
+}
+
+// whyNot tells a key that is gone from a token that has forgotten our log-in and hides its keys.
+func (s *session) whyNot() error {
+	info, err := s.lib.GetSessionInfo(s.handle)
+	if err != nil {
+		return fmt.Errorf("read session state: %w", err)
+	}
+	if info.State != p11.CKS_RW_USER_FUNCTIONS {
+		return p11.Error(p11.CKR_USER_NOT_LOGGED_IN)
+	}
+	return wire.ErrNoKey
 }
 
 func privateWithID(id block.KeyID) []*p11.Attribute {
