@@ -135,6 +135,7 @@ func TestForgedIndex(t *testing.T) {
 // Neither enrolment nor boot shows a secret to who listens on the bus.
 func TestBusShowsNoSecret(t *testing.T) {
 	b := newBench(t, newAuthority(t, "example"))
+	b.tpm.Bus()
 	b.enrol()
 	bus := b.tpm.Bus()
 	var secrets [][]byte

@@ -21,6 +21,7 @@ type proxy struct {
 	back  net.Conn   // nil: no power
 	conns map[net.Conn]bool
 	bus   []byte
+	tap   bool // whether bus is kept
 	n     int
 	cutIn int // commands to go, of those in cutOf; 0: no cut
 	cutOn Where
@@ -99,7 +100,9 @@ func (p *proxy) exchange(command []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.bus = append(append(p.bus, command...), answer...)
+	if p.tap {
+		p.bus = append(append(p.bus, command...), answer...)
+	}
 	if cut {
 		p.unplugLocked()
 		return nil, errNoPower
@@ -147,7 +150,7 @@ func (p *proxy) recorded() []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := p.bus
-	p.bus = nil
+	p.bus, p.tap = nil, true
 	return b
 }
 

@@ -149,7 +149,7 @@ func (m *TPM) Extend(t testing.TB, pcr int, digest [32]byte) {
 	})
 }
 
-// Bus is everything that crossed the bus since the last call, in both directions.
+// Bus is everything that crossed the bus since the last call, in both directions. The first call gives nothing and begins.
 func (m *TPM) Bus() []byte { return m.proxy.recorded() }
 
 // CutAfter drops the power in front of the n-th command from now (1 is the next one), or behind it: then the command is
