@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/keyrelease/krabox/kra/receipt"
@@ -42,10 +43,13 @@ func (l *Log) recover() (err error) {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return err
 	}
-	if err := clean(l.dir); err != nil {
+	if err := syncDir(filepath.Dir(l.dir)); err != nil {
 		return err
 	}
 	if l.tree, err = newTree(l.path("hashes")); err != nil {
+		return err
+	}
+	if err := clean(l.dir); err != nil {
 		return err
 	}
 	l.head.Store(&Head{Root: l.tree.root()})

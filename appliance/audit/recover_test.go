@@ -281,3 +281,15 @@ func TestNothingReadableOnDisk(t *testing.T) {
 		}
 	}
 }
+
+func TestOpenTwiceRefused(t *testing.T) {
+	b := newBench(t)
+	l := b.boot(t)
+	if _, err := Open(b.dir, b.opts); err == nil {
+		t.Fatal("a log opens while it is open")
+	}
+	c := mustAppend(t, l, b.hsm.unwrap())
+	if _, err := receipt.Verify(c.Receipts()[0], c.Checkpoint(), c.Path(), b.domain.Roots); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,11 +1,13 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/kra/receipt"
 )
@@ -27,15 +29,27 @@ type tree struct {
 	flushed int64               // stored hashes in the file
 }
 
+// newTree begins an empty tree. Its file's lock is that of the whole log: two writers would ruin it.
 func newTree(path string) (*tree, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open log hashes: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock log, which another process may have open: %w", err), f.Close())
+	}
+	if err := f.Truncate(0); err != nil {
+		return nil, errors.Join(fmt.Errorf("open log hashes: %w", err), f.Close())
 	}
 	return &tree{file: f, edge: map[int64]tlog.Hash{}}, nil
 }
 
-func (t *tree) close() error { return t.file.Close() }
+func (t *tree) close() error {
+	if t == nil {
+		return nil
+	}
+	return t.file.Close()
+}
 
 // add takes more leaves. Nothing reaches the file before flush.
 func (t *tree) add(leaves []record) {
