@@ -43,6 +43,7 @@ type testBox struct {
 // newTestBox lays out a box whose tpmd follows the script.
 func newTestBox(t *testing.T, s script) *testBox {
 	t.Helper()
+	readSources(t)
 	dir, err := os.MkdirTemp("", "box") // short: socket paths have a limit
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })

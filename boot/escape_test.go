@@ -34,6 +34,7 @@ type prison struct {
 // newPrison lays out what a box has, and things that only one layer of the compartment keeps from a daemon.
 func newPrison(t *testing.T, kind compartment.Kind, uid int) *prison {
 	t.Helper()
+	readSources(t)
 	root := worldFolder(t)
 	o := Options{Kind: kind, Run: root + "/run", State: root + "/state", BinDir: root + "/bin", Domain: root + "/domain.json",
 		Module: root + "/module.so", TPM: root + "/tpm0", TTY: root + "/tty", Release: "127.0.0.1:0", pace: quick}

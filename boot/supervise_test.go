@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +42,20 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// readSources shows the go command what the programs are made of, from within a test: it then serves no verdict on other sources
+// from its cache.
+func readSources(t *testing.T) {
+	t.Helper()
+	for _, dir := range []string{"cmd", "compartment", "machine", "testdata"} {
+		must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && filepath.Ext(path) == ".go" {
+				_, err = os.ReadFile(path)
+			}
+			return err
+		}))
+	}
+}
+
 // quick is a pace for tests: long enough for a loaded machine where the test waits for something good.
 var quick = pace{
 	startup: 20 * time.Second, watchdog: 600 * time.Millisecond, grace: 300 * time.Millisecond,
@@ -62,6 +77,7 @@ func (l *lines) say(format string, args ...any) { fmt.Fprintf(l, format+"\n", ar
 // newGround is a ground for tests; all it started is stopped by the test.
 func newGround(t *testing.T, p pace) (*ground, *lines) {
 	t.Helper()
+	readSources(t)
 	said := &lines{}
 	g := &ground{forge: newForge(), pace: p, stage1: filepath.Join(programs, "stage1"), run: t.TempDir(), out: said, say: said.say}
 	t.Cleanup(g.forge.close)

@@ -26,6 +26,9 @@ func main() {
 		ready()
 		beat(3)
 		wait()
+	case "deaf": // does not even notice that nobody listens
+		ready()
+		wait()
 	case "crash":
 		ready()
 		fmt.Fprintln(os.Stderr, "no more of this")
