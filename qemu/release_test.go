@@ -47,7 +47,10 @@ func (g *guest) encrypt(text string) ([]byte, error) {
 	if _, err := io.WriteString(w, text); err != nil {
 		return nil, err
 	}
-	return out.Bytes(), w.Close()
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
 }
 
 // patiently repeats a question until the box can be reached: its port opens a moment after its console.

@@ -40,7 +40,7 @@ func (r *run) configure(context.Context) error {
 		{line: "trust add corp", shows: "CN=People", answer: string(ca)},
 		{line: "group add counsel corp:CN=alice,O=Example", shows: "is in group counsel"},
 		{line: "rule add counsel group counsel", shows: "counsel"},
-		{line: "access lists legal-team is counsel", shows: "counsel"},
+		{line: "access lists legal-team is counsel", shows: "1 rule list"},
 		{line: "access test legal-team as corp:CN=alice,O=Example from 10.0.2.2", shows: "Allowed"},
 		{line: "access test legal-team as corp:CN=bob,O=Example from 10.0.2.2", shows: "Refused"},
 	} {

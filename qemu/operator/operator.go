@@ -111,6 +111,9 @@ func (o *Operator) Do(command string, answers ...string) (string, error) {
 		if err != nil {
 			return shown, fmt.Errorf("%s: %w", command, err)
 		}
+		if strings.HasPrefix(m[2], "\n") { // it ends a line, and starts the prompt's
+			m[1] += "\n"
+		}
 		shown += withoutEcho(m[1], said)
 		if regexp.MustCompile(endPrompt + `$`).MatchString(m[2]) {
 			o.tell(strings.TrimRight(shown, "\n"))
