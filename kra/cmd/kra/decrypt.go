@@ -209,9 +209,10 @@ func (t *tool) input(path string, a decryptArgs) (input, error) {
 	return in, nil
 }
 
-// dearmor takes the text form off where there is one.
+// dearmor takes the text form off where there is one. Its buffer is small so that large
+// reads go past it.
 func dearmor(r io.Reader) io.Reader {
-	b := bufio.NewReaderSize(r, chunk)
+	b := bufio.NewReader(r)
 	if start, _ := b.Peek(len(armor.Header)); bytes.Equal(start, []byte(armor.Header)) {
 		return armor.NewReader(b)
 	}
