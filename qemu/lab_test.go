@@ -209,9 +209,15 @@ type guest struct {
 	greeting operator.Greeting
 }
 
+// power switches the box on.
+func (g *guest) power() (err error) {
+	g.machine, err = g.lab.host.Start(qemu.Config{Box: g.box, Forward: []int{releasePort}})
+	return err
+}
+
 // start switches the box on and waits for its console.
 func (g *guest) start() (err error) {
-	if g.machine, err = g.lab.host.Start(qemu.Config{Box: g.box, Forward: []int{releasePort}}); err != nil {
+	if err := g.power(); err != nil {
 		return err
 	}
 	g.operator = operator.At(g.machine, nil)
