@@ -52,20 +52,15 @@ func (s *session) attackValue(e *entry) error {
 
 // bared lists changes after which a key would be less secret, in itself or in a copy.
 func bared(c wire.Custody) []*p11.Attribute {
-	a := []*p11.Attribute{
-		attr(p11.CKA_SENSITIVE, false),
-		attr(p11.CKA_WRAP_WITH_TRUSTED, false),
-		attr(p11.CKA_PRIVATE, false),
-	}
 	if c == wire.Bound {
-		a = append(a, attr(p11.CKA_EXTRACTABLE, true))
+		return []*p11.Attribute{attr(p11.CKA_SENSITIVE, false), attr(p11.CKA_EXTRACTABLE, true)}
 	}
-	return a
+	return []*p11.Attribute{attr(p11.CKA_SENSITIVE, false), attr(p11.CKA_WRAP_WITH_TRUSTED, false)}
 }
 
-// turned lists changes after which a key would serve another purpose.
+// turned lists changes after which a key would serve others, or another purpose.
 func turned() []*p11.Attribute {
-	return []*p11.Attribute{attr(p11.CKA_SIGN, true), attr(p11.CKA_UNWRAP, true), attr(p11.CKA_MODIFIABLE, true)}
+	return []*p11.Attribute{attr(p11.CKA_PRIVATE, false), attr(p11.CKA_SIGN, true), attr(p11.CKA_UNWRAP, true), attr(p11.CKA_MODIFIABLE, true)}
 }
 
 func (s *session) attackChange(e *entry) error {

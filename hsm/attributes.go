@@ -8,7 +8,8 @@ import (
 )
 
 // Every attribute that decides what an object may do is given, though a standard default might agree: SoftHSM's
-// defaults permit more than PKCS#11's.
+// defaults permit more than PKCS#11's. Left out are CKA_COPYABLE and CKA_DESTROYABLE: we need both true, as they are by
+// default, and NSS knows neither.
 
 const (
 	p256Size   = 32
@@ -52,22 +53,20 @@ func private(s wire.Suite, c wire.Custody) []*p11.Attribute {
 		attr(p11.CKA_SIGN, false),
 		attr(p11.CKA_SIGN_RECOVER, false),
 		attr(p11.CKA_UNWRAP, false),
-		attr(p11.CKA_DESTROYABLE, true),
 	}
 }
 
 // unsealed begins a key's life.
 func unsealed() []*p11.Attribute {
-	return []*p11.Attribute{attr(p11.CKA_TOKEN, false), attr(p11.CKA_MODIFIABLE, true), attr(p11.CKA_COPYABLE, true)}
+	return []*p11.Attribute{attr(p11.CKA_TOKEN, false), attr(p11.CKA_MODIFIABLE, true)}
 }
 
-// named says which key it is. A token private key carries its public key, so that no second object is needed.
-func named(id block.KeyID, spki []byte) []*p11.Attribute {
-	return []*p11.Attribute{attr(p11.CKA_ID, id[:]), attr(p11.CKA_LABEL, keyLabel), attr(p11.CKA_PUBLIC_KEY_INFO, spki)}
+// named says which key it is.
+func named(id block.KeyID) []*p11.Attribute {
+	return []*p11.Attribute{attr(p11.CKA_ID, id[:]), attr(p11.CKA_LABEL, keyLabel)}
 }
 
-// sealed ends every change. CKA_COPYABLE cannot be cleared any more, but SoftHSM copies nothing that is not modifiable
-// (nor would a copy as a session object, which spares SoftHSM some files, be worth a key that can be copied).
+// sealed ends every change. SoftHSM copies nothing that is not modifiable, so nor can it be changed in a copy.
 func sealed() []*p11.Attribute {
 	return []*p11.Attribute{attr(p11.CKA_TOKEN, true), attr(p11.CKA_PRIVATE, true), attr(p11.CKA_MODIFIABLE, false)}
 }
@@ -78,7 +77,7 @@ func public(s wire.Suite) []*p11.Attribute {
 		attr(p11.CKA_TOKEN, false),
 		attr(p11.CKA_PRIVATE, false),
 		attr(p11.CKA_MODIFIABLE, false),
-		attr(p11.CKA_ENCRYPT, false),
+		attr(p11.CKA_ENCRYPT, s != wire.P256), // NSS tests the new pair with it
 		attr(p11.CKA_VERIFY, false),
 		attr(p11.CKA_VERIFY_RECOVER, false),
 		attr(p11.CKA_WRAP, false),

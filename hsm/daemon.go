@@ -59,6 +59,7 @@ func parseFlags(args []string) (Config, error) {
 	var c Config
 	f := flag.NewFlagSet("hsmd", flag.ContinueOnError)
 	f.StringVar(&c.Module, "module", "/usr/lib/softhsm/libsofthsm2.so", "PKCS#11 library")
+	f.StringVar(&c.Parameters, "parameters", "", "for C_Initialize, if the library takes some there (NSS)")
 	f.StringVar(&c.Dir, "tokens", "", "folder on a tmpfs for SoftHSM's token; empty for a module that keeps its own")
 	f.StringVar(&c.Label, "label", "kra", "token label")
 	if err := f.Parse(args); err != nil {

@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"errors"
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
@@ -148,4 +149,25 @@ func (c *Custodian) PrivateObjects() (n int) {
 		n = len(found)
 	})
 	return n
+}
+
+// SetPIN gives the token of another module its first PIN, whose security officer has none yet.
+func SetPIN(c Config, pin string) error {
+	lib, err := load(c)
+	if err != nil {
+		return err
+	}
+	defer lib.Destroy()
+	k := &token{lib: lib}
+	if k.slot, err = k.find(c.Label); err != nil {
+		return err
+	}
+	h, err := k.openSession()
+	if err != nil {
+		return err
+	}
+	if err := lib.Login(h, p11.CKU_SO, ""); err != nil {
+		return err
+	}
+	return errors.Join(lib.InitPIN(h, pin), lib.Finalize())
 }

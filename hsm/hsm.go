@@ -16,9 +16,10 @@ import (
 
 // Config says which module to use and where its token lies.
 type Config struct {
-	Module string // path of the PKCS#11 library
-	Dir    string // folder, best a tmpfs, for SoftHSM's token; empty for a module that keeps its own
-	Label  string // of the token
+	Module     string // path of the PKCS#11 library
+	Parameters string // for C_Initialize, if the module takes some there
+	Dir        string // folder, best a tmpfs, for SoftHSM's token; empty for a module that keeps its own
+	Label      string // of the token
 }
 
 // A Custodian owns the PKCS#11 library of this process. There can be one at a time.
@@ -141,7 +142,9 @@ func (c *Custodian) mutate(f func(*session) error) (wire.Files, error) {
 		defer close(ran)
 		open.objects.Lock()
 		defer open.objects.Unlock()
-		err = f(s)
+		if err = s.revive(); err == nil {
+			err = f(s)
+		}
 	}), 1) {
 		return nil, wire.ErrClosed
 	}

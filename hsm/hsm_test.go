@@ -403,10 +403,15 @@ func TestLostSession(t *testing.T) {
 	c, _ := hsmtest.New(t)
 	for _, s := range []wire.Suite{wire.P256, wire.RSA2048} {
 		k := inProcess(c).key(t, s)
-		for range 32 { // every session of the pool, sooner or later
+		for i := range 32 { // every session of the pool, sooner or later
 			c.Bare(k.ID, func(lib *p11.Ctx, sh p11.SessionHandle, _ p11.ObjectHandle) {
 				_ = lib.CloseSession(sh)
 			})
+			if i%8 == 0 {
+				if _, _, err := c.Generate(wire.P256, wire.Bound); err != nil {
+					t.Fatalf("generate after the session was lost: %v", err)
+				}
+			}
 			if r, _ := unwrap(t, c, wrapTo(t, k, 4), wrapTo(t, k, 5)); !isKey(r[0], 4) || !isKey(r[1], 5) {
 				t.Fatalf("%v: unwrap after the session was lost: %v, %v", s, r[0].Err, r[1].Err)
 			}

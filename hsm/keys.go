@@ -4,7 +4,6 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -139,21 +138,48 @@ func (s *session) admit(h p11.ObjectHandle, spki []byte, custody wire.Custody) (
 		err = s.pairwise(e)
 	}
 	if err != nil {
-		return wire.Key{}, errors.Join(fmt.Errorf("test new key: %w", err), s.discard(sealed))
+		return wire.Key{}, errors.Join(fmt.Errorf("test new key: %w", err), s.erase(block.KeyIDOfSPKI(spki)))
 	}
 	s.token.index.put(e)
 	return e.key, nil
 }
 
+// seal names the session object h and copies it into the token.
 func (s *session) seal(h p11.ObjectHandle, spki []byte) (p11.ObjectHandle, error) {
-	if err := s.lib.SetAttributeValue(s.handle, h, named(sha256.Sum256(spki), spki)); err != nil {
+	id := block.KeyIDOfSPKI(spki)
+	if err := s.lib.SetAttributeValue(s.handle, h, named(id)); err != nil {
 		return 0, fmt.Errorf("name key: %w", err)
+	}
+	if err := s.lib.SetAttributeValue(s.handle, h, []*p11.Attribute{attr(p11.CKA_PUBLIC_KEY_INFO, spki)}); err != nil {
+		if err := s.publish(id, spki); err != nil {
+			return 0, err
+		}
 	}
 	sealedKey, err := s.lib.CopyObject(s.handle, h, sealed())
 	if err != nil {
 		return 0, fmt.Errorf("copy key into token: %w", err)
 	}
 	return sealedKey, nil
+}
+
+// publish puts the public key of a P-256 key beside it, in a token whose private keys do not carry theirs.
+func (s *session) publish(id block.KeyID, spki []byte) error {
+	e, err := newEntry(spki, 0)
+	if err != nil || e.point == nil {
+		return err
+	}
+	template := append(named(id), attr(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), attr(p11.CKA_KEY_TYPE, p11.CKK_EC),
+		attr(p11.CKA_EC_POINT, octetString(e.point.Bytes())))
+	for _, a := range public(wire.P256) {
+		if a.Type == p11.CKA_TOKEN {
+			a = attr(p11.CKA_TOKEN, true)
+		}
+		template = append(template, a)
+	}
+	if _, err := s.lib.CreateObject(s.handle, template); err != nil {
+		return fmt.Errorf("create public key: %w", err)
+	}
+	return nil
 }
 
 func (s *session) discard(h p11.ObjectHandle) error {
@@ -172,12 +198,17 @@ func (s *session) pairwise(e *entry) error {
 	return s.opens(e, pub)
 }
 
-// destroy removes every object of a key, then makes sure that none is left.
+// destroy forgets a key and erases it.
 func (s *session) destroy(id block.KeyID) error {
 	if s.token.index.get(id) == nil {
 		return wire.ErrNoKey
 	}
 	s.token.index.remove(id)
+	return s.erase(id)
+}
+
+// erase removes every object of a key, then makes sure that none is left.
+func (s *session) erase(id block.KeyID) error {
 	for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
 		of := []*p11.Attribute{attr(p11.CKA_CLASS, class), attr(p11.CKA_ID, id[:])}
 		found, err := s.find(of)

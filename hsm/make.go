@@ -86,7 +86,6 @@ func (s *session) generateKEK() (p11.ObjectHandle, error) {
 		attr(p11.CKA_PRIVATE, false),
 		attr(p11.CKA_LABEL, kekLabel),
 		attr(p11.CKA_MODIFIABLE, true),
-		attr(p11.CKA_COPYABLE, true),
 		attr(p11.CKA_TRUSTED, true),
 		attr(p11.CKA_WRAP, true),
 		attr(p11.CKA_UNWRAP, true),

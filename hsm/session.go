@@ -68,6 +68,14 @@ func (s *session) renew() error {
 	return nil
 }
 
+// revive replaces the session if it is lost: before what cannot be tried twice.
+func (s *session) revive() error {
+	if _, err := s.lib.GetSessionInfo(s.handle); isSession(err) {
+		return s.renew()
+	}
+	return nil
+}
+
 func (s *session) findAgain(e *entry) error {
 	s.token.objects.RLock()
 	defer s.token.objects.RUnlock()

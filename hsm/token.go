@@ -39,15 +39,11 @@ func openToken(c Config, t wire.Token, giveUp func()) (_ *token, made wire.Files
 	if err != nil {
 		return nil, nil, err
 	}
-	lib := p11.New(c.Module)
-	if lib == nil {
-		return nil, nil, fmt.Errorf("load module %s: not a PKCS#11 library", c.Module)
+	lib, err := load(c)
+	if err != nil {
+		return nil, nil, err
 	}
 	k := &token{lib: lib, folder: f, pin: pinHash(t.PIN), giveUp: giveUp, index: &index{}}
-	if err := lib.Initialize(); err != nil {
-		lib.Destroy()
-		return nil, nil, fmt.Errorf("initialize module: %w", err)
-	}
 	if err := k.start(c, t); err != nil {
 		return nil, nil, errors.Join(err, k.unload())
 	}
@@ -98,7 +94,7 @@ func (k *token) find(label string) (uint, error) {
 	}
 	for _, slot := range slots {
 		info, err := k.lib.GetTokenInfo(slot)
-		if err == nil && info.Flags&p11.CKF_TOKEN_INITIALIZED != 0 && strings.TrimRight(info.Label, " \x00") == label {
+		if err == nil && strings.TrimRight(info.Label, " \x00") == label {
 			return slot, nil
 		}
 	}
