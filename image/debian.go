@@ -40,11 +40,24 @@ type debian struct {
 	inputs  []manifest.Input
 }
 
+// fetchDebian brings kernel and stub. Old package lists name versions that are
+// gone; root may refresh them.
 func fetchDebian(cache, work string) (debian, error) {
+	d, err := tryDebian(cache, work)
+	if err == nil || os.Geteuid() != 0 {
+		return d, err
+	}
+	if _, e := tool("apt-get", "update", "-qq"); e != nil {
+		return debian{}, errors.Join(err, e)
+	}
+	return tryDebian(cache, work)
+}
+
+func tryDebian(cache, work string) (debian, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return debian{}, err
 	}
-	kernel, err := kernelPackage()
+	kernel, err := kernelPackage(cache)
 	if err != nil {
 		return debian{}, err
 	}
@@ -66,13 +79,14 @@ func fetchDebian(cache, work string) (debian, error) {
 	return d, nil
 }
 
-// kernelPackage is the pinned kernel, or what Debian's meta package names today when nothing is pinned.
-func kernelPackage() (string, error) {
-	for name := range pinned() {
-		if strings.HasPrefix(name, "linux-image-") {
-			if _, err := tool("apt-cache", "show", "--no-all-versions", name); err == nil {
-				return name, nil
-			}
+// kernelPackage is the pinned kernel while it is to be had, else what Debian's meta package names today.
+func kernelPackage(cache string) (string, error) {
+	for name, pin := range pinned() {
+		if !strings.HasPrefix(name, "linux-image-") {
+			continue
+		}
+		if _, err := candidate(name); err == nil || exists(cached(cache, name, pin.Version)) {
+			return name, nil
 		}
 	}
 	out, err := tool("apt-cache", "depends", kernelMeta)
@@ -113,48 +127,62 @@ func differences(inputs []manifest.Input) []string {
 	return notes
 }
 
-// fetch brings one package into the cache and unpacks it.
+// fetch brings one package into the cache, checks it and unpacks it.
 func fetch(cache, work, name string) (manifest.Input, error) {
-	version, err := candidate(name)
+	want, err := locate(cache, name)
 	if err != nil {
 		return manifest.Input{}, err
 	}
-	pin, isPinned := pinned()[name]
-	file := cached(cache, name, pin.Version)
-	if isPinned && !exists(file) {
-		_ = download(cache, name+"="+pin.Version) // Debian may not have it any more
-	}
-	if !isPinned || !exists(file) {
-		file = cached(cache, name, version)
-		if !exists(file) {
-			if err := download(cache, name+"="+version); err != nil {
-				return manifest.Input{}, err
-			}
-		}
-	} else {
-		version = pin.Version
-	}
+	file := cached(cache, name, want.Version)
 	sum, err := fileOf(file)
 	if err != nil {
 		return manifest.Input{}, err
 	}
+	if sum.SHA256 != want.SHA256 {
+		return manifest.Input{}, fmt.Errorf("%s is damaged: SHA-256 %s, want %s; remove it", file, sum.SHA256, want.SHA256)
+	}
 	if _, err := tool("dpkg-deb", "-x", file, work); err != nil {
 		return manifest.Input{}, err
 	}
-	return manifest.Input{Package: name, Version: version, SHA256: sum.SHA256}, nil
+	return want, nil
 }
 
-func candidate(name string) (string, error) {
-	out, err := tool("apt-cache", "show", "--no-all-versions", name)
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(out)) {
-		if v, ok := strings.CutPrefix(line, "Version: "); ok {
-			return strings.TrimSpace(v), nil
+// locate sees to it that a package is in the cache: the pinned version if it can be had, else apt's.
+func locate(cache, name string) (manifest.Input, error) {
+	if pin, ok := pinned()[name]; ok {
+		if exists(cached(cache, name, pin.Version)) || download(cache, name+"="+pin.Version) == nil {
+			return pin, nil
 		}
 	}
-	return "", fmt.Errorf("apt knows no version of %s; run: apt-get update", name)
+	found, err := candidate(name)
+	if err != nil || exists(cached(cache, name, found.Version)) {
+		return found, err
+	}
+	return found, download(cache, name+"="+found.Version)
+}
+
+// candidate is the version that apt would download, with the hash from its signed list.
+func candidate(name string) (manifest.Input, error) {
+	out, err := tool("apt-cache", "show", "--no-all-versions", name)
+	if err != nil {
+		return manifest.Input{}, err
+	}
+	in := manifest.Input{Package: name}
+	for line := range strings.Lines(string(out)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		switch key {
+		case "Version":
+			in.Version = value
+		case "SHA256":
+			if err := in.SHA256.UnmarshalText([]byte(value)); err != nil {
+				return manifest.Input{}, err
+			}
+		}
+	}
+	if in.Version == "" || in.SHA256 == (manifest.Digest{}) {
+		return manifest.Input{}, fmt.Errorf("apt knows no version of %s; run: apt-get update", name)
+	}
+	return in, nil
 }
 
 // cached is the name apt-get gives a downloaded package: a colon in the version is escaped.
