@@ -91,15 +91,8 @@ func (a *agent) openLog(box string, c *clock, nv label.Record) (*audit.Log, erro
 	if err != nil {
 		return nil, judge(err)
 	}
-	if size := uint64(l.Head().Size); size < nv.LogSize {
-		return nil, errors.Join(contradiction{fmt.Sprintf("log cut: %d records on the disk, %d in the TPM's record", size, nv.LogSize)}, l.Close())
-	}
-	root, err := l.RootAt(int64(nv.LogSize))
-	if err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	if root != nv.LogRoot {
-		return nil, errors.Join(contradiction{fmt.Sprintf("log edited: its first %d records are not those of the TPM's record", nv.LogSize)}, l.Close())
+	if err := l.CheckPrefix(nv.LogSize, nv.LogRoot); err != nil {
+		return nil, errors.Join(judge(err), l.Close())
 	}
 	return l, nil
 }

@@ -170,16 +170,11 @@ func (r *run) boot(ctx context.Context) (err error) {
 		return err
 	}
 	r.operator = operator.At(r.machine, r.out)
-	if err := r.up("factory"); err != nil {
+	if _, err := r.operator.UpAs("factory"); err != nil {
 		return err
 	}
 	r.say("at its console after %s: a factory box", time.Since(began).Round(100*time.Millisecond))
 	return nil
-}
-
-func (r *run) up(mode string) error {
-	_, err := r.operator.UpAs(mode)
-	return err
 }
 
 func (r *run) enrol(context.Context) error {
@@ -207,7 +202,7 @@ func (r *run) enrol(context.Context) error {
 	if err := r.operator.Leave("enrol install", string(bundle)); err != nil {
 		return err
 	}
-	if err := r.up("enrolled"); err != nil {
+	if _, err := r.operator.RestartedAs("enrolled"); err != nil {
 		return err
 	}
 	r.say("restarted, measured, unsealed")

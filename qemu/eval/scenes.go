@@ -271,7 +271,7 @@ func (r *run) restart(ctx context.Context) error {
 	if err := r.operator.Leave("reboot", "yes"); err != nil {
 		return err
 	}
-	if err := r.up("enrolled"); err != nil {
+	if _, err := r.operator.RestartedAs("enrolled"); err != nil {
 		return err
 	}
 	if _, err := r.must(ctx, "bob", "decrypt", "-o", "again.md", "README.md.age"); err != nil {

@@ -51,21 +51,22 @@ func (o *Operator) Up() (Greeting, error) {
 	return g, nil
 }
 
-// greetings is how many times a console may greet before the box is what it is to become: it greets once more between the
-// end of a session and the restart.
-const greetings = 3
-
 // UpAs waits for the console of a box in that mode.
 func (o *Operator) UpAs(mode string) (Greeting, error) {
-	for i := 1; ; i++ {
-		g, err := o.Up()
-		if err != nil || g.Mode == mode {
-			return g, err
-		}
-		if i == greetings {
-			return g, fmt.Errorf("the box is %s, not %s:\n%s", g.Mode, mode, g.Text)
-		}
+	g, err := o.Up()
+	if err == nil && g.Mode != mode {
+		err = fmt.Errorf("the box is %s, not %s:\n%s", g.Mode, mode, g.Text)
 	}
+	return g, err
+}
+
+// RestartedAs waits for a restart, and then for the console of a box in that mode: before it goes down, the console greets
+// once more.
+func (o *Operator) RestartedAs(mode string) (Greeting, error) {
+	if _, err := o.line.Expect(`kra: key release agent, starting`, bootWithin); err != nil {
+		return Greeting{}, fmt.Errorf("wait for restart: %w", err)
+	}
+	return o.UpAs(mode)
 }
 
 // Login logs an officer in at the question that Up waited for.
