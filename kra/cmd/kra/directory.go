@@ -47,13 +47,13 @@ func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string)
 
 func (t *tool) listKeys(d client.Directory) error {
 	if len(d.Keys()) == 0 {
-		_, err := fmt.Fprintf(t.stdout, "%s of domain %s publishes no keys yet\n", d.Box(), d.Domain())
+		_, err := fmt.Fprintf(t.stdout, "%s of domain %s publishes no keys yet\n", plain(d.Box()), plain(d.Domain()))
 		return err
 	}
 	w := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ACCESS\tTITLE\tSUITE\tKEY\tUNTIL")
 	for _, k := range d.Keys() {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Access(), k.Title(), k.Suite(), k.ID().String()[:16], k.Until().UTC().Format(time.DateOnly))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Access(), plain(k.Title()), k.Suite(), k.ID().String()[:16], k.Until().UTC().Format(time.DateOnly))
 	}
 	return w.Flush()
 }

@@ -68,12 +68,12 @@ func (t *tool) exit(err error) int {
 	}
 	code := exitDone
 	for _, e := range parts(err) {
-		fmt.Fprintf(t.stderr, "kra: %v\n", e)
+		fmt.Fprintf(t.stderr, "kra: %s\n", plain(e.Error()))
 		if code == exitDone {
 			code = codeOf(e)
 		}
 		if h := t.hintOf(e); h != "" {
-			fmt.Fprintf(t.stderr, "kra: %s\n", h)
+			fmt.Fprintf(t.stderr, "kra: %s\n", plain(h))
 		}
 	}
 	return code

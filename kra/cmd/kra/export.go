@@ -53,7 +53,7 @@ func logLineOf(name string, r receipt.Report) logLine {
 }
 
 func (l logLine) write(w io.Writer) error {
-	fmt.Fprintf(w, "%s: good: the log of box %s of domain %s\n", l.File, l.Box, l.Domain)
+	fmt.Fprintf(w, "%s: good: the log of box %s of domain %s\n", plain(l.File), l.Box, plain(l.Domain))
 	fmt.Fprintf(w, "  records      %d to %d, %d of them redacted; %d checkpoints, %d receipt keys\n",
 		l.From, l.Size-1, l.Redacted, l.Checkpoints, l.Keys)
 	for k := receipt.Release; k <= receipt.ReceiptKey; k++ {

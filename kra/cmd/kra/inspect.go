@@ -113,7 +113,7 @@ func rows(h block.Header, names map[block.KeyID]string) (out []stanzaRow) {
 
 func (v view) write(w io.Writer) error {
 	fmt.Fprintf(w, "%s: encryption block (age v1)\n  header      %d bytes, SHA-256 %s\n  ciphertext  %d bytes\n  any one of these opens it:\n",
-		v.Name, v.Header, v.Hash, v.Ciphertext)
+		plain(v.Name), v.Header, v.Hash, v.Ciphertext)
 	for _, s := range v.Stanzas {
 		switch {
 		case s.KeyID == "":

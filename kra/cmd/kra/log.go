@@ -157,7 +157,7 @@ func (v *logVerifier) receipt(name string, line []byte) error {
 		return json.NewEncoder(v.t.stdout).Encode(l)
 	}
 	_, err = fmt.Fprintf(v.t.stdout, "%s: good: box %s of domain %s logged this %v as record %d, to %s at %s UTC; the log had %d records\n",
-		name, l.Box, l.Domain, l.Kind, l.Index, l.Access, l.Time.Time().Format(time.DateTime), l.LogSize)
+		plain(name), l.Box, plain(l.Domain), l.Kind, l.Index, plain(l.Access), l.Time.Time().Format(time.DateTime), l.LogSize)
 	return err
 }
 

@@ -36,7 +36,7 @@ type progress struct {
 // progress watches the reading of f. It draws where standard error is a terminal and
 // the data itself does not go to one; to may be nil while that is not known.
 func (t *tool) progress(f *os.File, name string, to *os.File) *progress {
-	p := &progress{r: f, name: name, start: time.Now()}
+	p := &progress{r: f, name: plain(name), start: time.Now()}
 	p.next = p.start.Add(progressAfter)
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
 		p.total = info.Size()

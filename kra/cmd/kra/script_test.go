@@ -45,6 +45,7 @@ func setUp(t *testing.T, e *testscript.Env) error {
 	a := clienttest.New(t)
 	a.AddKey(t, "legal-team", "Legal team", block.SuiteP256)
 	a.AddKey(t, "board", "Board of directors", block.SuiteRSAOAEP)
+	a.AddKey(t, "tricky", "Tricky\x1b[2J\r", block.SuiteP256)
 	e.Values["agent"] = a
 	e.Values["test"] = t
 	e.Setenv("KRA_URL", a.URL)

@@ -70,7 +70,7 @@ Why this may be believed: the root that you gave certified the key of label %q o
 box. That key lives in the box's TPM, which signs with it only while the box runs
 software that the domain has approved for this label; and it signed the key that this
 connection used. Which version of the software runs is not shown by this.
-`, id.URL, id.Box, id.Domain, id.State, id.Label, strings.Join(id.Names, ", "),
-		id.From.UTC().Format(time.DateTime), id.Until.UTC().Format(time.DateTime), id.RootName, id.Root, id.Label)
+`, id.URL, plain(id.Box), plain(id.Domain), id.State, id.Label, plain(strings.Join(id.Names, ", ")),
+		id.From.UTC().Format(time.DateTime), id.Until.UTC().Format(time.DateTime), plain(id.RootName), id.Root, id.Label)
 	return err
 }
