@@ -30,19 +30,16 @@ type folder struct {
 func newFolder(c Config, files wire.Files) (*folder, error) {
 	if c.Dir == "" {
 		if len(files) > 0 {
-			return nil, fmt.Errorf("restore token files: the module keeps its own")
+			return nil, errors.New("restore token files: the module keeps its own")
 		}
 		return &folder{}, nil
 	}
 	f := &folder{path: filepath.Join(c.Dir, tokenFolder), seen: map[string][32]byte{}}
-	if err := os.RemoveAll(f.path); err != nil {
-		return nil, fmt.Errorf("clear token folder: %w", err)
-	}
-	if err := os.Mkdir(f.path, 0o700); err != nil {
-		return nil, fmt.Errorf("make token folder: %w", err)
-	}
 	conf := filepath.Join(c.Dir, confName)
 	text := "directories.tokendir = " + f.path + "\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\nslots.mechanisms = ALL\nlibrary.reset_on_fork = false\n"
+	if err := f.empty(conf, text); err != nil {
+		return nil, fmt.Errorf("empty token folder: %w", err)
+	}
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write module configuration: %w", err)
 	}
@@ -51,6 +48,23 @@ func newFolder(c Config, files wire.Files) (*folder, error) {
 		return nil, fmt.Errorf("name module configuration: %w", err)
 	}
 	return f, f.restore(files)
+}
+
+// empty removes the token of an earlier life, which our configuration beside it tells from somebody else's.
+func (f *folder) empty(conf, text string) error {
+	old, err := os.ReadDir(f.path)
+	if err == nil && len(old) > 0 {
+		if b, err := os.ReadFile(conf); err != nil || string(b) != text {
+			return fmt.Errorf("%s holds a token that is not ours", f.path)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.RemoveAll(f.path); err != nil {
+		return err
+	}
+	return os.Mkdir(f.path, 0o700)
 }
 
 func (f *folder) restore(files wire.Files) error {

@@ -7,6 +7,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,16 @@ func harden() error {
 	if C.perturb() == 0 {
 		return errors.New("overwrite freed memory: the C library cannot")
 	}
-	// The box has no swap; elsewhere the limit on locked memory may be too low, and the operator's swap is encrypted or not.
-	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
+	lockMemory()
 	return nil
+}
+
+// lockMemory keeps memory out of swap where the process may lock all that it will ever have. Under a limit, locking what
+// comes would make an allocation fail one day; the box has no swap.
+func lockMemory() {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil || limit.Cur != unix.RLIM_INFINITY && os.Geteuid() != 0 {
+		return
+	}
+	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 }

@@ -10,6 +10,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -461,5 +463,44 @@ func TestModuleBeyondHelp(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestLargeBatchLetsOthersPass: a small request does not wait for a large one that came before.
+func TestLargeBatchLetsOthersPass(t *testing.T) {
+	c, _ := hsmtest.New(t)
+	k := inProcess(c).key(t, wire.RSA2048)
+	large := make([]block.Wrap, 1024)
+	for i := range large {
+		large[i] = wrapTo(t, k, 1)
+	}
+	ended := make(chan struct{})
+	if err := c.Unwrap(large, func([]wire.Result, receipt.ChainHead) { close(ended) }); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		unwrap(t, c, wrapTo(t, k, 1))
+	}
+	select {
+	case <-ended:
+		t.Error("the large batch ended before five small ones")
+	default:
+	}
+	<-ended
+}
+
+// TestForeignTokenIsSpared: a folder that holds somebody else's token is not emptied.
+func TestForeignTokenIsSpared(t *testing.T) {
+	config := hsmtest.Config(t)
+	theirs := filepath.Join(config.Dir, "tokens", "5d782aa7")
+	if err := os.MkdirAll(theirs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := must(hsm.New(config, [32]byte{1}))
+	if _, err := c.Open(hsmtest.Token()); err == nil || !strings.Contains(err.Error(), "not ours") {
+		t.Errorf("Open = %v, want that the token is not ours", err)
+	}
+	if _, err := os.Stat(theirs); err != nil {
+		t.Error(err)
 	}
 }

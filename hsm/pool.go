@@ -76,6 +76,21 @@ func (p *pool) submit(t task, copies int) bool {
 	return true
 }
 
+// yield puts t back at the end of the queue, if others wait there.
+func (p *pool) yield(t task) bool {
+	p.gate.RLock()
+	defer p.gate.RUnlock()
+	if p.closed || len(p.tasks) == 0 {
+		return false
+	}
+	select {
+	case p.tasks <- t:
+		return true
+	default:
+		return false
+	}
+}
+
 // close waits for the tasks that were handed in.
 func (p *pool) close() {
 	p.gate.Lock()

@@ -44,9 +44,12 @@ func (c *Custodian) Unwrap(wraps []block.Wrap, done func([]wire.Result, receipt.
 	return nil
 }
 
+// turn is how many wraps of one batch a session opens while others wait.
+const turn = 8
+
 // run implements task.
 func (b *batch) run(s *session) {
-	for {
+	for n := 1; ; n++ {
 		i := int(b.next.Add(1)) - 1
 		if i >= len(b.wraps) {
 			return
@@ -54,6 +57,10 @@ func (b *batch) run(s *session) {
 		b.results[i] = s.result(b.wraps[i], b.head.N-uint64(len(b.wraps)-1-i))
 		if b.left.Add(-1) == 0 {
 			b.done(b.results, b.head)
+			return
+		}
+		if n%turn == 0 && b.token.pool.yield(b) {
+			return
 		}
 	}
 }
