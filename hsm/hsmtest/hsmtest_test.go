@@ -187,6 +187,38 @@ func TestKilledUnderLoad(t *testing.T) {
 	t.Logf("%d kills, %d keys released, %d operations lost twice", kills, got.Load(), lost.Load())
 }
 
+// TestLostBeforeCommit: hsmd dies between the making of a key and its commit.
+func TestLostBeforeCommit(t *testing.T) {
+	d := hsmtest.Start(t)
+	c := d.Client()
+	b := open(t, c)
+	c.Recover(b)
+	k, changed, err := c.Generate(t.Context(), wire.P256, wire.Bound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Restart()
+	use := func() error {
+		results, _, err := c.Unwrap(t.Context(), []block.Wrap{wrapTo(t, k, 'x')})
+		if err != nil {
+			return err
+		}
+		return check(results[0], 'x')
+	}
+	if err := use(); !errors.Is(err, wire.ErrNoKey) {
+		t.Errorf("use of a key that was lost before its commit = %v, want %v", err, wire.ErrNoKey)
+	}
+	b.commit(changed)
+	for range 2 {
+		if err := c.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := use(); err != nil {
+			t.Errorf("use after the commit = %v", err)
+		}
+	}
+}
+
 // release asks for a batch and checks every answer.
 func release(ctx context.Context, c *wire.Client, wraps []block.Wrap, fill byte) (int, error) {
 	results, head, err := c.Unwrap(ctx, wraps)

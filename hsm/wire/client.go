@@ -209,6 +209,27 @@ func (c *Client) Open(ctx context.Context, t Token) (i Instance, err error) {
 	return i, err
 }
 
+// Refresh opens the token from the source once more. It is for after the commit of changed files: an hsmd that was lost
+// between the change and its commit has been opened without the change. Where nothing was lost, nothing happens.
+func (c *Client) Refresh(ctx context.Context) error {
+	c.mu.Lock()
+	source := c.source
+	c.mu.Unlock()
+	if source == nil {
+		return nil
+	}
+	t, err := source.Token(ctx)
+	if err != nil {
+		return fmt.Errorf("fetch token: %w", err)
+	}
+	i, err := c.Open(ctx, t)
+	if err != nil {
+		return fmt.Errorf("refresh token: %w", err)
+	}
+	source.Opened(i)
+	return nil
+}
+
 // Status returns the open instance, without files, or ErrClosed.
 func (c *Client) Status(ctx context.Context) (i Instance, err error) {
 	err = c.simple(ctx, verbStatus, nothing, func(r *reader) { i = r.instance() })
