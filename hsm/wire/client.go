@@ -222,11 +222,9 @@ func (c *Client) Refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fetch token: %w", err)
 	}
-	i, err := c.Open(ctx, t)
-	if err != nil {
+	if _, err := c.Open(ctx, t); err != nil {
 		return fmt.Errorf("refresh token: %w", err)
 	}
-	source.Opened(i)
 	return nil
 }
 
