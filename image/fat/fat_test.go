@@ -174,12 +174,12 @@ func TestReadDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	places := []int64{11, 13, 14, 16, 32, 36, 44, 510}
-	for i := range int64(64) {
+	for i := range int64(32) {
 		places = append(places, g.fatOffset(0)+i, g.clusterOffset(rootCluster)+i)
 	}
 	for _, at := range places {
 		old := data[at]
-		for _, v := range []byte{0, 0xff, old ^ 1, old + 2} {
+		for _, v := range []byte{0xff, old ^ 1} {
 			data[at] = v
 			_, _ = Read(bytes.NewReader(data))
 		}
