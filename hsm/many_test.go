@@ -44,6 +44,19 @@ func TestTenThousandKeys(t *testing.T) {
 	if keys := must(c.List()); len(keys) != manyKeys+1 {
 		t.Errorf("List() = %d keys, want %d", len(keys), manyKeys+1)
 	}
+	d := hsmtest.Start(t)
+	client := d.Client()
+	begin = time.Now()
+	if _, err := client.Open(t.Context(), hsmtest.Again(token, token.Files)); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("opened over the wire, %d files, in %v", len(token.Files), time.Since(begin))
+	if keys := must(client.List(t.Context())); len(keys) != manyKeys+1 {
+		t.Errorf("List() over the wire = %d keys, want %d", len(keys), manyKeys+1)
+	}
+	if err := unwrapOver(client, wraps); err != nil {
+		t.Errorf("one batch of %d over the wire: %v", len(wraps), err)
+	}
 	// A search would take hundreds of times as long; the machine's noise is far below that, a fifth is not.
 	if limit := 2 * among10; cold > limit || warm > limit {
 		t.Errorf("p50 among %d keys: cold %v, warm %v; want at most %v", manyKeys, cold, warm, limit)

@@ -28,6 +28,7 @@ type Client struct {
 	mu     sync.Mutex
 	link   *link  // owned by mu; the last connection made
 	source Source // owned by mu
+	barred error  // owned by mu; the PIN was wrong: trying again could lock the token
 	closed bool   // owned by mu
 }
 
@@ -52,11 +53,12 @@ func Dial(path string) (*Client, error) {
 }
 
 // Recover makes the client open the token from s by itself on every new connection, the first one too. The token must
-// exist: empty files would make another.
+// exist: empty files would make another. After a wrong PIN every operation fails until Recover is called again, for many
+// a module locks itself after a few.
 func (c *Client) Recover(s Source) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.source = s
+	c.source, c.barred = s, nil
 }
 
 // Close ends the connection. Operations under way fail.
@@ -80,7 +82,7 @@ func (c *Client) current() (*link, Source, error) {
 	if c.link != nil && c.link.alive() {
 		return c.link, c.source, nil
 	}
-	return nil, c.source, nil
+	return nil, c.source, c.barred
 }
 
 // connect returns a usable link, making one where needed. It waits for hsmd to come back.
@@ -120,13 +122,17 @@ func (c *Client) establish(ctx context.Context, source Source) (*link, error) {
 		return nil, err
 	}
 	if source != nil {
-		if err := reopen(ctx, l, source); err != nil {
-			l.close()
-			return nil, err
-		}
+		err = reopen(ctx, l, source)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if errors.Is(err, ErrPIN) {
+		c.barred = err
+	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
 	if c.closed {
 		l.close()
 		return nil, errClosedClient

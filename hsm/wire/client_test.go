@@ -382,6 +382,32 @@ func TestRecover(t *testing.T) {
 	c.Close()
 }
 
+// TestWrongPINIsTriedOnce: many a module locks itself after a few wrong PINs.
+func TestWrongPINIsTriedOnce(t *testing.T) {
+	var tries atomic.Int32
+	s := stub()
+	s.Open = func(Token) (Instance, error) {
+		if tries.Add(1) == 1 {
+			return Instance{}, ErrPIN
+		}
+		return Instance{}, nil
+	}
+	c := start(t, s)
+	c.Recover(&source{})
+	for range 3 {
+		if _, err := c.List(t.Context()); !errors.Is(err, ErrPIN) {
+			t.Errorf("List = %v, want %v", err, ErrPIN)
+		}
+	}
+	if tries.Load() != 1 {
+		t.Errorf("the PIN was tried %d times, want 1", tries.Load())
+	}
+	c.Recover(&source{})
+	if _, err := c.List(t.Context()); err != nil || tries.Load() != 2 {
+		t.Errorf("List after Recover = %v, PIN tried %d times; want 2", err, tries.Load())
+	}
+}
+
 func TestContext(t *testing.T) {
 	s := stub()
 	entered := make(chan struct{})
