@@ -118,12 +118,29 @@ func (p Path) Verify(roots *x509.CertPool, at time.Time) (Name, error) {
 	for _, c := range p.certs[1:] {
 		between.AddCert(c)
 	}
-	_, err := p.certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: at,
+	paths, err := p.certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: at,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
 		return Name{}, fmt.Errorf("verify receipt key: %w", err)
 	}
-	return p.name()
+	n, err := p.name()
+	if err != nil {
+		return Name{}, err
+	}
+	if !certifiedFor(paths[0][1:], n) {
+		return Name{}, fmt.Errorf("verify receipt key: no label certificate of box %q certifies it", n.Box)
+	}
+	return n, nil
+}
+
+// certifiedFor says whether the certificates above a leaf begin with the label certificate of the named box: a label key
+// speaks for its own box only, whatever its leaves say. The label certificate's URI is kra://DOMAIN/label/LABEL/BOX.
+func certifiedFor(above []*x509.Certificate, n Name) bool {
+	if len(above) == 0 || len(above[0].URIs) != 1 {
+		return false
+	}
+	f := strings.Split(strings.TrimPrefix(above[0].URIs[0].String(), "kra://"), "/")
+	return len(f) == 4 && f[0] == n.Domain && f[1] == "label" && f[3] == n.Box
 }
 
 // name reads the one URI of the leaf: kra://DOMAIN/receipt/BOX.

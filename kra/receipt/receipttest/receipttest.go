@@ -23,7 +23,7 @@ type Domain struct {
 	Roots *x509.CertPool
 	Root  *x509.Certificate
 
-	label    *x509.Certificate
+	rootKey  *ecdsa.PrivateKey
 	labelKey *ecdsa.PrivateKey
 }
 
@@ -34,11 +34,8 @@ func New(t testing.TB, name string) Domain {
 	from := time.Now().Add(-time.Hour)
 	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name + " root"}, NotBefore: from,
 		NotAfter: from.AddDate(20, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	label := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name + " key-release"}, NotBefore: from,
-		NotAfter: from.AddDate(20, 0, 0), IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign}
-	d := Domain{Name: name, Roots: x509.NewCertPool(), labelKey: labelKey}
+	d := Domain{Name: name, Roots: x509.NewCertPool(), rootKey: rootKey, labelKey: labelKey}
 	d.Root = sign(t, root, root, rootKey.Public(), rootKey)
-	d.label = sign(t, label, d.Root, labelKey.Public(), rootKey)
 	d.Roots.AddCert(d.Root)
 	return d
 }
@@ -46,6 +43,16 @@ func New(t testing.TB, name string) Domain {
 // Key makes a receipt key for box whose certificate holds for a day from the time given.
 func (d Domain) Key(t testing.TB, box string, from time.Time) (ed25519.PrivateKey, receipt.Path) {
 	t.Helper()
+	return d.KeyUnder(t, box, box, from)
+}
+
+// KeyUnder makes a receipt key for box, certified by the label key of the box called by.
+func (d Domain) KeyUnder(t testing.TB, by, box string, from time.Time) (ed25519.PrivateKey, receipt.Path) {
+	t.Helper()
+	start := d.Root.NotBefore
+	label := sign(t, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: by}, NotBefore: start,
+		NotAfter: start.AddDate(20, 0, 0), IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
+		URIs: []*url.URL{{Scheme: "kra", Host: d.Name, Path: "/label/key-release/" + by}}}, d.Root, d.labelKey.Public(), d.rootKey)
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -53,8 +60,8 @@ func (d Domain) Key(t testing.TB, box string, from time.Time) (ed25519.PrivateKe
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(from.UnixNano()), Subject: pkix.Name{CommonName: "receipt " + box},
 		NotBefore: from.Add(-time.Minute), NotAfter: from.Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
 		URIs: []*url.URL{{Scheme: "kra", Host: d.Name, Path: "/receipt/" + box}}}
-	cert := sign(t, leaf, d.label, pub, d.labelKey)
-	path, err := receipt.NewPath([][]byte{cert.Raw, d.label.Raw})
+	cert := sign(t, leaf, label, pub, d.labelKey)
+	path, err := receipt.NewPath([][]byte{cert.Raw, label.Raw})
 	if err != nil {
 		t.Fatal(err)
 	}
