@@ -15,7 +15,9 @@ import (
 const (
 	tokenFolder = "tokens"        // below Config.Dir
 	confName    = "softhsm2.conf" // below Config.Dir
-	lockSuffix  = ".lock"         // SoftHSM makes its lock files when it needs them
+
+	objectSuffix = ".object"
+	lockSuffix   = ".lock" // beside each object lies an empty lock file, without which SoftHSM does not delete it
 )
 
 // A folder is where SoftHSM keeps its token, best on a tmpfs: SoftHSM never syncs, so what counts is the copy of each
@@ -78,6 +80,11 @@ func (f *folder) restore(files wire.Files) error {
 		}
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			return fmt.Errorf("restore token files: %w", err)
+		}
+		if object, ok := strings.CutSuffix(path, objectSuffix); ok {
+			if err := os.WriteFile(object+lockSuffix, nil, 0o600); err != nil {
+				return fmt.Errorf("restore token files: %w", err)
+			}
 		}
 	}
 	return nil

@@ -243,6 +243,7 @@ func TestDestroy(t *testing.T) {
 	if r, _ := unwrap(t, c, w); !isKey(r[0], 1) {
 		t.Fatal(r[0].Err)
 	}
+	reopen(t, c, token)
 	changed, err = c.Destroy(k.ID)
 	if err != nil {
 		t.Fatal(err)

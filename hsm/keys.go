@@ -198,10 +198,16 @@ func (s *session) pairwise(e *entry) error {
 	return s.opens(e, pub)
 }
 
-// destroy forgets a key and erases it.
+// destroy forgets a key and erases it. What failed halfway may be tried again.
 func (s *session) destroy(id block.KeyID) error {
 	if s.token.index.get(id) == nil {
-		return wire.ErrNoKey
+		left, err := s.find(privateWithID(id))
+		if err != nil {
+			return err
+		}
+		if len(left) == 0 {
+			return wire.ErrNoKey
+		}
 	}
 	s.token.index.remove(id)
 	return s.erase(id)

@@ -219,6 +219,69 @@ func TestLostBeforeCommit(t *testing.T) {
 	}
 }
 
+// TestKilledWhileKeysChange kills hsmd at every moment of a key's making and unmaking. Whatever was committed works, and
+// nothing else is there.
+func TestKilledWhileKeysChange(t *testing.T) {
+	d := hsmtest.Start(t)
+	c := d.Client()
+	b := open(t, c)
+	c.Recover(b)
+	keys := map[block.KeyID]wire.Key{}
+	for i := range 20 {
+		done := make(chan error, 1)
+		go func() {
+			k, changed, err := c.Generate(t.Context(), wire.P256, wire.Replicable)
+			if err == nil {
+				b.commit(changed)
+				keys[k.ID] = k
+			}
+			done <- err
+		}()
+		time.Sleep(time.Duration(i) * 500 * time.Microsecond)
+		d.Restart()
+		if err := <-done; err != nil && !errors.Is(err, wire.ErrLost) {
+			t.Fatalf("kill %d: %v", i, err)
+		}
+		if err := c.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for id := range keys {
+			if i%5 == 4 {
+				changed, err := c.Destroy(t.Context(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.commit(changed)
+				delete(keys, id)
+				d.Restart()
+			}
+			break
+		}
+		checkOpen(t, c, keys)
+	}
+	if len(keys) == 0 {
+		t.Error("no key was ever made")
+	}
+}
+
+// checkOpen wants these keys, all of them able to open, and no other.
+func checkOpen(t *testing.T, c *wire.Client, keys map[block.KeyID]wire.Key) {
+	t.Helper()
+	list, err := c.List(t.Context())
+	if err != nil || len(list) != len(keys) {
+		t.Fatalf("List = %d keys, %v; want %d", len(list), err, len(keys))
+	}
+	for _, k := range list {
+		if _, ok := keys[k.ID]; !ok {
+			t.Errorf("key %v is in the token, but was never committed", k.ID)
+		}
+		results, _, err := c.Unwrap(t.Context(), []block.Wrap{wrapTo(t, k, 'x')})
+		if err != nil || check(results[0], 'x') != nil {
+			t.Errorf("key %v: %v, %v", k.ID, err, results)
+		}
+	}
+}
+
 // release asks for a batch and checks every answer.
 func release(ctx context.Context, c *wire.Client, wraps []block.Wrap, fill byte) (int, error) {
 	results, head, err := c.Unwrap(ctx, wraps)
