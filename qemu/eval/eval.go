@@ -34,10 +34,12 @@ const (
 
 // Options say what to evaluate.
 type Options struct {
-	Dist   string // folder with the built image
-	Domain string // folder of the domain it was built for
-	Dir    string // where the evaluation leaves everything; emptied first
-	KRA    string // the kra program
+	Dist   string     // folder with the built image
+	Domain string     // folder of the domain it was built for
+	Dir    string     // where the evaluation leaves everything; emptied first
+	KRA    string     // the kra program
+	Readme string     // a real file to encrypt
+	Host   *qemu.Host // nil: found out
 }
 
 // Main reads the command line and runs the evaluation.
@@ -48,7 +50,7 @@ func Main(ctx context.Context, args []string, out io.Writer) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	o := Options{Dist: *dist, Domain: *domain, Dir: filepath.Join(*dist, "eval"), KRA: abs(filepath.Join(*dist, "bin", "kra"))}
+	o := Options{Dist: *dist, Domain: *domain, Dir: filepath.Join(*dist, "eval"), KRA: abs(filepath.Join(*dist, "bin", "kra")), Readme: "README.md"}
 	r, err := Run(ctx, o, out)
 	if err != nil {
 		return err
@@ -158,8 +160,10 @@ func (r *run) built(context.Context) error {
 }
 
 func (r *run) boot(ctx context.Context) (err error) {
-	if r.host, err = qemu.Probe(ctx); err != nil {
-		return err
+	if r.host = r.o.Host; r.host == nil {
+		if r.host, err = qemu.Probe(ctx); err != nil {
+			return err
+		}
 	}
 	if r.box, err = qemu.NewBox(r.path("box"), filepath.Join(r.o.Dist, image.FileDisk)); err != nil {
 		return err

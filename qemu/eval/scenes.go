@@ -94,7 +94,7 @@ func (r *run) must(ctx context.Context, who string, args ...string) (string, err
 }
 
 func (r *run) encrypt(ctx context.Context) error {
-	readme, err := os.ReadFile("README.md")
+	readme, err := os.ReadFile(r.o.Readme)
 	if err != nil {
 		return err
 	}
