@@ -87,22 +87,32 @@ func openState(disk string) (stateFS, error) {
 	if err != nil {
 		return stateFS{}, err
 	}
-	fs := stateFS{fmt.Sprintf("%s?offset=%d", disk, p.Offset)}
-	return fs, fs.replay()
+	if err := replay(disk); err != nil {
+		return stateFS{}, err
+	}
+	return stateFS{fmt.Sprintf("%s?offset=%d", disk, p.Offset)}, nil
 }
 
-// replay brings the journal of a box whose power was cut into the file system, as its next boot would.
-func (s stateFS) replay() error {
-	cmd := exec.Command(toolPath("e2fsck"), "-p", s.device)
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 1 { // errors corrected
-		return nil
-	}
+// replay brings the journal of a box whose power was cut into the file system,
+// as its next boot would. It works on a copy: e2fsck forgets the offset when it
+// opens the device again after the journal.
+func replay(disk string) error {
+	dir, err := os.MkdirTemp("", "state-")
 	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	copied := filepath.Join(dir, "state.img")
+	if err := CopyPartition(disk, PartitionState, copied); err != nil {
+		return err
+	}
+	out, err := exec.Command(toolPath("e2fsck"), "-p", copied).CombinedOutput()
+	var exit *exec.ExitError
+	corrected := errors.As(err, &exit) && exit.ExitCode() == 1
+	if err != nil && !corrected {
 		return fmt.Errorf("e2fsck: %w: %s", err, bytes.TrimSpace(out))
 	}
-	return nil
+	return RestorePartition(disk, PartitionState, copied)
 }
 
 var fileStat = regexp.MustCompile(`(?s)Mode:\s+(\d+).*User:\s+(\d+)\s+Group:\s+(\d+)`)
