@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,10 +35,8 @@ func mountState(at string) (device string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(at, 0o711); err != nil {
-		return "", fmt.Errorf("make mount point: %w", err)
-	}
-	if err := unix.Mount(device, at, "ext4", stateMount, "errors=remount-ro"); err != nil {
+	point := func() error { return os.MkdirAll(at, 0o711) }
+	if _, err := mount.Mount(device, at, "ext4", "errors=remount-ro", stateMount, point); err != nil {
 		return "", fmt.Errorf("mount state partition %s: %w", device, err)
 	}
 	return device, nil

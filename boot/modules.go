@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/u-root/u-root/pkg/kmodule"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,7 +32,7 @@ func loadModule(path string) error {
 		return fmt.Errorf("open module: %w", err)
 	}
 	defer f.Close()
-	err = unix.FinitModule(int(f.Fd()), "", 0)
+	err = kmodule.FileInit(f, "", 0)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("load module %s: %w", path, err)
 	}

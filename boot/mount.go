@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/u-root/u-root/pkg/mount"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,10 +30,8 @@ var mounts = [...]mountPoint{
 // mountAll mounts the table.
 func mountAll() error {
 	for _, m := range mounts {
-		if err := os.MkdirAll(m.path, 0o755); err != nil {
-			return fmt.Errorf("make mount point: %w", err)
-		}
-		err := unix.Mount(m.kind, m.path, m.kind, m.flags, m.options)
+		point := func() error { return os.MkdirAll(m.path, 0o755) }
+		_, err := mount.Mount(m.kind, m.path, m.kind, m.options, m.flags, point)
 		if err != nil && !errors.Is(err, unix.EBUSY) { // the kernel may have mounted devtmpfs
 			return fmt.Errorf("mount %s: %w", m.path, err)
 		}
