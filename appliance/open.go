@@ -29,6 +29,8 @@ type opened struct {
 	store *store.Store
 	log   *audit.Log
 	clock *clock
+
+	resets uint64 // of the TPM: which boot this is
 }
 
 // open accepts store and log by the TPM's record and puts them into service under a fresh state and a fresh receipt key.
@@ -46,6 +48,12 @@ func (a *agent) open(ctx context.Context) (o opened, err error) {
 	if o.log, err = a.openLog(box, o.clock, nv); err != nil {
 		return o, errors.Join(err, accepted.Close())
 	}
+	st, err := a.tpm.Status(ctx)
+	if err != nil {
+		return o, errors.Join(fmt.Errorf("ask for TPM's resets: %w", err), o.log.Close(), accepted.Close())
+	}
+	o.resets = uint64(st.Resets)
+	o.log.SetState(accepted.State().Generation(), o.resets)
 	links, err := a.rekey(ctx, o.log)
 	if err != nil {
 		return o, errors.Join(err, o.log.Close(), accepted.Close())
@@ -57,7 +65,7 @@ func (a *agent) open(ctx context.Context) (o opened, err error) {
 	if err != nil {
 		return o, errors.Join(err, o.log.Close())
 	}
-	o.log.SetState(o.store.State().Generation(), 0)
+	o.log.SetState(o.store.State().Generation(), o.resets)
 	return o, nil
 }
 

@@ -42,6 +42,9 @@ func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 	if s.Epoch, err = a.epochValue(); err != nil {
 		return wire.Status{}, err
 	}
+	if s.Resets, err = a.device.resets(); err != nil {
+		return wire.Status{}, err
+	}
 	s.Firmware, err = a.device.firmware()
 	return s, err
 }
@@ -125,6 +128,15 @@ func (d *Device) readPCRs() (label.PCRs, error) {
 		}
 	}
 	return v, nil
+}
+
+// resets is how often the TPM was reset since it was last cleared (TPM 2.0 part 2, TPMS_CLOCK_INFO).
+func (d *Device) resets() (uint32, error) {
+	r, err := tpm2.ReadClock{}.Execute(d)
+	if err != nil {
+		return 0, fmt.Errorf("read clock: %w", err)
+	}
+	return r.CurrentTime.ClockInfo.ResetCount, nil
 }
 
 // firmware is the TPM's maker and version.

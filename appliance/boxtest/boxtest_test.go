@@ -60,3 +60,19 @@ func TestBoxReleases(t *testing.T) {
 		t.Fatalf("decrypted %q, %v; want %q", got, err, "privileged")
 	}
 }
+
+// Each checkpoint says which state and which boot it belongs to.
+func TestCheckpointsTellTheBoot(t *testing.T) {
+	b := boxtest.Start(t)
+	first := verifyLog(t, b).Head
+	b.Do("access add legal-team")
+	b.Reset()
+	b.Login()
+	second := verifyLog(t, b).Head
+	if second.Reset <= first.Reset {
+		t.Errorf("reset %d after a restart, %d before", second.Reset, first.Reset)
+	}
+	if second.Generation <= first.Generation {
+		t.Errorf("generation %d after a change, %d before", second.Generation, first.Generation)
+	}
+}

@@ -50,6 +50,7 @@ type Status struct {
 	Box      *label.Box `json:"box,omitempty"` // from the enrolment bundle
 	SRK      label.Name `json:"srk"`           // of this TPM; zero before the first enrolment request
 	Firmware string     `json:"firmware"`      // maker and version of the TPM
+	Resets   uint32     `json:"resets"`        // of the TPM since it was last cleared
 }
 
 // A Version is an approval that the box holds.
