@@ -41,6 +41,9 @@ type module interface {
 	Import(ctx context.Context, pkcs8 []byte, c hsm.Custody) (hsm.Key, hsm.Files, error)
 	Destroy(ctx context.Context, id block.KeyID) (hsm.Files, error)
 	CheckHead(ctx context.Context, head receipt.ChainHead) error
+	Status(ctx context.Context) (hsm.Instance, error)
+	// Refresh has the process open the token as it is in the store.
+	Refresh(ctx context.Context) error
 }
 
 // An auditLog is the release log. Append returns when the records are durable.

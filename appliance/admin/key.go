@@ -104,6 +104,10 @@ func (s *step) newKey(ctx context.Context, id kra.AccessID, how string, create f
 	if err := s.act(ctx); err != nil {
 		return err
 	}
+	before, err := s.a.c.HSM.Status(ctx)
+	if err != nil {
+		return err
+	}
 	k, files, err := create()
 	if err != nil {
 		return err
@@ -115,7 +119,20 @@ func (s *step) newKey(ctx context.Context, id kra.AccessID, how string, create f
 	if err != nil {
 		return s.undo(ctx, k, err)
 	}
+	if err := s.refresh(ctx, before); err != nil {
+		return err
+	}
 	return s.say("Key %s was %s: %s, %s. It is the current key of %s.", k.ID, how, k.Suite, k.Custody, id)
+}
+
+// refresh gives the token's process the key again if it was lost between making the key and its commit: it was then opened
+// without it.
+func (s *step) refresh(ctx context.Context, before hsm.Instance) error {
+	after, err := s.a.c.HSM.Status(ctx)
+	if err != nil || after.ID == before.ID {
+		return err
+	}
+	return s.a.c.HSM.Refresh(ctx)
 }
 
 // undo destroys a key that did not get into the store, unless the store had it before.
