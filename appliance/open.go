@@ -14,6 +14,7 @@ import (
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/receipt"
+	"github.com/keyrelease/krabox/tpm/wire"
 )
 
 // logContext derives the key of the log's records at rest from the store's key.
@@ -56,7 +57,7 @@ func (a *agent) open(ctx context.Context) (o opened, err error) {
 	o.log.SetState(accepted.State().Generation(), o.resets)
 	links, err := a.rekey(ctx, o.log)
 	if err != nil {
-		return o, errors.Join(err, o.log.Close(), accepted.Close())
+		return o, errors.Join(judge(err), o.log.Close(), accepted.Close())
 	}
 	if _, err := o.log.Append(ctx, audit.Entry{Kind: receipt.Boot, Private: bootRecord{a.version, nv.Generation}}); err != nil {
 		return o, errors.Join(fmt.Errorf("log boot: %w", err), o.log.Close(), accepted.Close())
@@ -82,7 +83,8 @@ func (o opened) position() (uint64, [32]byte) {
 // judge tells what the disk's owner did from what may pass by itself.
 func judge(err error) error {
 	var back *store.Rollback
-	if errors.As(err, &back) || errors.Is(err, store.ErrDamaged) || errors.Is(err, audit.ErrEdited) {
+	var refused wire.Refused // by the TPM: asking again does not help
+	if errors.As(err, &back) || errors.As(err, &refused) || errors.Is(err, store.ErrDamaged) || errors.Is(err, audit.ErrEdited) {
 		return contradiction{err.Error()}
 	}
 	return err
