@@ -41,6 +41,12 @@ func (c *clock) trust(t time.Time) {
 // committed returns the time of the last word about the clock, as the sealed state has it.
 func (c *clock) committed() time.Time { return time.Unix(c.word.Load(), 0) }
 
+// note says that t, a trusted time, is about to be committed: no new word.
+func (c *clock) note(t time.Time) {
+	c.word.Store(t.Unix())
+	c.raise(t)
+}
+
 func (c *clock) raise(t time.Time) {
 	for {
 		old := c.floor.Load()

@@ -15,7 +15,10 @@ import (
 const unwrapWithin = time.Minute
 
 // custody turns grants into unwraps. Only policy.Decide makes a grant.
-type custody struct{ hsm *hsm.Client }
+type custody struct {
+	hsm  *hsm.Client
+	lost func() // some unwraps may have been done and not answered
+}
 
 // Unwrap outlives ctx: what the token has done must reach the log even when the requester has gone.
 func (c custody) Unwrap(ctx context.Context, grants []policy.Grant) ([]release.Unwrapped, receipt.ChainHead, error) {
@@ -27,6 +30,7 @@ func (c custody) Unwrap(ctx context.Context, grants []policy.Grant) ([]release.U
 	}
 	results, head, err := c.hsm.Unwrap(ctx, wraps)
 	if err != nil {
+		c.lost()
 		return nil, receipt.ChainHead{}, err
 	}
 	out := make([]release.Unwrapped, len(results))

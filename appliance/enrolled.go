@@ -21,6 +21,7 @@ import (
 // NV parts endure some 100,000 writes: one in ten minutes lasts two years of full load, and a change writes at once anyway.
 const (
 	anchorEvery = 10 * time.Minute
+	clockEvery  = time.Hour // how often a trusted time is sealed
 	tokenEvery  = time.Second
 )
 
@@ -40,7 +41,10 @@ func (a *agent) serveEnrolled(ctx context.Context) error {
 	// ctx has ended: what follows is the last thing that the agent does.
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return errors.Join(err, o.store.Anchor(end), o.log.Close(), o.store.Close())
+	if o.store.Health() == nil {
+		err = errors.Join(err, a.remember(end, o))
+	}
+	return errors.Join(err, o.log.Close(), o.store.Close())
 }
 
 // lock has process 1 lock the box. Without a process 1 the agent only refuses to serve.
@@ -63,7 +67,8 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		return err
 	}
 	defer token.Close()
-	if err := openToken(ctx, token, o, fail); err != nil {
+	keeper, err := openToken(ctx, token, o, fail)
+	if err != nil {
 		return err
 	}
 	b := &board{domain: a.domain.Name}
@@ -77,7 +82,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		return err
 	}
 	h := &health{open: o, token: token}
-	port, err := release.New(release.Options{Custody: custody{token}, Journal: o.log, Snapshot: b.snapshot, Clock: o.clock.now,
+	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered}, Journal: o.log, Snapshot: b.snapshot, Clock: o.clock.now,
 		Health: h.port, Certificate: l.get, Log: a.log})
 	if err != nil {
 		return err
@@ -96,7 +101,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		func() error { return a.serveHealth(ctx, h) },
 		func() error { return a.serveAdmin(ctx, agent) },
 		func() error { l.keep(ctx); return nil },
-		func() error { h.watch(ctx); return nil },
+		func() error { return h.watch(ctx) },
 		func() error { a.anchor(ctx, o); return nil })
 }
 
@@ -172,11 +177,24 @@ func (a *agent) anchor(ctx context.Context, o opened) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			if err := o.store.Anchor(ctx); err != nil {
+			if err := a.remember(ctx, o); err != nil {
 				a.log.Error("anchor log", "err", err)
 			}
 		}
 	}
+}
+
+// remember writes what the next boot must know: a trusted time, below which the clock will never be believed again, and the
+// log's position, which every change writes too.
+func (a *agent) remember(ctx context.Context, o opened) error {
+	now, trusted := o.clock.now()
+	if !trusted || now.Sub(o.store.State().Clock().Time) < clockEvery {
+		return o.store.Anchor(ctx)
+	}
+	c := store.ClockSet{Time: now, Source: o.store.State().Clock().Source}
+	o.clock.note(now)
+	_, err := o.store.Commit(ctx, c)
+	return err
 }
 
 // health is what keeps the box from releasing keys.
@@ -191,7 +209,10 @@ func (h *health) port() error {
 	if err := h.gone.Load(); err != nil {
 		return *err
 	}
-	return h.open.log.Health()
+	if err := h.open.log.Health(); err != nil {
+		return err
+	}
+	return h.open.store.Health() // what cannot be revoked must not be released
 }
 
 // words says all that is wrong, for the console and the health port.
@@ -207,20 +228,17 @@ func (h *health) words() (bad []string) {
 	return bad
 }
 
-func (h *health) all() error {
-	if err := h.port(); err != nil {
-		return err
-	}
-	return h.open.store.Health()
-}
-
-// watch asks the token whether it is there.
-func (h *health) watch(ctx context.Context) {
+// watch asks the token whether it is there. A store that closed itself ends the agent: what disk and TPM then hold, the next
+// start finds out.
+func (h *health) watch(ctx context.Context) error {
 	for t := time.NewTicker(tokenEvery); ; {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-t.C:
+			if err := h.open.store.Health(); err != nil {
+				return err
+			}
 			limit, cancel := context.WithTimeout(ctx, 5*time.Second)
 			_, err := h.token.Status(limit)
 			cancel()
@@ -237,7 +255,7 @@ func (a *agent) serveHealth(ctx context.Context, h *health) error {
 	if a.in.health == nil {
 		return nil
 	}
-	s := release.HealthServer(h.all)
+	s := release.HealthServer(h.port)
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	if err := s.Serve(a.in.health); ctx.Err() == nil {

@@ -3,6 +3,7 @@ package appliance
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -50,6 +51,22 @@ func (t *token) Opened(i hsm.Instance) {
 // accountWithin bounds the time to write down what hsmd did.
 const accountWithin = time.Minute
 
+// unanswered writes down what hsmd did for requests that had no answer. A request that is still on its way to the log with
+// such an unwrap is refused there.
+func (t *token) unanswered() {
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), accountWithin)
+		defer cancel()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if head := t.log.Head().HSM; head.Instance == t.life {
+			if err := t.orphans(ctx, head.N); err != nil && !errors.Is(err, hsm.ErrClosed) && !errors.Is(err, hsm.ErrLost) {
+				t.fail(err)
+			}
+		}
+	}()
+}
+
 func (t *token) reopened(ctx context.Context, i hsm.Instance) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -79,6 +96,9 @@ func (t *token) orphans(ctx context.Context, after uint64) error {
 	if err != nil {
 		return fmt.Errorf("ask hsmd for its chain: %w", err)
 	}
+	if head.Instance != t.life {
+		return nil // it was lost meanwhile, and its successor is being opened
+	}
 	_, err = t.log.AppendOrphans(ctx, items, head)
 	return err
 }
@@ -99,11 +119,11 @@ type instanceRecord struct {
 
 // openToken opens the token, or makes it and commits it. What an hsmd that outlived its agent has unwrapped without an
 // answer is written into the log first.
-func openToken(ctx context.Context, c *hsm.Client, o opened, fail func(error)) error {
+func openToken(ctx context.Context, c *hsm.Client, o opened, fail func(error)) (*token, error) {
 	t := &token{hsm: c, store: o.store, log: o.log, fail: fail}
 	open, err := t.Token(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var changes []store.Change
 	if len(open.PIN) == 0 {
@@ -112,19 +132,19 @@ func openToken(ctx context.Context, c *hsm.Client, o opened, fail func(error)) e
 	}
 	i, err := c.Open(ctx, open)
 	if err != nil {
-		return fmt.Errorf("open token: %w", err)
+		return nil, fmt.Errorf("open token: %w", err)
 	}
 	if len(i.Files) > 0 {
 		changes = append(changes, store.TokenSet{Files: i.Files})
 	}
 	if len(changes) > 0 {
 		if _, err := o.store.Commit(ctx, changes...); err != nil {
-			return fmt.Errorf("commit new token: %w", err)
+			return nil, fmt.Errorf("commit new token: %w", err)
 		}
 	}
 	if err := t.adopt(ctx, i); err != nil {
-		return err
+		return nil, err
 	}
 	c.Recover(t)
-	return nil
+	return t, nil
 }

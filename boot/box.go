@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/kra/label"
@@ -36,6 +37,8 @@ type box struct {
 	ground *ground
 	asks   chan ask // from krad; taken by the one goroutine
 	vault  *vault   // the keys opened in this boot; empty unless enrolled
+
+	clockSteps atomic.Int32 // how often krad set the clock
 
 	mu     sync.Mutex       // guards all below
 	units  map[string]*unit // the daemons that were started and not given up, by name

@@ -3,6 +3,7 @@ package boot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/keyrelease/krabox/boot/machine"
@@ -29,8 +30,16 @@ func (h handler) SetClock(t time.Time) error {
 	if h.b.o.Hardware == nil {
 		return errors.New("the clock of this host is not the agent's to set")
 	}
+	if h.b.clockSteps.Add(1) > maxClockSteps {
+		return fmt.Errorf("the clock was set %d times since the box started; restart the box to set it again", maxClockSteps)
+	}
+	h.b.say("clock set to %s", t.UTC().Format(time.DateTime))
 	return h.b.o.Hardware.SetClock(t)
 }
+
+// maxClockSteps is how often the clock may be set in one boot: a krad in the wrong hands must not walk through the years and
+// collect a certificate for each day.
+const maxClockSteps = 8
 
 func (h handler) SetNetwork(ctx context.Context, n machine.Network) error {
 	if h.b.o.Hardware == nil {

@@ -85,22 +85,27 @@ func (s *step) logShow(c console.LogShow) error {
 	size := s.a.c.Log.Head().Size
 	return s.a.c.Log.Records(max(0, size-int64(c.Count)), size, func(n int64, r receipt.Record) error {
 		line, err := recordLine(n, r)
-		if err == nil {
-			_, err = fmt.Fprintln(s, line)
+		if err != nil { // one record that cannot be shown hides no other
+			line = fmt.Sprintf("%d cannot be shown: %v", n, err)
 		}
+		_, err = fmt.Fprintln(s, line)
 		return err
 	})
 }
 
 // private is what the private parts of all kinds of records have that a person wants to see.
 type private struct {
-	Officer  string `json:"officer"`
-	Line     string `json:"line"`
-	Stage    string `json:"stage"`
-	Detail   string `json:"detail"`
-	Outcome  string `json:"outcome"`
-	Reason   string `json:"reason"`
-	Request  string `json:"request"`
+	Officer string `json:"officer"`
+	Line    string `json:"line"`
+	Stage   string `json:"stage"`
+	Detail  string `json:"detail"`
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason"`
+	Request struct {
+		Decryptor string `json:"decryptor"`
+		Claim     string `json:"claim"`
+		Source    string `json:"source"`
+	} `json:"request"`
 	Software string `json:"software"`
 	Decision struct {
 		Decryptor string `json:"decryptor"`
@@ -117,7 +122,7 @@ func recordLine(n int64, r receipt.Record) (string, error) {
 	if err := json.Unmarshal(r.Private, &v); err != nil {
 		return "", fmt.Errorf("read record %d: %w", n, err)
 	}
-	words := []string{fmt.Sprint(n), p.Time.Time().Format("2006-01-02 15:04:05"), p.Kind.String(), p.Access, v.Reason, v.Request,
+	words := []string{fmt.Sprint(n), p.Time.Time().Format("2006-01-02 15:04:05"), p.Kind.String(), p.Access, v.Reason, v.Request.Claim, v.Request.Decryptor, v.Request.Source,
 		v.Decision.Decryptor, v.Decision.Source, v.Software, v.Officer, v.Outcome, v.Stage, v.Line, v.Detail}
 	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
 	return strings.ReplaceAll(foldTo(strings.Join(words, " "), columns-6), "\n", "\n     "), nil

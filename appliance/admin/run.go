@@ -34,6 +34,9 @@ func (a *Agent) Do(ctx context.Context, r wire.Request, out io.Writer) wire.Outc
 	if !reads(cmd) {
 		a.change.Lock()
 		defer a.change.Unlock()
+		if _, ok := a.sessions.officer(r.Session); a.c.Mode == console.Enrolled && !ok {
+			return wire.Outcome{Error: notLoggedIn, End: true} // while the line waited for its turn
+		}
 		ctx = context.WithoutCancel(ctx) // a change is not left half done because the officer went away
 	}
 	s := &step{a: a, ctx: ctx, command: cmd, line: r.Line, officer: officer, session: r.Session, answers: r.Answers, out: out}

@@ -172,5 +172,11 @@ func (s *Server) releaseNow(r *http.Request) (out reply, refused bool) {
 	if err != nil {
 		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error()), false
 	}
+	// The body took its time: what was revoked meanwhile counts.
+	snap = s.o.Snapshot()
+	now, _ = s.o.Clock()
+	if id, err = p.identify(r, snap.Anchors, now); err != nil {
+		return failure(http.StatusUnauthorized, kra.CodeCertificate, ""), false
+	}
 	return s.respond(r, snap.Book, policy.Facts{Decryptor: id.who, Source: p.addr}, req.Claim(), jobs)
 }

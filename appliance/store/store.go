@@ -50,7 +50,8 @@ type Store struct {
 	closed   error        // what every later Commit and Anchor says
 	recorded label.Record // what NV holds
 
-	state atomic.Pointer[State]
+	state  atomic.Pointer[State]
+	broken atomic.Pointer[error] // closed, for readers that do not wait
 }
 
 // State returns the last acknowledged state, which never changes.
@@ -97,11 +98,12 @@ func (s *Store) Anchor(ctx context.Context) error {
 	return nil
 }
 
-// Health returns nil while the store can be changed, and otherwise why not.
+// Health returns nil while the store can be changed, and otherwise why not. It waits for no commit.
 func (s *Store) Health() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closed
+	if err := s.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Close ends the store. What was acknowledged stays.
@@ -109,7 +111,7 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed == nil {
-		s.closed = ErrClosed
+		s.end(ErrClosed)
 	}
 	return s.file.close()
 }
@@ -122,8 +124,14 @@ func (s *Store) ready(ctx context.Context) error {
 }
 
 func (s *Store) fail(err error) error {
-	s.closed = fmt.Errorf("%w: %w", ErrClosed, err)
+	s.end(fmt.Errorf("%w: %w", ErrClosed, err))
 	return s.closed
+}
+
+// end closes the store for all that comes. It needs mu, or a store that nobody else has yet.
+func (s *Store) end(err error) {
+	s.closed = err
+	s.broken.Store(&err)
 }
 
 // advance makes next, a draft, the state: durable, recorded, published, in this order.

@@ -133,6 +133,9 @@ func (p Path) Verify(roots *x509.CertPool, at time.Time) (Name, error) {
 	return n, nil
 }
 
+// receiptLabel is the label whose key certifies receipt keys.
+const receiptLabel = "key-release"
+
 // certifiedFor says whether the certificates above a leaf begin with the label certificate of the named box: a label key
 // speaks for its own box only, whatever its leaves say. The label certificate's URI is kra://DOMAIN/label/LABEL/BOX.
 func certifiedFor(above []*x509.Certificate, n Name) bool {
@@ -140,7 +143,7 @@ func certifiedFor(above []*x509.Certificate, n Name) bool {
 		return false
 	}
 	f := strings.Split(strings.TrimPrefix(above[0].URIs[0].String(), "kra://"), "/")
-	return len(f) == 4 && f[0] == n.Domain && f[1] == "label" && f[3] == n.Box
+	return len(f) == 4 && f[0] == n.Domain && f[1] == "label" && f[2] == receiptLabel && f[3] == n.Box
 }
 
 // name reads the one URI of the leaf: kra://DOMAIN/receipt/BOX.
