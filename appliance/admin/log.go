@@ -86,7 +86,7 @@ func (s *step) logShow(c console.LogShow) error {
 	return s.a.c.Log.Records(max(0, size-int64(c.Count)), size, func(n int64, r receipt.Record) error {
 		line, err := recordLine(n, r)
 		if err != nil { // one record that cannot be shown hides no other
-			line = fmt.Sprintf("%d cannot be shown: %v", n, err)
+			line = fmt.Sprintf("%d cannot be shown; log export has it", n)
 		}
 		_, err = fmt.Fprintln(s, line)
 		return err

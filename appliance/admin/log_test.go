@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
@@ -96,4 +97,19 @@ func TestLog(t *testing.T) {
 		t.Errorf("the end of an export does not verify: %v", err)
 	}
 	w.fail("log export from 100000", nil, "The log has")
+}
+
+// What strangers make the port write must not hide what comes after.
+func TestLogShowsWhatStrangersWrite(t *testing.T) {
+	w := enrolled(t)
+	for _, private := range []any{
+		map[string]any{"reason": "claims to be another decryptor", "request": map[string]string{"decryptor": "corp:CN=mallory", "claim": "corp:CN=alice", "source": "10.0.0.9"}},
+		map[string]any{"reason": 7, "decision": "of a form that nobody knows"},
+	} {
+		if _, err := w.log.Append(t.Context(), audit.Entry{Kind: receipt.Refusal, Private: private}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.do("access add legal-team")
+	w.has("log show", "corp:CN=mallory 10.0.0.9", "cannot be shown", "access add legal-team")
 }
