@@ -19,7 +19,7 @@ import (
 // The descriptors that hsmd inherits, by name.
 const (
 	fdListener = "hsm"    // unix socket on which krad asks
-	fdSecret   = "secret" // pipe with the chain key, 32 bytes and the end
+	fdSecret   = "secret" // pipe with the chain key, 32 bytes and the end; token files are sealed with a key derived from it
 )
 
 // stuckAfter is longer than any key takes to generate, even on an emulated machine.

@@ -21,14 +21,15 @@ const (
 )
 
 // A folder is where SoftHSM keeps its token, best on a tmpfs: SoftHSM never syncs, so what counts is the copy of each
-// file that the owner of the box commits. A folder without a path is a module that keeps its own files.
+// file that the owner of the box commits. Here files are in the clear; they leave and come back through a sealer, which
+// lets in no other names than SoftHSM makes. A folder without a path is a module that keeps its own files.
 type folder struct {
 	path  string
 	seen  map[string][32]byte // hashes of the files, as last reported
 	watch *watch              // tells which files to look at; nil before the first report
 }
 
-// newFolder writes SoftHSM's configuration and fills an empty folder with files.
+// newFolder writes SoftHSM's configuration and fills an empty folder with files that a sealer has opened.
 func newFolder(c Config, files wire.Files) (*folder, error) {
 	if c.Dir == "" {
 		if len(files) > 0 {
@@ -71,9 +72,6 @@ func (f *folder) empty(conf, text string) error {
 
 func (f *folder) restore(files wire.Files) error {
 	for name, data := range files {
-		if !validName(name) || data == nil {
-			return fmt.Errorf("restore token files: %.80q is not the name of one", name)
-		}
 		path := filepath.Join(f.path, name)
 		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil && !os.IsExist(err) {
 			return fmt.Errorf("restore token files: %w", err)

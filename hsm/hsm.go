@@ -30,6 +30,7 @@ type Config struct {
 type Custodian struct {
 	config Config
 	chain  *chain
+	sealer sealer // of token files, on their way out and in
 	failed chan struct{}
 	fail   sync.Once
 
@@ -37,13 +38,18 @@ type Custodian struct {
 	token  atomic.Pointer[token] // nil while closed
 }
 
-// New returns a closed custodian whose chain of unwraps is authenticated with key.
+// New returns a closed custodian. Its chain of unwraps is authenticated with key, and its token files are sealed with a
+// key derived from it.
 func New(config Config, key [32]byte) (*Custodian, error) {
 	var instance receipt.Instance
 	if _, err := rand.Read(instance[:]); err != nil {
 		return nil, fmt.Errorf("draw instance: %w", err)
 	}
-	return &Custodian{config: config, chain: newChain(key, instance), failed: make(chan struct{})}, nil
+	s, err := newSealer(key)
+	if err != nil {
+		return nil, err
+	}
+	return &Custodian{config: config, chain: newChain(key, instance), sealer: s, failed: make(chan struct{})}, nil
 }
 
 // Failed is closed when the module is beyond help in this process.
@@ -52,8 +58,13 @@ func (c *Custodian) Failed() <-chan struct{} { return c.failed }
 // giveUp closes Failed.
 func (c *Custodian) giveUp() { c.fail.Do(func() { close(c.failed) }) }
 
-// Open opens the token t: see wire.Client.Open.
+// Open opens the token t: see wire.Client.Open. Files that are not as they left are refused before anything changes.
 func (c *Custodian) Open(t wire.Token) (wire.Instance, error) {
+	files, err := c.sealer.open(t.Files)
+	if err != nil {
+		return wire.Instance{}, err
+	}
+	t.Files = files
 	c.change.Lock()
 	defer c.change.Unlock()
 	if open := c.token.Load(); open != nil {
@@ -69,7 +80,7 @@ func (c *Custodian) Open(t wire.Token) (wire.Instance, error) {
 		return wire.Instance{}, err
 	}
 	c.token.Store(open)
-	return wire.Instance{ID: c.chain.instance, Files: made, Report: open.report}, nil
+	return wire.Instance{ID: c.chain.instance, Files: c.sealer.seal(made), Report: open.report}, nil
 }
 
 // Close finishes what is under way and unloads the token.
@@ -111,7 +122,7 @@ func (c *Custodian) List() ([]wire.Key, error) {
 	return open.index.list(), nil
 }
 
-// Generate makes a key in the token and returns the token files that changed.
+// Generate makes a key in the token and returns the token files that changed, sealed.
 func (c *Custodian) Generate(s wire.Suite, custody wire.Custody) (key wire.Key, changed wire.Files, err error) {
 	changed, err = c.mutate(func(w *session) error { key, err = w.generate(s, custody); return err })
 	return key, changed, err
@@ -128,7 +139,7 @@ func (c *Custodian) Destroy(id block.KeyID) (wire.Files, error) {
 	return c.mutate(func(w *session) error { return w.destroy(id) })
 }
 
-// mutate runs f alone, on a session of its own, and returns the files that it changed, also when it failed.
+// mutate runs f alone, on a session of its own, and returns the files that it changed, sealed, also when it failed.
 func (c *Custodian) mutate(f func(*session) error) (wire.Files, error) {
 	c.change.Lock()
 	defer c.change.Unlock()
@@ -153,7 +164,7 @@ func (c *Custodian) mutate(f func(*session) error) (wire.Files, error) {
 	if err == nil {
 		err = scanErr
 	}
-	return changed, err
+	return c.sealer.seal(changed), err
 }
 
 // Since returns the chain items after the n-th.

@@ -208,7 +208,8 @@ func (c *Client) simple(ctx context.Context, v verb, ask func(*writer), take fun
 func nothing(*writer) {}
 
 // Open restores the token files, logs in and indexes the keys; with no files it makes a new token and returns its
-// files. Opening the token that is open already changes nothing. t's PINs are cleared.
+// files. Opening the token that is open already changes nothing. Files that are not as this box's hsmd sealed them are
+// Refused. t's PINs are cleared.
 func (c *Client) Open(ctx context.Context, t Token) (i Instance, err error) {
 	defer t.Clear()
 	err = c.simple(ctx, verbOpen, func(w *writer) { w.token(t) }, func(r *reader) { i = r.instance() })

@@ -144,7 +144,8 @@ type Key struct {
 	Origin  Origin
 }
 
-// Files are token files by their path below the token folder. Among changes, nil means removed.
+// Files are token files by their path below the token folder, sealed by hsmd: they open nowhere else, not even with the
+// PIN. Among changes, nil means removed.
 type Files map[string][]byte
 
 // A Token is all that opens a token: its files and the PINs. Empty files ask for a new token. A vendor's module keeps
