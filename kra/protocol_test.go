@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // TestProtocolDocument holds PROTOCOL.md to the code: its examples parse and are in the one encoding, its limits and
@@ -16,6 +17,9 @@ func TestProtocolDocument(t *testing.T) {
 	text, err := os.ReadFile("PROTOCOL.md")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if uri := (label.Domain{Name: "DOMAIN"}).KeyReleaseURI("ACCESS-ID"); !strings.Contains(string(text), "`"+uri+"`") {
+		t.Errorf("no word of the URI %s", uri)
 	}
 	seen := 0
 	for _, m := range regexp.MustCompile("(?s)```json ([a-z]+)\n(.*?)\n```").FindAllStringSubmatch(string(text), -1) {

@@ -23,7 +23,7 @@ const (
 
 // A Config says which agent to talk to and why it may be believed.
 type Config struct {
-	URL   string // "https://box.example:7443"; a path is refused
+	URL   string // "https://box.example:8443"; a path is refused
 	Trust Trust  // the domain's root
 
 	// Certificate says who the decryptor is. Nil is enough for encryptors: only

@@ -18,7 +18,7 @@ func ExampleEncrypt() {
 		if err != nil {
 			return err
 		}
-		agent, err := client.NewAgent(client.Config{URL: "https://kra.example:7443", Trust: trust})
+		agent, err := client.NewAgent(client.Config{URL: "https://kra.example:8443", Trust: trust})
 		if err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func ExampleEncrypt() {
 // verified before; the plaintext is authenticated part by part.
 func ExampleOpener() {
 	decrypt := func(ctx context.Context, trust client.Trust, me tls.Certificate, src io.Reader) error {
-		agent, err := client.NewAgent(client.Config{URL: "https://kra.example:7443", Trust: trust, Certificate: &me})
+		agent, err := client.NewAgent(client.Config{URL: "https://kra.example:8443", Trust: trust, Certificate: &me})
 		if err != nil {
 			return err
 		}

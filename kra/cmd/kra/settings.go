@@ -18,7 +18,7 @@ import (
 type setting struct{ flag, env, help string }
 
 var (
-	setURL       = setting{"url", "KRA_URL", "address of the agent, a `URL` such as https://kra.example:7443"}
+	setURL       = setting{"url", "KRA_URL", "address of the agent, a `URL` such as https://kra.example:8443"}
 	setRoot      = setting{"root", "KRA_ROOT", "PEM `FILE` of the domain root, by which everything is believed"}
 	setCert      = setting{"cert", "KRA_CERT", "PEM `FILE` of your client certificate"}
 	setKey       = setting{"key", "KRA_KEY", "PEM `FILE` of its private key, if not in the same file"}

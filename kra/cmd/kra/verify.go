@@ -20,7 +20,7 @@ Connects to the box and validates its certificates up to the domain root. A box 
 only have this certificate while its TPM signs, and the TPM signs only while the box
 runs software that the domain has approved.
 
-  kra verify https://box1.example:7443
+  kra verify https://box1.example:8443
 `,
 	run: runVerify,
 }
