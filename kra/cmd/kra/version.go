@@ -13,10 +13,14 @@ var versionCommand = command{
 	brief: "say which version this is",
 	help:  "The commit is that of the source from which the program was built.",
 	run: func(t *tool, _ context.Context, fs *flag.FlagSet, args []string) error {
-		if _, err := parse(fs, args); err != nil {
+		operands, err := parse(fs, args)
+		if err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(t.stdout, "kra %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		if len(operands) != 0 {
+			return usagef("no operand is needed, and %q was given", operands[0])
+		}
+		_, err = fmt.Fprintf(t.stdout, "kra %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return err
 	},
 }
