@@ -44,7 +44,10 @@ func Command(args []string, out, talk io.Writer) error {
 		}
 		return fmt.Errorf("unknown verb %q", args[0])
 	}
-	return run(args[1:], out, talk)
+	if err := run(args[1:], out, talk); !errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	return nil
 }
 
 func flags(verb string, talk io.Writer) *flag.FlagSet {
@@ -68,6 +71,16 @@ func parse(f *flag.FlagSet, args []string, limit int) ([]string, error) {
 			return nil, fmt.Errorf("unexpected %q", words[limit])
 		}
 	}
+}
+
+// need refuses a command line without one of the flags that the verb cannot do without.
+func need(f *flag.FlagSet, names ...string) error {
+	for _, name := range names {
+		if f.Lookup(name).Value.String() == "" {
+			return fmt.Errorf("%s: -%s is missing; 'domain help' shows how", f.Name(), name)
+		}
+	}
+	return nil
 }
 
 func runInit(args []string, out, talk io.Writer) error {
@@ -98,6 +111,9 @@ func runInstall(args []string, out, talk io.Writer) error {
 	if _, err := parse(f, args, 0); err != nil {
 		return err
 	}
+	if err := need(f, "disk", "uki"); err != nil {
+		return err
+	}
 	b, err := os.ReadFile(*uki)
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
@@ -110,6 +126,9 @@ func runEscrow(args []string, out, talk io.Writer) error {
 	dir := f.String("dir", "", "folder of the domain")
 	request := f.String("request", "", "enrolment request of the box")
 	if _, err := parse(f, args, 0); err != nil {
+		return err
+	}
+	if err := need(f, "dir", "request"); err != nil {
 		return err
 	}
 	d, err := Open(*dir)
@@ -149,6 +168,9 @@ func runApprove(args []string, out, talk io.Writer) error {
 	f.StringVar(&o.ip, "ip", "", "addresses of the box, separated by commas")
 	f.BoolVar(&o.observed, "as-observed", false, "approve whatever registers the box reports: for a server without measured boot")
 	if _, err := parse(f, args, 0); err != nil {
+		return err
+	}
+	if err := need(f, "dir", "manifest"); err != nil {
 		return err
 	}
 	d, err := Open(o.dir)

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -324,6 +325,27 @@ func TestCommand(t *testing.T) {
 	for _, bad := range [][]string{{}, {"frobnicate"}, {"init"}, {"init", "a", "b"}, {"approve"}, {"install", "-uki", file("none")}, {"approve", "-dir", file("d"), "extra"}} {
 		if _, err := run(bad...); err == nil {
 			t.Errorf("%q: done", bad)
+		}
+	}
+}
+
+// What a verb cannot do without is asked for by name; help is not a failure.
+func TestCommandLine(t *testing.T) {
+	for line, want := range map[string]string{
+		"approve":                     "approve: -dir is missing; 'domain help' shows how",
+		"approve -dir d":              "approve: -manifest is missing; 'domain help' shows how",
+		"install -uki kra.efi":        "install: -disk is missing; 'domain help' shows how",
+		"install -disk kra.img":       "install: -uki is missing; 'domain help' shows how",
+		"escrow -request request.pem": "escrow: -dir is missing; 'domain help' shows how",
+		"escrow -dir d":               "escrow: -request is missing; 'domain help' shows how",
+		"help":                        "", "-h": "", "init -h": "", "approve -h": "", "install -h": "", "escrow -h": "",
+	} {
+		var got string
+		if err := Command(strings.Fields(line), io.Discard, io.Discard); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("domain %s: %q, want %q", line, got, want)
 		}
 	}
 }
