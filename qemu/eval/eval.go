@@ -47,8 +47,13 @@ func Main(ctx context.Context, args []string, out io.Writer) error {
 	f := flag.NewFlagSet("eval", flag.ContinueOnError)
 	dist := f.String("dist", "dist", "folder with the built image")
 	domain := f.String("domain", "dist/domain", "folder of the domain it was built for")
-	if err := f.Parse(args); err != nil {
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
 		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
 	o := Options{Dist: *dist, Domain: *domain, Dir: filepath.Join(*dist, "eval"), KRA: abs(filepath.Join(*dist, "bin", "kra")), Readme: "README.md"}
 	r, err := Run(ctx, o, out)

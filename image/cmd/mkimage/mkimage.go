@@ -2,8 +2,10 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -21,14 +23,20 @@ func main() {
 	flag.Uint64Var(&s.Epoch, "epoch", 1, "release `number`: after an upgrade is confirmed, lower ones open nothing")
 	flag.StringVar(&s.Commit, "commit", "unknown", "`stamp` of the source tree")
 	flag.Parse()
-	if err := run(s, *domain); err != nil {
+	if err := run(s, *domain, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "mkimage:", err)
 		os.Exit(1)
 	}
 }
 
-func run(s image.Spec, folder string) error {
+func run(s image.Spec, folder string, rest []string) error {
+	if len(rest) > 0 {
+		return fmt.Errorf("unexpected argument %q", rest[0])
+	}
 	data, err := os.ReadFile(filepath.Join(folder, "domain.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; run 'make domain' or 'domain init DIR'", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -27,13 +28,16 @@ func main() {
 	port := flag.Int("port", releasePort, "`port` of this host for the box's release port")
 	fresh := flag.Bool("new", false, "throw the box away and begin with a new one")
 	flag.Parse()
-	if err := run(*dist, *port, *fresh); err != nil {
+	if err := run(*dist, *port, *fresh, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "kra-vm:", err)
 		os.Exit(1)
 	}
 }
 
-func run(dist string, port int, fresh bool) error {
+func run(dist string, port int, fresh bool, rest []string) error {
+	if len(rest) > 0 {
+		return fmt.Errorf("unexpected argument %q", rest[0])
+	}
 	box, err := open(dist, fresh)
 	if err != nil {
 		return err
@@ -53,17 +57,22 @@ func run(dist string, port int, fresh bool) error {
 
 // open takes up the box of the last run, with its state, unless a new one is wanted.
 func open(dist string, fresh bool) (qemu.Box, error) {
-	dir := filepath.Join(dist, "run")
+	dir, disk := filepath.Join(dist, "run"), filepath.Join(dist, "kra.img")
+	if !fresh {
+		if box, err := qemu.OpenBox(dir); err == nil {
+			fmt.Printf("Taking up the box in %s (-new begins anew).\n", dir)
+			return box, nil
+		}
+	}
+	if _, err := os.Stat(disk); errors.Is(err, fs.ErrNotExist) { // before anything is thrown away
+		return qemu.Box{}, fmt.Errorf("%w; run 'make image' first", err)
+	}
 	if fresh {
 		if err := os.RemoveAll(dir); err != nil {
 			return qemu.Box{}, err
 		}
 	}
-	if box, err := qemu.OpenBox(dir); err == nil {
-		fmt.Printf("Taking up the box in %s (-new begins anew).\n", dir)
-		return box, nil
-	}
-	return qemu.NewBox(dir, filepath.Join(dist, "kra.img"))
+	return qemu.NewBox(dir, disk)
 }
 
 // converse joins terminal and serial line until the box powers off or the quit key is typed.
