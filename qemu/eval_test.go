@@ -24,6 +24,7 @@ import (
 
 // TestBoxEvaluation runs the evaluation and computes every value of its last line again, from what it left.
 func TestBoxEvaluation(t *testing.T) {
+	t.Parallel()
 	l, err := theLab()
 	if err != nil {
 		t.Fatal(err)

@@ -180,9 +180,11 @@ type inService struct {
 	message []byte
 }
 
-// copyOf returns a guest that is a copy of the box in service, switched off.
+// copyOf returns a guest that is a copy of the box in service, switched off. The test runs beside others from here on: a machine
+// keeps one processor busy.
 func copyOf(t *testing.T) (*guest, *inService) {
 	t.Helper()
+	t.Parallel()
 	s, err := enrolled()
 	if err != nil {
 		t.Fatal(err)
