@@ -62,7 +62,7 @@ race: setup ## unit, fuzz-seed and process-level tests under the race detector
 	@go test -race -timeout 30m ./...
 
 vmtest: image ## the tests that boot the image in QEMU
-	@go test -count=1 -timeout 60m ./qemu -vm -dist $(CURDIR)/dist -domain $(abspath $(DOMAIN))
+	@cd qemu && go test -count=1 -timeout 60m -vm -dist $(CURDIR)/dist -domain $(abspath $(DOMAIN))
 
 test: check race vmtest ## everything that CI runs
 
