@@ -112,19 +112,28 @@ func recipients(ctx context.Context, set settings, words []string) ([]age.Recipi
 	return out, nil
 }
 
-// minAgeRecipient is shorter than every age recipient; an access identifier may begin
-// with "age1" too.
-const minAgeRecipient = 60
+// shown is how much of a damaged age recipient an error repeats: whole ones have up to
+// 2,000 characters.
+const shown = 20
 
+// ageRecipient takes every word that begins with "age1" for an age recipient: one that
+// was cut short is never looked for in a directory.
 func ageRecipient(w string) (r age.Recipient, ok bool, err error) {
-	if !strings.HasPrefix(strings.ToLower(w), "age1") || len(w) < minAgeRecipient {
+	if !strings.HasPrefix(strings.ToLower(w), "age1") {
 		return nil, false, nil
 	}
-	all, err := age.ParseRecipients(strings.NewReader(w))
-	if err != nil {
-		return nil, true, usagef("-to %.20s...: not a valid age recipient; copy it again", w)
+	if strings.HasPrefix(w, "age1pq1") {
+		r, err = age.ParseHybridRecipient(w)
+	} else {
+		r, err = age.ParseX25519Recipient(w)
 	}
-	return all[0], true, nil
+	if err != nil {
+		if len(w) > shown {
+			w = w[:shown] + "..."
+		}
+		return nil, true, usagef("-to %s: not an age recipient: it was cut short or mistyped, or needs a plugin", w)
+	}
+	return r, true, nil
 }
 
 func lookup(d client.Directory, id kra.AccessID) (age.Recipient, error) {
