@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/client"
@@ -72,6 +73,9 @@ func (t *tool) view(path string, set settings) (v view, err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	h, rest, err := client.ReadHeader(dearmor(f))
+	if codeOf(err) == exitDamaged { // to be told to inspect it would not help
+		return view{}, hint(fmt.Errorf("%s: %w", name, err), "this is not an encryption block; is it the right file?")
+	}
 	if err != nil {
 		return view{}, fmt.Errorf("%s: %w", name, err)
 	}
@@ -123,6 +127,9 @@ func (v view) write(w io.Writer) error {
 		default:
 			fmt.Fprintf(w, "    kra %-8s key %s  %s\n", s.Suite, s.KeyID, s.Access)
 		}
+	}
+	if !slices.ContainsFunc(v.Stanzas, func(s stanzaRow) bool { return s.Type == block.StanzaType }) {
+		return nil
 	}
 	_, err := fmt.Fprintln(w, "  who may open it, the agent decides when asked")
 	return err
