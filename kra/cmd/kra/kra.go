@@ -142,7 +142,7 @@ func overview() string {
 
 func (c command) usage(fs *flag.FlagSet) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Usage: kra %s %s\n\n%s\n\n%s\n", c.name, c.args, upper(c.brief)+".", strings.TrimSpace(c.help))
+	fmt.Fprintf(&b, "Usage: kra %s\n\n%s\n\n%s\n", c.call(), upper(c.brief)+".", strings.Trim(c.help, "\n"))
 	first := true
 	fs.VisitAll(func(f *flag.Flag) {
 		if first {
@@ -154,5 +154,8 @@ func (c command) usage(fs *flag.FlagSet) string {
 	})
 	return b.String()
 }
+
+// call is the command as one writes it.
+func (c command) call() string { return strings.TrimSpace(c.name + " " + c.args) }
 
 func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

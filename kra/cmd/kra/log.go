@@ -25,7 +25,7 @@ FILE is a log that the box exported, or receipts that 'kra decrypt -receipt' kep
 Everything is checked up to the domain root: signatures, that each receipt's record
 stands in the log, that the log was only ever extended, and that each use of a key in
 the HSM has its record. Receipts that are given together with a log must be in that
-very log. No network and no clock is needed.
+very log. The domain root is needed (-root or KRA_ROOT), but no network and no clock.
 
   kra log verify -root root.pem contract.receipt
   kra log verify -root root.pem box1.log contract.receipt

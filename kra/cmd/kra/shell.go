@@ -113,7 +113,7 @@ func manual(t *tool) string {
 	b.WriteString(".TH KRA 1\n.SH NAME\nkra \\- encrypt to access identifiers, decrypt with a key release agent's consent\n" +
 		".SH SYNOPSIS\n.B kra\n.I COMMAND\n[\\fIFLAG\\fR]... [\\fIFILE\\fR]...\n.SH COMMANDS\n")
 	for _, c := range allCommands() {
-		fmt.Fprintf(&b, ".SS kra %s %s\n%s.\n.PP\n.nf\n%s\n.fi\n", roff(c.name), roff(c.args), roff(upper(c.brief)), roff(strings.TrimSpace(c.help)))
+		fmt.Fprintf(&b, ".SS kra %s\n%s.\n.PP\n.nf\n%s\n.fi\n", roff(c.call()), roff(upper(c.brief)), roff(strings.Trim(c.help, "\n")))
 		for _, f := range c.flags(t) {
 			value, help := flag.UnquoteUsage(f)
 			fmt.Fprintf(&b, ".TP\n\\fB\\-%s\\fR \\fI%s\\fR\n%s\n", roff(f.Name), roff(value), roff(help))
