@@ -63,6 +63,9 @@ func parseOptions(args []string) (o options, err error) {
 // Main runs krad until it is told to stop.
 func Main(args []string) error {
 	o, err := parseOptions(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

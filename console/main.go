@@ -26,7 +26,13 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 	admin := flags.String("admin", "/run/kra/admin.sock", "unix socket of the agent")
 	tty := flags.String("tty", "", "serial device; standard input and output if empty")
 	idle := flags.Duration("idle", IdleLimit, "log out after this much silence")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil: // the flags have said it
+		return 2
+	case flags.NArg() > 0:
+		fmt.Fprintf(stderr, "console: unexpected argument %q\n", flags.Arg(0))
 		return 2
 	}
 	line, restore, err := open(*tty, stdin, stdout)

@@ -373,3 +373,12 @@ func TestStandardInput(t *testing.T) {
 		t.Errorf("Main = %d at the end of input", c)
 	}
 }
+
+// Help is not a failure; a word that nobody reads is one.
+func TestMainArguments(t *testing.T) {
+	for arg, want := range map[string]int{"-h": 0, "-nonsense": 2, "word": 2} {
+		if code := Main([]string{arg}, nil, nil, nil); code != want {
+			t.Errorf("Main(%s) = %d, want %d", arg, code, want)
+		}
+	}
+}

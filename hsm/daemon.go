@@ -38,6 +38,9 @@ func Run(args []string) error {
 		return fmt.Errorf("harden process: %w", err)
 	}
 	config, err := parseFlags(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

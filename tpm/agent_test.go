@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"bytes"
+	"log/slog"
 	"testing"
 
 	"github.com/keyrelease/krabox/kra/label"
@@ -188,5 +189,11 @@ func TestRecoveryApprovals(t *testing.T) {
 	b.serves()
 	if err := b.WriteRecord(t.Context(), record(2)); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestDaemonHelp(t *testing.T) {
+	if err := Daemon(t.Context(), slog.New(slog.DiscardHandler), []string{"-h"}); err != nil {
+		t.Errorf("Daemon(-h) = %v", err)
 	}
 }

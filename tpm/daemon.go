@@ -46,6 +46,9 @@ func parseFlags(args []string) (f flags, err error) {
 // Daemon is tpmd: it opens the TPM, takes its inherited descriptors and serves until ctx ends.
 func Daemon(ctx context.Context, log *slog.Logger, args []string) error {
 	f, err := parseFlags(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

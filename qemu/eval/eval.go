@@ -47,9 +47,11 @@ func Main(ctx context.Context, args []string, out io.Writer) error {
 	f := flag.NewFlagSet("eval", flag.ContinueOnError)
 	dist := f.String("dist", "dist", "folder with the built image")
 	domain := f.String("domain", "dist/domain", "folder of the domain it was built for")
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+	err := f.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	if f.NArg() > 0 {
