@@ -28,6 +28,7 @@ const (
 // serveEnrolled opens the box and serves until ctx ends. What contradicts the TPM's record locks the box instead.
 func (a *agent) serveEnrolled(ctx context.Context) error {
 	o, err := a.open(ctx)
+	clear(a.in.store[:]) // store and log have what they need of it
 	var evidence contradiction
 	if errors.As(err, &evidence) {
 		return a.lock(ctx, evidence.reason)
@@ -49,7 +50,6 @@ func (a *agent) serveEnrolled(ctx context.Context) error {
 
 // lock has process 1 lock the box. Without a process 1 the agent only refuses to serve.
 func (a *agent) lock(ctx context.Context, reason string) error {
-	clear(a.in.store[:])
 	if a.machine == nil {
 		return errors.New("locked: " + reason)
 	}
