@@ -1,6 +1,9 @@
 package appliance
 
 import (
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -45,6 +48,19 @@ func (c *clock) committed() time.Time { return time.Unix(c.word.Load(), 0) }
 func (c *clock) note(t time.Time) {
 	c.word.Store(t.Unix())
 	c.raise(t)
+}
+
+// raiseToLabel believes no time before the domain certified this box: chain is a leaf's, with the label certificate above it.
+func (c *clock) raiseToLabel(chain [][]byte) error {
+	if len(chain) < 2 {
+		return errors.New("raise clock floor: no label certificate in the chain")
+	}
+	label, err := x509.ParseCertificate(chain[1])
+	if err != nil {
+		return fmt.Errorf("raise clock floor: %w", err)
+	}
+	c.raise(label.NotBefore)
+	return nil
 }
 
 func (c *clock) raise(t time.Time) {

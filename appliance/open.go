@@ -59,10 +59,8 @@ func (a *agent) open(ctx context.Context) (o opened, err error) {
 	if err != nil {
 		return o, errors.Join(judge(err), o.log.Close(), accepted.Close())
 	}
-	if len(links.Chain) > 1 { // no time before the domain certified this box is believed
-		if label, err := x509.ParseCertificate(links.Chain[1]); err == nil {
-			o.clock.raise(label.NotBefore)
-		}
+	if err := o.clock.raiseToLabel(links.Chain); err != nil {
+		return o, errors.Join(err, o.log.Close(), accepted.Close())
 	}
 	if _, err := o.log.Append(ctx, audit.Entry{Kind: receipt.Boot, Private: bootRecord{a.version, nv.Generation}}); err != nil {
 		return o, errors.Join(fmt.Errorf("log boot: %w", err), o.log.Close(), accepted.Close())

@@ -1,7 +1,6 @@
 package boxtest_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"testing"
@@ -13,40 +12,12 @@ import (
 
 func TestBoxReleases(t *testing.T) {
 	b := boxtest.Start(t)
-	b.Do("access add legal-team Legal")
-	t.Log(b.Do("key generate p256 for legal-team"))
-	b.Trust("corp")
-	b.Do(`rule add counsel is id == "corp:CN=bob,O=Example"`)
-	b.Do("access lists legal-team is counsel")
+	legalTeam(b)
 	t.Log(b.Do("access show legal-team"))
 	bob := b.Person("bob")
 	agent := b.Agent(&bob)
 	ctx := context.Background()
-	dir, err := agent.Directory(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, ok := dir.Lookup("legal-team")
-	if !ok {
-		t.Fatal("no key for legal-team")
-	}
-	to, err := key.Recipient()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file bytes.Buffer
-	w, err := client.Encrypt(&file, to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	io.WriteString(w, "privileged")
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	h, rest, err := client.ReadHeader(&file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, rest := header(t, agent, "privileged")
 	answers, err := agent.Release(ctx, []block.Header{h})
 	if err != nil || answers[0].Err != nil {
 		t.Fatal(err, answers)
