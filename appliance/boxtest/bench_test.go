@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -34,13 +35,20 @@ var (
 	benchFor  = flag.Duration("for", 3*time.Second, "how long each figure is measured")
 )
 
-// A figure is one line of bench.json. CPU is the processor time of tpmd, hsmd and krad together, or of the bare operation
-// or echo server, per key.
+// rounds is how many times a figure is taken, in turns with the bare operation: a noisy machine is then noisy to both.
+const rounds = 6
+
+// A figure is one line of bench.json. CPU is the processor time of tpmd, hsmd and krad together, or of the echo server, per
+// key. Bare is what the PKCS#11 operation alone took before and after each round, on as many cores as the load can busy;
+// Ratio is the median over the rounds of CPU to it, or to the figure named in the code. 0: not comparable.
 type figure struct {
 	Name  string  `json:"name"`
 	CPU   float64 `json:"cpu_us"`
-	HSMD  float64 `json:"hsmd_us"` // of CPU, hsmd's part
-	Ratio float64 `json:"ratio"`   // to the bare PKCS#11 operation of the same suite in the same run; 0: not comparable
+	TPMD  float64 `json:"tpmd_us"` // of CPU
+	HSMD  float64 `json:"hsmd_us"`
+	KRAD  float64 `json:"krad_us"`
+	Bare  float64 `json:"bare_us"`
+	Ratio float64 `json:"ratio"`
 	P50   float64 `json:"p50_us"`
 	P99   float64 `json:"p99_us"`
 	RSS   int64   `json:"rss_kib"`
@@ -61,7 +69,7 @@ func BenchmarkRelease(b *testing.B) {
 	}{{hsm.P256, "p-256"}, {hsm.RSA2048, "rsa-2048"}, {hsm.RSA3072, "rsa-3072"}} {
 		access := strings.ReplaceAll(s.name, "-", "")
 		makeKey(b, box, s.suite, access)
-		bare := r.bare(s.suite, s.name)
+		bare := startBare(b, s.suite)
 		for _, shape := range []struct {
 			name  string
 			batch int
@@ -69,7 +77,7 @@ func BenchmarkRelease(b *testing.B) {
 			fresh bool
 		}{{"single/c1", 1, 1, false}, {"single/c64", 1, 64, false}, {"batch64/c1", 64, 1, false}, {"batch64/c64", 64, 64, false}, {"single/c1/handshake", 1, 1, true}, {"single/c64/handshake", 1, 64, true}} {
 			l := newLoad(b, box, &bob, []string{access}, shape.batch, shape.fresh)
-			r.measure("release/"+s.name+"/"+shape.name, box, l, shape.conns, bare)
+			r.compare("release/"+s.name+"/"+shape.name, box, l, shape.conns, bare)
 		}
 	}
 	r.echo(box, &bob)
@@ -87,7 +95,8 @@ type report struct {
 
 func (r *report) add(f figure) {
 	r.figures = append(r.figures, f)
-	fmt.Fprintf(os.Stderr, "%-36s cpu %7.1f us (hsmd %7.1f)  ratio %5.2f  p50 %8.0f  p99 %8.0f us  %8.0f/s  rss %d KiB\n", f.Name, f.CPU, f.HSMD, f.Ratio, f.P50, f.P99, f.Rate, f.RSS)
+	fmt.Fprintf(os.Stderr, "%-36s cpu %7.1f us (tpmd %4.1f hsmd %7.1f krad %6.1f)  bare %7.1f  ratio %5.2f  p50 %8.0f  p99 %8.0f us  %8.0f/s  rss %d KiB\n",
+		f.Name, f.CPU, f.TPMD, f.HSMD, f.KRAD, f.Bare, f.Ratio, f.P50, f.P99, f.Rate, f.RSS)
 }
 
 func (r *report) print() {
@@ -125,14 +134,6 @@ func makeKey(b testing.TB, box *boxtest.Box, s hsm.Suite, access string) {
 		b.Fatal(err)
 	}
 	box.Do("key import for "+access, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
-}
-
-// bare measures the PKCS#11 operation alone, in a process of its own.
-func (r *report) bare(s hsm.Suite, name string) float64 {
-	r.b.Helper()
-	cpu := child(r.b, "bare", s.String())
-	r.add(figure{Name: "bare/" + name, CPU: cpu, Ratio: 1})
-	return cpu
 }
 
 // A load is a request, or many, to be sent again and again.
@@ -235,24 +236,76 @@ func (l *load) run(b testing.TB, conns int, limit time.Duration) []time.Duration
 	return took
 }
 
-// measure takes the figures of a load after a warm-up.
-func (r *report) measure(name string, box *boxtest.Box, l *load, conns int, bare float64) figure {
-	r.b.Helper()
-	l.run(r.b, conns, *benchFor/6)
-	return r.cold(name, box, l, conns, bare)
+// A sample is what a load cost.
+type sample struct {
+	cost cost
+	took []time.Duration
+	wall time.Duration
+	keys int
 }
 
-func (r *report) cold(name string, box *boxtest.Box, l *load, conns int, bare float64) figure {
+// take puts the load on the box.
+func (l *load) take(b testing.TB, box *boxtest.Box, conns int, limit time.Duration) sample {
+	b.Helper()
+	before, began := serverCost(b, box), time.Now()
+	took := l.run(b, conns, limit)
+	return sample{serverCost(b, box).plus(before, -1), took, time.Since(began), len(took) * l.batch}
+}
+
+func (s *sample) add(more sample) {
+	s.cost, s.took, s.wall, s.keys = s.cost.plus(more.cost, 1), append(s.took, more.took...), s.wall+more.wall, s.keys+more.keys
+}
+
+// perKey is d for one key, in microseconds.
+func (s *sample) perKey(d time.Duration) float64 { return us(d) / float64(s.keys) }
+
+func (s *sample) figure(b testing.TB, name string, box *boxtest.Box) figure {
+	b.Helper()
+	slices.Sort(s.took)
+	return figure{Name: name, CPU: s.perKey(s.cost.sum()), TPMD: s.perKey(s.cost[0]), HSMD: s.perKey(s.cost[1]), KRAD: s.perKey(s.cost[2]),
+		P50: us(s.took[len(s.took)/2]), P99: us(s.took[len(s.took)*99/100]), RSS: serverRSS(b, box), Rate: float64(s.keys) / s.wall.Seconds()}
+}
+
+// compare takes the figures of a load in turns with the bare operation.
+func (r *report) compare(name string, box *boxtest.Box, l *load, conns int, bare *bare) {
 	r.b.Helper()
-	before, began, hsmd := serverCPU(r.b, box), time.Now(), cpuOf(r.b, box.Service("hsmd").PID)
-	took := l.run(r.b, conns, *benchFor)
-	hsmd = cpuOf(r.b, box.Service("hsmd").PID) - hsmd
-	spent, wall := serverCPU(r.b, box)-before, time.Since(began)
-	keys := float64(len(took) * l.batch)
-	f := figure{Name: name, CPU: spent.Seconds() * 1e6 / keys, HSMD: hsmd.Seconds() * 1e6 / keys, P50: us(took[len(took)/2]), P99: us(took[len(took)*99/100]),
-		RSS: serverRSS(r.b, box), Rate: keys / wall.Seconds()}
-	if bare > 0 {
-		f.Ratio = f.CPU / bare
+	l.run(r.b, conns, *benchFor/6)
+	var all sample
+	var bares, ratios []float64
+	alone := func() float64 {
+		bares = append(bares, bare.run(r.b, min(conns*l.batch, runtime.NumCPU()), *benchFor/rounds))
+		return bares[len(bares)-1]
+	}
+	for before := alone(); len(ratios) < rounds; {
+		s := l.take(r.b, box, conns, *benchFor/rounds)
+		after := alone()
+		ratios = append(ratios, 2*s.perKey(s.cost.sum())/(before+after))
+		all.add(s)
+		before = after
+	}
+	f := all.figure(r.b, name, box)
+	f.Bare, f.Ratio = median(bares), median(ratios)
+	r.add(f)
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return (v[len(v)/2] + v[(len(v)-1)/2]) / 2
+}
+
+// measure takes the figures of a load after a warm-up.
+func (r *report) measure(name string, box *boxtest.Box, l *load, conns int, than float64) figure {
+	r.b.Helper()
+	l.run(r.b, conns, *benchFor/6)
+	return r.cold(name, box, l, conns, than)
+}
+
+func (r *report) cold(name string, box *boxtest.Box, l *load, conns int, than float64) figure {
+	r.b.Helper()
+	s := l.take(r.b, box, conns, *benchFor)
+	f := s.figure(r.b, name, box)
+	if than > 0 {
+		f.Ratio = f.CPU / than
 	}
 	r.add(f)
 	return f

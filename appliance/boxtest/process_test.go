@@ -16,11 +16,16 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/appliance/boxtest"
 	"github.com/keyrelease/krabox/hsm/hsmtest"
@@ -34,12 +39,29 @@ const (
 )
 
 // daemons are those whose cost is the cost of a release.
-var daemons = []string{"tpmd", "hsmd", "krad"}
+var daemons = [...]string{"tpmd", "hsmd", "krad"}
 
-func serverCPU(t testing.TB, b *boxtest.Box) (sum time.Duration) {
+// A cost is processor time by daemon, in their order.
+type cost [len(daemons)]time.Duration
+
+func serverCost(t testing.TB, b *boxtest.Box) (c cost) {
 	t.Helper()
-	for _, name := range daemons {
-		sum += cpuOf(t, b.Service(name).PID)
+	for i, name := range daemons {
+		c[i] = cpuOf(t, b.Service(name).PID)
+	}
+	return c
+}
+
+func (c cost) plus(d cost, sign time.Duration) cost {
+	for i := range c {
+		c[i] += sign * d[i]
+	}
+	return c
+}
+
+func (c cost) sum() (sum time.Duration) {
+	for _, d := range c {
+		sum += d
 	}
 	return sum
 }
@@ -61,23 +83,15 @@ func serverRSS(t testing.TB, b *boxtest.Box) (sum int64) {
 	return sum
 }
 
-// cpuOf is the processor time of a process, user and system, in the kernel's ticks of 10 ms.
+// cpuOf is the processor time of a process, user and system: its clock, see clock_getcpuclockid(3).
 func cpuOf(t testing.TB, pid int) time.Duration {
 	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	const whole = 2 // CPUCLOCK_SCHED, of all threads
+	var at unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|whole), &at); err != nil {
 		t.Fatal(err)
 	}
-	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	var ticks int64
-	for _, i := range []int{11, 12} {
-		n, err := strconv.ParseInt(f[i], 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return time.Duration(at.Nano())
 }
 
 func command(what string, env ...string) *exec.Cmd {
@@ -88,22 +102,43 @@ func command(what string, env ...string) *exec.Cmd {
 	return c
 }
 
-// child runs the bare operation and returns the processor time of one, in microseconds.
-func child(t testing.TB, what, suite string) float64 {
+// A bare is a process that does the bare PKCS#11 operation when asked to, on all cores or on one.
+type bare struct {
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func startBare(t testing.TB, s hsm.Suite) *bare {
 	t.Helper()
-	out, err := command(what, envSuite+"="+suite).Output()
+	c := command("bare", envSuite+"="+s.String())
+	in, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, _, _ := strings.Cut(string(out), "\n")
-	us, err := strconv.ParseFloat(first, 64)
+	out, err := c.StdoutPipe()
 	if err != nil {
-		t.Fatalf("%s: %q", what, out)
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); c.Wait() })
+	return &bare{in: in, out: bufio.NewReader(out)}
+}
+
+// run does the operation on some sessions at once and returns the processor time of one, in microseconds.
+func (b *bare) run(t testing.TB, sessions int, limit time.Duration) (us float64) {
+	t.Helper()
+	if _, err := fmt.Fprintln(b.in, sessions, limit.Nanoseconds()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fscanln(b.out, &us); err != nil {
+		t.Fatal(err)
 	}
 	return us
 }
 
-// TestChild is the body of the child processes. In a run of its own it checks that each kind of child works.
+// TestChild is the body of the child processes. In a run of its own it checks that the bare operation works.
 func TestChild(t *testing.T) {
 	switch os.Getenv(envChild) {
 	case "bare":
@@ -111,35 +146,41 @@ func TestChild(t *testing.T) {
 	case "echo":
 		echoChild(t)
 	default:
-		if us := child(t, "bare", hsm.P256.String()); us <= 0 {
+		if us := startBare(t, hsm.P256).run(t, runtime.NumCPU(), 10*time.Millisecond); us <= 0 {
 			t.Errorf("bare operation took %v us", us)
 		}
 	}
 }
 
+// bareChild serves until its standard input ends.
 func bareChild(t *testing.T) {
 	s, err := hsm.ParseSuite(os.Getenv(envSuite))
 	if err != nil {
 		t.Fatal(err)
 	}
-	op := hsmtest.Bare(t, s)
-	var n int
-	run := func(d time.Duration) {
-		for n = 0; d > 0; n++ {
-			began := time.Now()
-			if err := op(); err != nil {
-				t.Fatal(err)
-			}
-			d -= time.Since(began)
+	operations := hsmtest.Bare(t, s, runtime.NumCPU())
+	for {
+		var sessions int
+		var limit time.Duration
+		if _, err := fmt.Scanln(&sessions, &limit); err != nil {
+			return
 		}
+		before := cpuOf(t, os.Getpid())
+		var n atomic.Int64
+		var all sync.WaitGroup
+		for _, operation := range operations[:sessions] {
+			all.Go(func() {
+				for end := time.Now().Add(limit); time.Now().Before(end); n.Add(1) {
+					if err := operation(); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		fmt.Printf("%.2f\n", us(cpuOf(t, os.Getpid())-before)/float64(n.Load()))
 	}
-	run(300 * time.Millisecond)
-	var before, after syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_SELF, &before)
-	run(*benchFor)
-	syscall.Getrusage(syscall.RUSAGE_SELF, &after)
-	spent := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
-	fmt.Printf("%.2f\n", float64(spent)/1e3/float64(n))
 }
 
 type echoServer struct {
