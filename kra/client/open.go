@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -124,11 +123,7 @@ func Payload(h block.Header, ciphertext io.Reader, key block.FileKey) (io.Reader
 	in := &source{r: ciphertext}
 	var out io.Reader
 	err := key.Use(func(k []byte) (err error) {
-		if err = h.VerifyMAC(k); err != nil {
-			return err
-		}
-		whole := io.MultiReader(bytes.NewReader(h.Bytes()), in)
-		out, err = age.Decrypt(whole, age.NewInjectedFileKeyIdentity(k))
+		out, err = h.OpenPayload(in, k)
 		return err
 	})
 	if err != nil {
