@@ -158,7 +158,7 @@ func (s *step) facts(who kra.Decryptor, from netip.Addr, at time.Time) (policy.F
 	if !trusted {
 		about = append(about, "by a clock that is not trusted")
 	}
-	return policy.Facts{Decryptor: who, Source: from, ClockTrusted: trusted}, now, strings.Join(about, ", ") + ":"
+	return policy.Facts{Decryptor: who, Source: from, ClockTrusted: trusted, Channel: policy.Authenticated}, now, strings.Join(about, ", ") + ":"
 }
 
 func (s *step) whoAmI(c console.WhoAmI) error {

@@ -50,7 +50,7 @@ func BenchmarkPipeline(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	facts := policy.Facts{Decryptor: alice}
+	facts := policy.Facts{Decryptor: alice, Channel: policy.Authenticated}
 	b.ReportAllocs()
 	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {

@@ -178,5 +178,5 @@ func (s *Server) releaseNow(r *http.Request) (out reply, refused bool) {
 	if id, err = p.identify(r, snap.Anchors, now); err != nil {
 		return failure(http.StatusUnauthorized, kra.CodeCertificate, ""), false
 	}
-	return s.respond(r, snap.Book, policy.Facts{Decryptor: id.who, Source: p.addr}, req.Claim(), jobs)
+	return s.respond(r, snap.Book, policy.Facts{Decryptor: id.who, Source: p.addr, Channel: policy.Authenticated}, req.Claim(), jobs)
 }

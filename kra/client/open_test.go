@@ -154,7 +154,7 @@ func TestHeaderKnowsNoReaders(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		facts := policy.Facts{Decryptor: last, Source: netip.MustParseAddr("192.0.2.1")}
+		facts := policy.Facts{Decryptor: last, Source: netip.MustParseAddr("192.0.2.1"), Channel: policy.Authenticated}
 		if _, err := book.Decide(policy.Request{Header: h, Facts: facts}, time.Now()); err != nil {
 			t.Errorf("the last of %d readers: %v", readers, err)
 		}

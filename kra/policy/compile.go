@@ -76,7 +76,7 @@ func newGroup(def GroupDef) (*group, error) {
 	if _, err := ParseGroupName(string(def.Name)); err != nil {
 		return nil, err
 	}
-	g := &group{GroupDef{def.Name, slices.Clone(def.Members)}, make(map[kra.Decryptor]struct{}, len(def.Members))}
+	g := &group{GroupDef{Name: def.Name, Members: slices.Clone(def.Members)}, make(map[kra.Decryptor]struct{}, len(def.Members))}
 	for _, m := range def.Members {
 		who, err := kra.ParseDecryptor(m)
 		if err != nil {

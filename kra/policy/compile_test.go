@@ -16,7 +16,7 @@ import (
 func large(n int) Definition {
 	var d Definition
 	for i := range 100 {
-		d.Groups = append(d.Groups, GroupDef{GroupName(fmt.Sprintf("g%d", i)), []string{fmt.Sprintf("corp:CN=p%d,O=Example", i)}})
+		d.Groups = append(d.Groups, GroupDef{Name: GroupName(fmt.Sprintf("g%d", i)), Members: []string{fmt.Sprintf("corp:CN=p%d,O=Example", i)}})
 		d.Rules = append(d.Rules, RuleDef{RuleName(fmt.Sprintf("r%d", i)), fmt.Sprintf("groups.has(\"g%d\")", i)})
 	}
 	for i := range n {

@@ -1,22 +1,11 @@
 package policy
 
 import (
-	"net/netip"
 	"time"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
-
-	"github.com/keyrelease/krabox/kra"
 )
-
-// Facts are what rules may ask about. Whoever fills them in vouches for them: the decryptor was authenticated by the
-// channel, the source address is the connection's own.
-type Facts struct {
-	Decryptor    kra.Decryptor
-	Source       netip.Addr
-	ClockTrusted bool
-}
 
 // An Outcome is what a rule or a list came to. Zero is not set.
 type Outcome uint8

@@ -83,9 +83,13 @@ func ParseGroupName(s string) (GroupName, error) {
 
 // A Definition is what a Book is compiled from. It is data of the sealed store.
 type Definition struct {
-	Rules  []RuleDef   `json:"rules"`
-	Access []AccessDef `json:"access"`
-	Groups []GroupDef  `json:"groups"`
+	Rules       []RuleDef      `json:"rules,omitempty"`
+	Access      []AccessDef    `json:"access,omitempty"`
+	Groups      []GroupDef     `json:"groups,omitempty"`
+	Roles       []RoleDef      `json:"roles,omitempty"`
+	Authorities []AuthorityDef `json:"authorities,omitempty"`
+	Services    []string       `json:"services,omitempty"` // external ones that rules may ask
+	Levels      []string       `json:"levels,omitempty"`   // of clearances, lowest first; none: DefaultLevels
 }
 
 // A RuleDef is a named rule: CEL that yields a bool.
@@ -97,16 +101,70 @@ type RuleDef struct {
 // An AccessDef is an access identifier: its keys, of which the first is current and the others are old but still open
 // what was encrypted to them, and its rule lists. One without lists is nobody's.
 type AccessDef struct {
-	ID    AccessID      `json:"id"`
-	Title string        `json:"title"`
-	Keys  []block.KeyID `json:"keys"`
-	Lists []string      `json:"lists"`
+	ID       AccessID      `json:"id"`
+	Title    string        `json:"title,omitempty"`
+	Keys     []block.KeyID `json:"keys,omitempty"`
+	Lists    []string      `json:"lists,omitempty"`
+	Logic    Logic         `json:"logic,omitempty"`
+	Delivery Delivery      `json:"delivery,omitempty"`
 }
 
-// A GroupDef is a group and its members, decryptor identifiers as kra.Decryptor.String writes them.
+// A Logic is the language of an access identifier's lists.
+type Logic string
+
+// The logics.
+const (
+	Rules Logic = ""      // names of rules, joined
+	Cedar Logic = "cedar" // Cedar policies
+)
+
+// A Delivery says over which channels keys of an access identifier may be delivered.
+type Delivery string
+
+// The deliveries.
+const (
+	ToAuthenticated Delivery = ""       // only to a decryptor that the secure channel proved
+	ToAnyone        Delivery = "anyone" // also to whoever asks, encrypted to the decryptor's certificate
+)
+
+// A GroupDef is a group: its members, decryptor identifiers as kra.Decryptor.String writes them, and the groups whose
+// members are members too.
 type GroupDef struct {
-	Name    GroupName `json:"name"`
-	Members []string  `json:"members"`
+	Name    GroupName   `json:"name"`
+	Members []string    `json:"members,omitempty"`
+	Groups  []GroupName `json:"groups,omitempty"`
+}
+
+// A RoleName names a role of the box.
+type RoleName string
+
+// ParseRoleName accepts what ParseGroupName accepts.
+func ParseRoleName(s string) (RoleName, error) {
+	if !isWord(s) {
+		return "", fmt.Errorf("parse role name %q: want a-z, 0-9 and '-', at most %d of them, not '-' first", clip(s), kra.MaxID)
+	}
+	return RoleName(s), nil
+}
+
+// A RoleDef is a role of the box: a decryptor has it who has all that it needs.
+type RoleDef struct {
+	Name  RoleName `json:"name"`
+	Needs []Need   `json:"needs"`
+}
+
+// A Need is one thing that a role needs, in the terms of Item. A group without authority is one of the box; a clearance
+// without authority may come from any that may assert clearances, and need only dominate the one that is needed.
+type Need struct {
+	Kind      Kind       `json:"kind"`
+	Name      string     `json:"name,omitempty"`
+	Value     string     `json:"value,omitempty"`
+	Authority kra.Anchor `json:"authority,omitempty"`
+}
+
+// An AuthorityDef says what an authority's word counts for.
+type AuthorityDef struct {
+	Alias kra.Anchor `json:"alias"`
+	May   []Kind     `json:"may"`
 }
 
 // CheckTitle refuses a title that a terminal could not show on one line.

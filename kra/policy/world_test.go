@@ -28,7 +28,7 @@ func decryptor(t testing.TB, s string) kra.Decryptor {
 
 // facts are those of alice, who sits in Berlin's office.
 func facts(t testing.TB) Facts {
-	return Facts{decryptor(t, "corp:CN=alice,O=Example"), netip.MustParseAddr("10.20.3.4"), true}
+	return Facts{Decryptor: decryptor(t, "corp:CN=alice,O=Example"), Source: netip.MustParseAddr("10.20.3.4"), ClockTrusted: true, Channel: Authenticated}
 }
 
 func newKey(t testing.TB) *ecdh.PublicKey {
@@ -88,7 +88,7 @@ func compile(t testing.TB, d Definition) *Book {
 func one(expr string, keys ...block.KeyID) Definition {
 	return Definition{
 		Rules:  []RuleDef{{"r", expr}},
-		Groups: []GroupDef{{"legal", []string{"corp:CN=alice,O=Example"}}, {"empty", nil}},
-		Access: []AccessDef{{"legal-team", "Legal team", keys, []string{"r"}}},
+		Groups: []GroupDef{{Name: "legal", Members: []string{"corp:CN=alice,O=Example"}}, {Name: "empty"}},
+		Access: []AccessDef{{ID: "legal-team", Title: "Legal team", Keys: keys, Lists: []string{"r"}}},
 	}
 }
