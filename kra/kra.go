@@ -9,6 +9,7 @@ const (
 	PathRelease = "/v1/release"
 	PathKeys    = "/v1/keys"
 	PathStatus  = "/v1/status"
+	PathWhoAmI  = "/v1/whoami"
 )
 
 // ContentType is the only media type that the port speaks.
@@ -16,9 +17,16 @@ const ContentType = "application/json"
 
 // Limits of one exchange. A block's own limits (size of a header, wraps in a header) are those of package block.
 const (
-	MaxHeaders  = 64          // headers in one request
-	MaxBody     = 1 << 20     // bytes of a request
-	MaxResponse = 4 << 20     // bytes of an answer
-	MaxName     = 1024        // bytes of a decryptor's name, as text
-	maxJSONText = MaxName * 6 // bytes of a JSON string other than a header: every byte may be escaped
+	MaxHeaders      = 64       // headers in one request
+	MaxCertificates = 8        // certificates in one request
+	MaxAttributes   = 8        // attribute certificates in one request
+	MaxTokens       = 4        // tokens in one request
+	MaxCertificate  = 16 << 10 // bytes of a certificate or attribute certificate
+	MaxToken        = 16 << 10 // bytes of a token
+	MaxBody         = 1 << 20  // bytes of a request
+	MaxResponse     = 4 << 20  // bytes of an answer
+	MaxName         = 1024     // bytes of a decryptor's name, as text
+
+	maxSignature = 1024        // bytes of a signature over a delivery key
+	maxJSONText  = MaxName * 6 // bytes of a JSON string other than a header: every byte may be escaped
 )

@@ -2,7 +2,7 @@ package kra
 
 import (
 	"bytes"
-	"fmt"
+	"encoding/base64"
 	"os"
 	"strings"
 	"testing"
@@ -25,6 +25,44 @@ func TestRequestVector(t *testing.T) {
 		back, err := ParseRequest(want)
 		if err != nil || back.Claim() != claim || len(back.Headers()) != 2 || !bytes.Equal(back.Headers()[1], []byte{0, 0xff, 0xfe}) {
 			t.Errorf("%s: parsed %+v, %v", file, back, err)
+		}
+	}
+}
+
+// TestRequestPresentedVector is the wire form of what a decryptor sends along, and of a delivery that is not over the channel.
+func TestRequestPresentedVector(t *testing.T) {
+	for _, file := range []string{"request-certificate.json", "request-key.json"} {
+		want, err := os.ReadFile("testdata/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := ParseRequest(want)
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		if got := r.Encode(); !bytes.Equal(got, want) {
+			t.Errorf("%s: %s", file, got)
+		}
+		p := r.Presented()
+		if len(p.Certificates) != 1 || !p.Certificates[0].Equal(testCert) || len(p.Attributes) != 2 || len(p.Tokens) != 1 || p.Tokens[0] != "eyJh.e30.c2ln" {
+			t.Errorf("%s: presented %v", file, p)
+		}
+		made, err := NewRequest(r.Headers(), "")
+		if err == nil {
+			made, err = made.Present(p)
+		}
+		if err == nil {
+			made, err = made.Deliver(r.Delivery())
+		}
+		if err != nil || !bytes.Equal(made.Encode(), want) {
+			t.Errorf("%s: made %s, %v", file, made.Encode(), err)
+		}
+		if file == "request-key.json" {
+			if err := r.Delivery().VerifyKey(testCert, r.Headers()); r.Delivery().To() != ToKey || err != nil {
+				t.Errorf("%s: %v, %v", file, r.Delivery().To(), err)
+			}
+		} else if r.Delivery().To() != ToCertificate {
+			t.Errorf("%s: %v", file, r.Delivery().To())
 		}
 	}
 }
@@ -66,6 +104,36 @@ func TestRequestRefused(t *testing.T) {
 		"too long":          `{"headers":["` + strings.Repeat("A", MaxBody) + `"]}`,
 		"long claim":        `{"headers":["AAAA"],"decryptor":"` + strings.Repeat("x", MaxName+MaxID+2) + `"}`,
 		"BOM":               "\ufeff" + `{"headers":["AAAA"]}`,
+
+		"no certificate":         `{"headers":["AAAA"],"certificates":[]}`,
+		"not a certificate":      `{"headers":["AAAA"],"certificates":["AAAA"]}`,
+		"certificate and more":   `{"headers":["AAAA"],"certificates":["` + base64.StdEncoding.EncodeToString(append(bytes.Clone(testCert.Raw), 0)) + `"]}`,
+		"9 certificates":         `{"headers":["AAAA"],"certificates":["` + strings.Repeat(base64.StdEncoding.EncodeToString(testCert.Raw)+`","`, 8) + base64.StdEncoding.EncodeToString(testCert.Raw) + `"]}`,
+		"certificates twice":     `{"headers":["AAAA"],"certificates":["` + base64.StdEncoding.EncodeToString(testCert.Raw) + `"],"certificates":["` + base64.StdEncoding.EncodeToString(testCert.Raw) + `"]}`,
+		"no attribute":           `{"headers":["AAAA"],"attributes":[]}`,
+		"empty attribute":        `{"headers":["AAAA"],"attributes":[""]}`,
+		"9 attributes":           `{"headers":["AAAA"],"attributes":["` + strings.Repeat(`AAAA","`, 8) + `AAAA"]}`,
+		"long attribute":         `{"headers":["AAAA"],"attributes":["` + strings.Repeat("AAAA", 16<<10) + `"]}`,
+		"no token":               `{"headers":["AAAA"],"tokens":[]}`,
+		"empty token":            `{"headers":["AAAA"],"tokens":[""]}`,
+		"5 tokens":               `{"headers":["AAAA"],"tokens":["a","a","a","a","a"]}`,
+		"token with a space":     `{"headers":["AAAA"],"tokens":["a b"]}`,
+		"long token":             `{"headers":["AAAA"],"tokens":["` + strings.Repeat("a", 16<<10+1) + `"]}`,
+		"deliver nothing":        `{"headers":["AAAA"],"deliver":{}}`,
+		"deliver word":           `{"headers":["AAAA"],"deliver":"certificate"}`,
+		"deliver nowhere":        `{"headers":["AAAA"],"deliver":{"to":""}}`,
+		"deliver elsewhere":      `{"headers":["AAAA"],"deliver":{"to":"Key"}}`,
+		"deliver twice":          `{"headers":["AAAA"],"deliver":{"to":"certificate","to":"channel"}}`,
+		"deliver to no key":      `{"headers":["AAAA"],"deliver":{"to":"key"}}`,
+		"deliver unsigned":       `{"headers":["AAAA"],"deliver":{"to":"key","key":"` + testSPKI + `"}}`,
+		"deliver signed":         `{"headers":["AAAA"],"deliver":{"to":"certificate","signature":"AAAA"}}`,
+		"key is not used":        `{"headers":["AAAA"],"deliver":{"to":"channel","key":"` + testSPKI + `"}}`,
+		"key and more":           `{"headers":["AAAA"],"deliver":{"to":"key","key":"` + testSPKI + `AAAA","signature":"AAAA"}}`,
+		"key on another curve":   `{"headers":["AAAA"],"deliver":{"to":"key","key":"` + otherSPKI + `","signature":"AAAA"}}`,
+		"long signature":         `{"headers":["AAAA"],"deliver":{"to":"key","key":"` + testSPKI + `","signature":"` + strings.Repeat("AAAA", 400) + `"}}`,
+		"policy in the deliver":  `{"headers":["AAAA"],"deliver":{"to":"certificate","rule":"true"}}`,
+		"group of one's own":     `{"headers":["AAAA"],"groups":["board"]}`,
+		"clearance of one's own": `{"headers":["AAAA"],"clearance":"secret"}`,
 	} {
 		if r, err := ParseRequest([]byte(body)); err == nil {
 			t.Errorf("%s: accepted as %+v", name, r)
@@ -94,10 +162,10 @@ func FuzzRequest(f *testing.F) { // what is accepted has one meaning: written an
 			return
 		}
 		again, err := ParseRequest(r.Encode())
-		if err != nil || fmt.Sprint(again) != fmt.Sprint(r) {
+		if err != nil || !bytes.Equal(again.Encode(), r.Encode()) || again.Claim() != r.Claim() || again.Delivery().To() != r.Delivery().To() {
 			t.Errorf("%q: %v, again %v, %v", body, r, again, err)
 		}
-		if !bytes.Equal(again.Encode(), r.Encode()) {
+		if len(again.Headers()) != len(r.Headers()) || len(again.Presented().Certificates) != len(r.Presented().Certificates) {
 			t.Errorf("%q has two encodings", body)
 		}
 	})

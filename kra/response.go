@@ -18,25 +18,39 @@ type Response struct {
 	Chain      string // PEM: certificates of the receipt key, up to but not including the domain's root
 }
 
-// A Result is a released key with its receipt, or a refusal. The zero Result is a refusal. A refusal says nothing else:
-// whoever asks must not learn why.
+// A Result is a released key with its receipt, in the clear or sealed, or a refusal. The zero Result is a refusal. A
+// refusal says nothing else: whoever asks must not learn why.
 type Result struct {
 	released bool
 	key      MessageKey
+	sealed   *Sealed // instead of key
 	access   AccessID
 	receipt  []byte
 }
 
 // Released makes the result that hands out a key. receipt is the receipt's JSON without white space.
 func Released(key MessageKey, access AccessID, receipt []byte) Result {
-	return Result{true, key, access, receipt}
+	return Result{released: true, key: key, access: access, receipt: receipt}
+}
+
+// ReleasedSealed makes the result that hands out a key that only one can open.
+func ReleasedSealed(key Sealed, access AccessID, receipt []byte) Result {
+	return Result{released: true, sealed: &key, access: access, receipt: receipt}
 }
 
 // Refused reports whether the result is a refusal.
 func (r Result) Refused() bool { return !r.released }
 
-// Key returns the released key.
+// Key returns the released key. It is spent if the key is sealed.
 func (r Result) Key() MessageKey { return r.key }
+
+// Sealed returns the released key if it is sealed.
+func (r Result) Sealed() (Sealed, bool) {
+	if r.sealed == nil {
+		return Sealed{}, false
+	}
+	return *r.sealed, true
+}
 
 // Access returns the access identifier under which the key was released.
 func (r Result) Access() AccessID { return r.access }
@@ -74,12 +88,18 @@ func (r Result) append(b []byte) ([]byte, error) {
 	if len(r.receipt) == 0 {
 		return b, errors.New("a released key has no receipt")
 	}
-	b = append(b, `{"key":"`...)
-	err := r.key.Use(func(key []byte) error {
-		b = base64.StdEncoding.AppendEncode(b, key)
-		return nil
-	})
-	b = append(b, `","access":"`...)
+	var err error
+	if r.sealed != nil {
+		b = r.sealed.append(append(b, `{"sealed":`...))
+	} else {
+		b = append(b, `{"key":"`...)
+		err = r.key.Use(func(key []byte) error {
+			b = base64.StdEncoding.AppendEncode(b, key)
+			return nil
+		})
+		b = append(b, '"')
+	}
+	b = append(b, `,"access":"`...)
 	b = append(b, r.access...)
 	b = append(b, `","receipt":`...)
 	b = append(b, r.receipt...)
@@ -96,6 +116,7 @@ type wireResponse struct {
 type wireResult struct {
 	Refused bool            `json:"refused,omitempty"`
 	Key     []byte          `json:"key,omitempty"`
+	Sealed  *wireSealed     `json:"sealed,omitempty"`
 	Access  AccessID        `json:"access,omitempty"`
 	Receipt json.RawMessage `json:"receipt,omitempty"`
 }
@@ -125,14 +146,10 @@ func ParseResponse(body []byte, n int) (Response, error) {
 
 func (w wireResult) close() (Result, error) {
 	if w.Refused {
-		if len(w.Key) != 0 || w.Access != "" || len(w.Receipt) != 0 {
+		if len(w.Key) != 0 || w.Sealed != nil || w.Access != "" || len(w.Receipt) != 0 {
 			return Result{}, errors.New("a refusal with contents")
 		}
 		return Result{}, nil
-	}
-	key, err := block.NewFileKey(w.Key)
-	if err != nil {
-		return Result{}, err
 	}
 	access, err := ParseAccessID(string(w.Access))
 	if err != nil {
@@ -140,6 +157,17 @@ func (w wireResult) close() (Result, error) {
 	}
 	if len(w.Receipt) == 0 || w.Receipt[0] != '{' {
 		return Result{}, errors.New("a key without a receipt")
+	}
+	if w.Sealed != nil {
+		if len(w.Key) != 0 {
+			return Result{}, errors.New("a key twice")
+		}
+		s, err := w.Sealed.close()
+		return ReleasedSealed(s, access, bytes.Clone(w.Receipt)), err
+	}
+	key, err := block.NewFileKey(w.Key)
+	if err != nil {
+		return Result{}, err
 	}
 	return Released(key, access, bytes.Clone(w.Receipt)), nil
 }

@@ -1,0 +1,164 @@
+package kra
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+)
+
+// To is where message keys are delivered to. Zero is not set and is refused.
+type To uint8
+
+// The ways of delivery.
+const (
+	ToChannel     To = iota + 1 // in the clear, inside the channel of an authenticated decryptor
+	ToCertificate               // sealed to the key of the decryptor's certificate
+	ToKey                       // sealed to a key made for this request, which the certified key signed
+)
+
+// String returns the word of a request.
+func (t To) String() string {
+	switch t {
+	case ToChannel:
+		return "channel"
+	case ToCertificate:
+		return "certificate"
+	case ToKey:
+		return "key"
+	}
+	return fmt.Sprintf("delivery %d", uint8(t))
+}
+
+// ParseTo reads what String writes.
+func ParseTo(s string) (To, error) {
+	for _, t := range []To{ToChannel, ToCertificate, ToKey} {
+		if s == t.String() {
+			return t, nil
+		}
+	}
+	return 0, fmt.Errorf("delivery %q is none of channel, certificate, key", clip(s))
+}
+
+// deliveryKeyContext begins what the certified key signs:
+//
+//	"kra/delivery-key/v1" 0 SHA-256(SPKI of the key made for the request) SHA-256(SHA-256(header 0) SHA-256(header 1) …)
+const deliveryKeyContext = "kra/delivery-key/v1"
+
+// A Delivery says how the keys of one request travel back.
+type Delivery struct {
+	to        To
+	key       *ecdh.PublicKey // ToKey only
+	spki      []byte          // of key
+	signature []byte
+}
+
+// To returns the way.
+func (d Delivery) To() To { return d.to }
+
+// Key returns the key made for the request, nil unless To is ToKey. Nobody has verified who made it: VerifyKey does.
+func (d Delivery) Key() *ecdh.PublicKey { return d.key }
+
+// NewDelivery returns one that needs no key: ToChannel or ToCertificate.
+func NewDelivery(t To) (Delivery, error) {
+	if t != ToChannel && t != ToCertificate {
+		return Delivery{}, fmt.Errorf("make delivery: not to a %v alone", t)
+	}
+	return Delivery{to: t}, nil
+}
+
+// SignDelivery returns the delivery to a P-256 key made for a request for headers, signed by the decryptor's certified key:
+// ECDSA with SHA-256 over a digest, RSA-PSS with SHA-256, or Ed25519.
+func SignDelivery(key *ecdh.PublicKey, headers [][]byte, certified crypto.Signer) (Delivery, error) {
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil || key.Curve() != ecdh.P256() {
+		return Delivery{}, errors.New("sign delivery key: not a P-256 key")
+	}
+	message := deliveryMessage(spki, headers)
+	digest := sha256.Sum256(message)
+	var sig []byte
+	switch certified.Public().(type) {
+	case *ecdsa.PublicKey:
+		sig, err = certified.Sign(rand.Reader, digest[:], crypto.SHA256)
+	case *rsa.PublicKey:
+		sig, err = certified.Sign(rand.Reader, digest[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256})
+	case ed25519.PublicKey:
+		sig, err = certified.Sign(rand.Reader, message, crypto.Hash(0))
+	default:
+		err = errors.New("a key of this kind cannot")
+	}
+	if err != nil {
+		return Delivery{}, fmt.Errorf("sign delivery key: %w", err)
+	}
+	return signedDelivery(spki, sig)
+}
+
+// signedDelivery closes the parts of a delivery to a key. The key has one encoding.
+func signedDelivery(spki, signature []byte) (Delivery, error) {
+	bad := errors.New("delivery key is no P-256 SubjectPublicKeyInfo")
+	pub, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return Delivery{}, bad
+	}
+	ec, ok := pub.(*ecdsa.PublicKey)
+	if !ok || ec.Curve != elliptic.P256() {
+		return Delivery{}, bad
+	}
+	key, err := ec.ECDH()
+	if err != nil {
+		return Delivery{}, bad
+	}
+	again, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil || !bytes.Equal(again, spki) {
+		return Delivery{}, bad
+	}
+	if len(signature) == 0 || len(signature) > maxSignature {
+		return Delivery{}, fmt.Errorf("signature of the delivery key has %d bytes, want 1 to %d", len(signature), maxSignature)
+	}
+	return Delivery{ToKey, key, spki, signature}, nil
+}
+
+func deliveryMessage(spki []byte, headers [][]byte) []byte {
+	all := sha256.New()
+	for _, h := range headers {
+		sum := sha256.Sum256(h)
+		all.Write(sum[:])
+	}
+	key := sha256.Sum256(spki)
+	m := append([]byte(deliveryKeyContext), 0)
+	return all.Sum(append(m, key[:]...))
+}
+
+// VerifyKey reports, as nil or an error, whether the holder of the certificate's private key asked that the keys of these
+// headers be sealed to the delivery's key.
+func (d Delivery) VerifyKey(cert *x509.Certificate, headers [][]byte) error {
+	if d.to != ToKey || d.key == nil {
+		return errors.New("verify delivery key: there is none")
+	}
+	if cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
+		return errors.New("verify delivery key: the certificate's key is not for signatures")
+	}
+	var with x509.SignatureAlgorithm
+	switch cert.PublicKey.(type) {
+	case *ecdsa.PublicKey:
+		with = x509.ECDSAWithSHA256
+	case *rsa.PublicKey:
+		with = x509.SHA256WithRSAPSS
+	case ed25519.PublicKey:
+		with = x509.PureEd25519
+	default:
+		return errors.New("verify delivery key: unknown kind of certified key")
+	}
+	if err := cert.CheckSignature(with, deliveryMessage(d.spki, headers), d.signature); err != nil {
+		return fmt.Errorf("verify delivery key: %w", err)
+	}
+	return nil
+}
