@@ -137,7 +137,9 @@ func (s *session) generateFast() error {
 }
 
 // UnpadOAEP is unpadOAEP.
-func UnpadOAEP(em []byte, size int, label []byte) ([]byte, bool) { return unpadOAEP(em, size, label) }
+func UnpadOAEP(em []byte, size int, label []byte, sizes ...int) ([]byte, bool) {
+	return unpadOAEP(em, size, label, sizes...)
+}
 
 // PrivateObjects counts the private keys in the token and in sessions.
 func (c *Custodian) PrivateObjects() (n int) {

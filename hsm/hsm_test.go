@@ -333,7 +333,7 @@ func TestUnwrapRefuses(t *testing.T) {
 	flip := func(w block.Wrap, i int) block.Wrap {
 		body := w.Body()
 		body[i] ^= 1
-		return must(block.NewWrap(w.Suite(), w.KeyID(), w.Enc(), body))
+		return must(block.NewWrap(w.Suite(), w.Ref(), w.Enc(), body, nil))
 	}
 	for _, x := range []struct {
 		name string
@@ -344,14 +344,14 @@ func TestUnwrapRefuses(t *testing.T) {
 		{"foreign key", wrapTo(t, other, 1), wire.ErrNoKey},
 		{"body changed", flip(good, 3), wire.ErrUnwrap},
 		{"tag changed", flip(good, 31), wire.ErrUnwrap},
-		{"another encapsulated key", must(block.NewWrap(good.Suite(), good.KeyID(), wrapTo(t, p, 1).Enc(), good.Body())), wire.ErrUnwrap},
+		{"another encapsulated key", must(block.NewWrap(good.Suite(), good.Ref(), wrapTo(t, p, 1).Enc(), good.Body(), nil)), wire.ErrUnwrap},
 		{"rsa body changed", flip(goodRSA, 200), wire.ErrUnwrap},
-		{"rsa body larger than the modulus", must(block.NewWrap(block.SuiteRSAOAEP, r.ID, nil, bytes.Repeat([]byte{0xff}, 256))), wire.ErrUnwrap},
-		{"rsa body zero", must(block.NewWrap(block.SuiteRSAOAEP, r.ID, nil, make([]byte, 256))), wire.ErrUnwrap},
-		{"rsa body of another size", must(block.NewWrap(block.SuiteRSAOAEP, r.ID, nil, make([]byte, 384))), wire.ErrUnwrap},
-		{"rsa wrap for a p256 key", must(block.NewWrap(block.SuiteRSAOAEP, p.ID, nil, make([]byte, 256))), wire.ErrUnwrap},
-		{"p256 wrap for an rsa key", must(block.NewWrap(block.SuiteP256, r.ID, good.Enc(), good.Body())), wire.ErrUnwrap},
-		{"p256 wrap for another p256 key", must(block.NewWrap(block.SuiteP256, inProcess(c).key(t, wire.P256).ID, good.Enc(), good.Body())), wire.ErrUnwrap},
+		{"rsa body larger than the modulus", must(block.NewWrap(block.SuiteRSAOAEP, block.KeyIDRef(r.ID), nil, bytes.Repeat([]byte{0xff}, 256), nil)), wire.ErrUnwrap},
+		{"rsa body zero", must(block.NewWrap(block.SuiteRSAOAEP, block.KeyIDRef(r.ID), nil, make([]byte, 256), nil)), wire.ErrUnwrap},
+		{"rsa body of another size", must(block.NewWrap(block.SuiteRSAOAEP, block.KeyIDRef(r.ID), nil, make([]byte, 384), nil)), wire.ErrUnwrap},
+		{"rsa wrap for a p256 key", must(block.NewWrap(block.SuiteRSAOAEP, block.KeyIDRef(p.ID), nil, make([]byte, 256), nil)), wire.ErrUnwrap},
+		{"p256 wrap for an rsa key", must(block.NewWrap(block.SuiteP256, block.KeyIDRef(r.ID), good.Enc(), good.Body(), nil)), wire.ErrUnwrap},
+		{"p256 wrap for another p256 key", must(block.NewWrap(block.SuiteP256, block.KeyIDRef(inProcess(c).key(t, wire.P256).ID), good.Enc(), good.Body(), nil)), wire.ErrUnwrap},
 	} {
 		results, _ := unwrap(t, c, good, x.wrap, goodRSA)
 		if results[1].Err != x.want {

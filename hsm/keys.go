@@ -27,6 +27,9 @@ func (s *session) generate(suite wire.Suite, custody wire.Custody) (wire.Key, er
 	if suite == wire.RSA2048 {
 		return wire.Key{}, wire.Refused{Reason: "RSA-2048 keys are only imported, for certificates that exist; generate rsa-3072 or p256"}
 	}
+	if suite == wire.Hybrid {
+		return wire.Key{}, wire.Refused{Reason: "hybrid keys cannot be made by this version"}
+	}
 	if suite.Wraps() == 0 || custody != wire.Bound && custody != wire.Replicable {
 		return wire.Key{}, wire.Refused{Reason: "key type or custody is not known"}
 	}

@@ -9,13 +9,14 @@ import (
 )
 
 // unpadOAEP removes EME-OAEP with SHA-256 (RFC 8017 section 7.1.2 step 3) from em, the result of the bare RSA
-// operation with a modulus of size bytes. The message must be a file key, so its place is known, and nothing here
-// depends on a secret in time or memory access: whether the first byte, the label, the zeros or the one was wrong is
-// not to be seen (Manger's attack). em is overwritten.
+// operation with a modulus of size bytes. The message must be a key, of a file key's size in our stanzas and of one of
+// sizes in other formats, so its place is known but for the choice, and nothing here depends on a secret in time or
+// memory access: whether the first byte, the label, the zeros or the one was wrong is not to be seen (Manger's attack).
+// em is overwritten.
 //
-//	em = 00 ‖ seed (32), masked ‖ SHA-256(label) (32) ‖ 00 … 00 ‖ 01 ‖ file key (16), all after seed masked
-func unpadOAEP(em []byte, size int, label []byte) ([]byte, bool) {
-	if len(em) > size || size < 2*sha256.Size+2+block.FileKeySize {
+//	em = 00 ‖ seed (32), masked ‖ SHA-256(label) (32) ‖ 00 … 00 ‖ 01 ‖ key, all after seed masked
+func unpadOAEP(em []byte, size int, label []byte, sizes ...int) ([]byte, bool) {
+	if len(em) > size || size < 2*sha256.Size+2+block.MaxKeySize {
 		return nil, false
 	}
 	if pad := size - len(em); pad > 0 { // a module may drop leading zeros
@@ -29,20 +30,22 @@ func unpadOAEP(em []byte, size int, label []byte) ([]byte, bool) {
 	mask(db, seed)
 
 	hash := sha256.Sum256(label)
-	one := len(db) - block.FileKeySize - 1
 	bad := em[0]
 	for i, b := range db[:sha256.Size] {
 		bad |= b ^ hash[i]
 	}
-	for _, b := range db[sha256.Size:one] {
-		bad |= b
+	key, length := make([]byte, block.MaxKeySize), 0
+	for _, n := range sizes { // the one after the zeros is in one place at most
+		one := len(db) - n - 1
+		wrong := bad | db[one] ^ 1
+		for _, b := range db[sha256.Size:one] {
+			wrong |= b
+		}
+		good := subtle.ConstantTimeByteEq(wrong, 0)
+		subtle.ConstantTimeCopy(good, key[:n], db[one+1:])
+		length |= good * n
 	}
-	bad |= db[one] ^ 1
-	good := subtle.ConstantTimeByteEq(bad, 0)
-
-	key := make([]byte, block.FileKeySize)
-	subtle.ConstantTimeCopy(good, key, db[one+1:])
-	return key, good == 1
+	return key[:length], length != 0
 }
 
 // mask adds MGF1-SHA256(seed) to b, RFC 8017 appendix B.2.1.

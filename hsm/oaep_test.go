@@ -25,10 +25,10 @@ func TestUnpadOAEP(t *testing.T) {
 		return raw(k, must(rsa.EncryptOAEP(sha256.New(), rand.Reader, &k.PublicKey, m, label)))
 	}
 	em := seal(want, label)
-	if got, ok := hsm.UnpadOAEP(bytes.Clone(em), k.Size(), label); !ok || !bytes.Equal(got, want) {
+	if got, ok := hsm.UnpadOAEP(bytes.Clone(em), k.Size(), label, 16); !ok || !bytes.Equal(got, want) {
 		t.Errorf("UnpadOAEP = %x, %v; want %x", got, ok, want)
 	}
-	if got, ok := hsm.UnpadOAEP(bytes.TrimLeft(em, "\x00"), k.Size(), label); !ok || !bytes.Equal(got, want) {
+	if got, ok := hsm.UnpadOAEP(bytes.TrimLeft(em, "\x00"), k.Size(), label, 16); !ok || !bytes.Equal(got, want) {
 		t.Errorf("UnpadOAEP without leading zeros = %x, %v; want %x", got, ok, want)
 	}
 	for name, em := range map[string][]byte{
@@ -41,7 +41,7 @@ func TestUnpadOAEP(t *testing.T) {
 		"zeros":          make([]byte, k.Size()),
 		"two leading":    seal(append([]byte{0, 1}, want[2:]...), nil),
 	} {
-		if got, ok := hsm.UnpadOAEP(em, k.Size(), label); ok || bytes.Equal(got, want) {
+		if got, ok := hsm.UnpadOAEP(em, k.Size(), label, 16); ok || bytes.Equal(got, want) {
 			t.Errorf("%s: UnpadOAEP = %x, %v; want a refusal", name, got, ok)
 		}
 	}
@@ -49,13 +49,13 @@ func TestUnpadOAEP(t *testing.T) {
 		bad := bytes.Clone(em)
 		bad[i] ^= 1 << (i % 8)
 		// A change in the masked message alone changes the message; everything else must be noticed.
-		if got, ok := hsm.UnpadOAEP(bad, k.Size(), label); ok && bytes.Equal(got, want) {
+		if got, ok := hsm.UnpadOAEP(bad, k.Size(), label, 16); ok && bytes.Equal(got, want) {
 			t.Errorf("change in byte %d goes unnoticed", i)
 		} else if ok && i < len(em)-len(want) {
 			t.Errorf("change in byte %d is accepted", i)
 		}
 	}
-	if _, ok := hsm.UnpadOAEP(make([]byte, 80), 80, label); ok {
+	if _, ok := hsm.UnpadOAEP(make([]byte, 80), 80, label, 16); ok {
 		t.Error("a modulus too small for a file key was accepted")
 	}
 }

@@ -121,7 +121,7 @@ func (s *session) probeRSA() error {
 	if err = errors.Join(err, s.discard(h)); err != nil {
 		return err
 	}
-	got, ok := unpadOAEP(em, len(katBody), block.Info(block.KeyIDOfSPKI(spki)))
+	got, ok := unpadOAEP(em, len(katBody), block.Info(block.KeyIDOfSPKI(spki)), block.FileKeySize)
 	if !ok || !bytes.Equal(got, katFileKey) {
 		return errWrong
 	}

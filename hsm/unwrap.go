@@ -85,10 +85,10 @@ func (s *session) open(w block.Wrap) ([]byte, error) {
 }
 
 func (s *session) openWith(e *entry, w block.Wrap) ([]byte, error) {
-	if e.key.Suite.Wraps() != w.Suite() {
+	if !e.key.Suite.Wraps().Opens(w.Suite()) {
 		return nil, wire.ErrUnwrap
 	}
-	if w.Suite() == block.SuiteP256 {
+	if e.key.Suite == wire.P256 {
 		return s.openP256(e, w)
 	}
 	return s.openRSA(e, w)
@@ -123,11 +123,19 @@ func (s *session) openRSA(e *entry, w block.Wrap) ([]byte, error) {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
 	defer clear(em)
-	key, ok := unpadOAEP(em, len(e.modulus), block.Info(e.key.ID))
+	key, ok := unpadOAEP(em, len(e.modulus), w.OAEPLabel(), keySizes(w.Suite())...)
 	if !ok {
 		return nil, wire.ErrUnwrap
 	}
 	return key, nil
+}
+
+// keySizes are the sizes of the keys that wraps of suite s may hold.
+func keySizes(s block.Suite) []int {
+	if s == block.SuiteOAEP {
+		return []int{16, 24, 32}
+	}
+	return []int{block.FileKeySize}
 }
 
 // An exchanger is a P-256 private key in the token, as an ecdh.KeyExchanger for one operation of one session.

@@ -120,7 +120,7 @@ func (w *writer) key(k Key) {
 
 // key computes the id: it is never taken from the message.
 func (r *reader) key() Key {
-	k := Key{Suite: Suite(r.enum(uint8(RSA3072))), Custody: Custody(r.enum(uint8(Replicable))), Origin: Origin(r.enum(uint8(Imported)))}
+	k := Key{Suite: Suite(r.enum(uint8(suiteLast))), Custody: Custody(r.enum(uint8(Replicable))), Origin: Origin(r.enum(uint8(Imported)))}
 	k.SPKI = bytes.Clone(r.bytes(MaxPKCS8))
 	k.ID = block.KeyIDOfSPKI(k.SPKI)
 	return k
@@ -150,22 +150,24 @@ func (w *writer) wraps(wraps []block.Wrap) {
 		w.fixed(id[:])
 		w.bytes(x.Enc())
 		w.bytes(x.Body())
+		w.bytes(x.Context())
 	}
 }
 
-// wraps reads a batch; a wrap of a shape that no encryptor makes is a malformed message.
+// wraps reads a batch; a wrap of a shape that no encryptor makes is a malformed message. How a header named the key does
+// not cross, only which key it is.
 func (r *reader) wraps() []block.Wrap {
-	n := r.count(MaxBatch, 41)
+	n := r.count(MaxBatch, 45)
 	wraps := make([]block.Wrap, 0, n)
 	for range n {
 		suite := block.Suite(r.u8())
 		var id block.KeyID
 		r.fixed(id[:])
-		enc, body := r.bytes(MaxPIN), r.bytes(MaxPKCS8)
+		enc, body, context := r.bytes(block.MaxEnc), r.bytes(block.MaxBody), r.bytes(block.MaxContext)
 		if r.bad {
 			return nil
 		}
-		x, err := block.NewWrap(suite, id, enc, body)
+		x, err := block.NewWrap(suite, block.KeyIDRef(id), enc, body, context)
 		if err != nil {
 			r.bad = true
 			return nil
@@ -199,7 +201,7 @@ func (w *writer) batch(results []Result, head receipt.ChainHead) {
 		mark := len(w.b)
 		w.u8(uint8(statusOK))
 		if err == nil {
-			err = x.Key.Use(func(k []byte) error { w.fixed(k); return nil })
+			err = x.Key.Use(func(k []byte) error { w.bytes(k); return nil })
 		}
 		if err != nil {
 			w.b = w.b[:mark]
@@ -224,7 +226,7 @@ func (r *reader) batch(n int) ([]Result, receipt.ChainHead, error) {
 		if results[i].Err != nil {
 			continue
 		}
-		b := r.take(block.FileKeySize)
+		b := r.bytes(block.MaxKeySize)
 		key, err := block.NewFileKey(bytes.Clone(b))
 		if err != nil {
 			return nil, receipt.ChainHead{}, fmt.Errorf("read file key: %w", err)

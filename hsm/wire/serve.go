@@ -103,7 +103,7 @@ func (s Service) unwrap(out *outbox, op uint32, body []byte) error {
 		return err
 	}
 	err := s.Unwrap(wraps, func(results []Result, head receipt.ChainHead) {
-		w := newFrame(op, 128+len(results)*(block.FileKeySize+1))
+		w := newFrame(op, 128+len(results)*(block.MaxKeySize+5))
 		w.err(nil)
 		w.batch(results, head)
 		reply(out, op, w)
@@ -134,7 +134,7 @@ func (s Service) do(w *writer, v verb, r *reader) error {
 	case verbOpen:
 		return s.doOpen(w, r)
 	case verbGenerate:
-		suite, custody := Suite(r.enum(uint8(RSA3072))), Custody(r.enum(uint8(Replicable)))
+		suite, custody := Suite(r.enum(uint8(suiteLast))), Custody(r.enum(uint8(Replicable)))
 		if err := r.done(); err != nil {
 			return err
 		}

@@ -51,15 +51,20 @@ const (
 	P256    Suite = iota + 1 // HPKE with DHKEM(P-256), block.SuiteP256
 	RSA2048                  // OAEP-SHA256, block.SuiteRSAOAEP; import only
 	RSA3072                  // OAEP-SHA256, block.SuiteRSAOAEP
+	Hybrid                   // HPKE with MLKEM768-P256, block.SuiteHybrid: the P-256 half and the key over the ML-KEM seed in the token
+
+	suiteLast = Hybrid
 )
 
-// Wraps returns the suite of the wraps that a key of suite s opens.
+// Wraps returns the suite of our stanzas that a key of suite s opens; block.Suite.Opens says which it opens besides.
 func (s Suite) Wraps() block.Suite {
 	switch s {
 	case P256:
 		return block.SuiteP256
 	case RSA2048, RSA3072:
 		return block.SuiteRSAOAEP
+	case Hybrid:
+		return block.SuiteHybrid
 	}
 	return 0
 }
@@ -73,13 +78,15 @@ func (s Suite) String() string {
 		return "rsa-2048"
 	case RSA3072:
 		return "rsa-3072"
+	case Hybrid:
+		return "mlkem768-p256"
 	}
 	return fmt.Sprintf("suite %d", uint8(s))
 }
 
 // ParseSuite reads the form that String writes.
 func ParseSuite(name string) (Suite, error) {
-	for s := P256; s <= RSA3072; s++ {
+	for s := P256; s <= suiteLast; s++ {
 		if s.String() == name {
 			return s, nil
 		}

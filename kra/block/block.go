@@ -1,15 +1,19 @@
-// Package block is the encryption block: an age v1 file whose header may carry kra stanzas, each the file key wrapped to one key-release key.
+// Package block is the encryption block: an age v1 file whose header may carry kra stanzas, each the file key wrapped to one key-release key, and what other envelopes have in common with it.
 package block
 
 // Limits of the format. A parser refuses what is larger before it allocates for it.
 const (
 	MaxHeader    = 64 << 10 // bytes of a header that an agent looks at
-	MaxWraps     = 64       // kra stanzas in one header
+	MaxWraps     = 64       // wraps of known suites in one header
 	MaxStanzas   = 1024     // stanzas of all types in one header
 	MaxArguments = 32       // words of one stanza's first line, its type included
 
 	FileKeySize = 16 // bytes of an age file key
+	MaxKeySize  = 32 // bytes of a message key of any format
 )
+
+// keySize reports whether n bytes can be a message key, or an AES key.
+func keySize(n int) bool { return n == 16 || n == 24 || n == 32 }
 
 // StanzaType is the first word of our stanzas.
 const StanzaType = "kra"

@@ -11,14 +11,15 @@ import (
 // ErrSpent is returned by Use when the key was used before, or never set.
 var ErrSpent = errors.New("file key is spent")
 
-// A FileKey is a file key in the clear. It lives in a closure, where neither fmt
+// A FileKey is a message key in the clear: the file key of an age file, or the content key of another format. It lives in a closure, where neither fmt
 // nor reflection sees it. The zero FileKey is spent.
 type FileKey struct{ take func() []byte }
 
-// NewFileKey takes ownership of b, which must be FileKeySize bytes.
+// NewFileKey takes ownership of b, which must be 16, 24 or 32 bytes: age's file keys are FileKeySize bytes long, content keys of
+// other formats as long as their cipher's.
 func NewFileKey(b []byte) (FileKey, error) {
-	if len(b) != FileKeySize {
-		return FileKey{}, errFileKey
+	if !keySize(len(b)) {
+		return FileKey{}, errKeySize
 	}
 	var once sync.Mutex
 	return FileKey{func() []byte {

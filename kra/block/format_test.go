@@ -22,7 +22,7 @@ func TestFormatDocument(t *testing.T) {
 		fmt.Sprintf("the %d bytes `%s`, one zero byte, the %d bytes of the key id", len(context), context, len(id)),
 		fmt.Sprintf("%d,%03d bytes for an agent", block.MaxHeader/1000, block.MaxHeader%1000),
 		fmt.Sprintf("%d,%03d stanzas", block.MaxStanzas/1000, block.MaxStanzas%1000),
-		fmt.Sprintf("%d `kra` stanzas of known suites", block.MaxWraps),
+		fmt.Sprintf("%d stanzas of known suites", block.MaxWraps),
 		fmt.Sprintf("%d words in a line", block.MaxArguments),
 		fmt.Sprintf("**file key**: %d bytes", block.FileKeySize),
 		"| `" + block.SuiteP256.String() + "` |", "| `" + block.SuiteRSAOAEP.String() + "` |",

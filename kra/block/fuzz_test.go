@@ -54,7 +54,7 @@ func FuzzHeader(f *testing.F) {
 			t.Fatalf("ParseHeaderBytes(Bytes) = %v", err)
 		}
 		for _, w := range h.Wraps() {
-			if _, err := block.NewWrap(w.Suite(), w.KeyID(), w.Enc(), w.Body()); err != nil {
+			if _, err := block.NewWrap(w.Suite(), w.Ref(), w.Enc(), w.Body(), w.Context()); err != nil {
 				t.Fatalf("NewWrap refuses what the parser accepts: %v", err)
 			}
 		}
@@ -65,10 +65,10 @@ func FuzzHeader(f *testing.F) {
 func FuzzWrap(f *testing.F) {
 	seeds(f, "FuzzWrap")
 	key := readKey(f, "p256").(*ecdh.PrivateKey)
-	f.Fuzz(func(t *testing.T, suite uint8, id, enc, body []byte) {
+	f.Fuzz(func(t *testing.T, suite uint8, id, enc, body, context []byte) {
 		var k block.KeyID
 		copy(k[:], id)
-		w, err := block.NewWrap(block.Suite(suite), k, enc, body)
+		w, err := block.NewWrap(block.Suite(suite), block.KeyIDRef(k), enc, body, context)
 		if err != nil {
 			return
 		}

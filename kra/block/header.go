@@ -67,9 +67,6 @@ func newHeader(raw []byte, p parsed) (Header, error) {
 		if s.args[0] == "scrypt" && len(p.stanzas) > 1 {
 			return Header{}, fmt.Errorf("parse header: %w", errScrypt)
 		}
-		if s.args[0] != StanzaType {
-			continue
-		}
 		w, ok, err := wrapOf(s)
 		if err != nil {
 			return Header{}, fmt.Errorf("parse header: stanza %d: %w", i+1, err)
@@ -86,7 +83,7 @@ func newHeader(raw []byte, p parsed) (Header, error) {
 	return h, nil
 }
 
-// Wraps returns the kra stanzas whose suite is known, in their order.
+// Wraps returns the kra stanzas whose suite is known and the stanzas of tagged recipients, in their order.
 func (h Header) Wraps() []Wrap { return slices.Clone(h.wraps) }
 
 // StanzaTypes returns the types of all stanzas, in their order.

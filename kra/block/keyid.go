@@ -3,7 +3,6 @@ package block
 import (
 	"crypto"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,9 +17,9 @@ var (
 	errKeyIDZero = errors.New("key id is zero")
 )
 
-// KeyIDOf returns the id of a public key as crypto/x509 marshals it.
+// KeyIDOf returns the id of a public key as MarshalPublicKey writes it.
 func KeyIDOf(pub crypto.PublicKey) (KeyID, error) {
-	der, err := x509.MarshalPKIXPublicKey(pub)
+	der, err := MarshalPublicKey(pub)
 	if err != nil {
 		return KeyID{}, fmt.Errorf("marshal public key: %w", err)
 	}

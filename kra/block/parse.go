@@ -30,7 +30,7 @@ var (
 	errLine      = errors.New("line is longer than a header may be")
 	errWords     = errors.New("first line of a stanza is not words with one space between")
 	errTooMany   = errors.New("header has too many stanzas")
-	errTooWraps  = errors.New("header has too many kra stanzas")
+	errTooWraps  = errors.New("header has too many stanzas of known suites")
 	errNone      = errors.New("header has no stanza")
 	errBase64    = errors.New("not canonical base64")
 	errTrailing  = errors.New("bytes follow the header")

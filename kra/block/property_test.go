@@ -100,9 +100,9 @@ type counted struct {
 	n *int
 }
 
-func (c counted) Wrap(fileKey []byte) ([]*age.Stanza, error) {
+func (c counted) WrapWithLabels(fileKey []byte) ([]*age.Stanza, []string, error) {
 	*c.n++
-	return c.Recipient.Wrap(fileKey)
+	return c.Recipient.WrapWithLabels(fileKey)
 }
 
 func TestOnePublicKeyOperationPerKey(t *testing.T) {

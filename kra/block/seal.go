@@ -3,7 +3,6 @@ package block
 import (
 	"crypto"
 	"crypto/ecdh"
-	"crypto/ecdsa"
 	"crypto/hpke"
 	"crypto/rand"
 	"crypto/rsa"
@@ -16,53 +15,101 @@ import (
 
 var (
 	errFileKey  = errors.New("file key is not 16 bytes")
+	errKeySize  = errors.New("key is not 16, 24 or 32 bytes")
 	errWrongKey = errors.New("wrap is for another key")
+	errSuiteKey = errors.New("suite does not wrap to this kind of key")
 	errOpen     = errors.New("wrap does not open")
 )
 
-// WrapFileKey wraps fileKey to pub, a key of one of the kinds that SuiteOf names.
+// WrapFileKey wraps fileKey to pub, a key of one of the kinds that SuiteOf names, as a stanza of ours.
 func WrapFileKey(pub crypto.PublicKey, fileKey []byte) (Wrap, error) {
-	if len(fileKey) != FileKeySize {
-		return Wrap{}, errFileKey
-	}
 	s, err := SuiteOf(pub)
 	if err != nil {
 		return Wrap{}, err
+	}
+	return Seal(s, pub, fileKey, nil)
+}
+
+// Seal wraps key to pub by a suite for its kind of key. The suites of age headers take 16 bytes, the others 16, 24 or 32;
+// context is the shared info of an ECDH suite. The wrap names its key by tag for stock age, and else by id.
+func Seal(s Suite, pub crypto.PublicKey, key, context []byte) (Wrap, error) {
+	if s.stanza() && len(key) != FileKeySize {
+		return Wrap{}, errFileKey
+	}
+	if !keySize(len(key)) {
+		return Wrap{}, errKeySize
+	}
+	if kind, err := SuiteOf(pub); err != nil || !kind.Opens(s) {
+		return Wrap{}, errors.Join(err, errSuiteKey)
 	}
 	id, err := KeyIDOf(pub)
 	if err != nil {
 		return Wrap{}, err
 	}
-	if s == SuiteRSAOAEP {
-		ct, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, pub.(*rsa.PublicKey), fileKey, Info(id))
-		if err != nil {
-			return Wrap{}, fmt.Errorf("encrypt file key: %w", err)
-		}
-		return NewWrap(s, id, nil, ct)
-	}
-	ct, err := sealP256(pub, id, fileKey)
+	enc, body, err := s.seal(pub, id, key, context)
 	if err != nil {
 		return Wrap{}, fmt.Errorf("encrypt file key: %w", err)
 	}
-	return NewWrap(s, id, ct[:p256EncSize], ct[p256EncSize:])
+	ref := KeyIDRef(id)
+	if s == SuiteP256Tag || s == SuiteHybridTag {
+		t, err := NewTagged(pub)
+		if err != nil {
+			return Wrap{}, err
+		}
+		ref = Ref{RefTag, string(endTag(beginTag(s, enc), t.hint))}
+	}
+	w, err := NewWrap(s, ref, enc, body, context)
+	return w.Named(id), err
 }
 
-func sealP256(pub crypto.PublicKey, id KeyID, fileKey []byte) ([]byte, error) {
-	if k, ok := pub.(*ecdsa.PublicKey); ok {
-		var err error
-		if pub, err = k.ECDH(); err != nil {
-			return nil, err
+func (s Suite) seal(pub crypto.PublicKey, id KeyID, key, context []byte) (enc, body []byte, err error) {
+	switch s {
+	case SuiteRSAOAEP, SuiteOAEP:
+		body, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, pub.(*rsa.PublicKey), key, s.info(id))
+		return nil, body, err
+	case SuiteECDHX963, SuiteECDHES:
+		p, _ := pointOf(pub)
+		return sealAgreed(s, p, key, context)
+	}
+	var to hpke.PublicKey
+	if k, ok := pub.(*HybridKey); ok {
+		to = k.kem
+	} else {
+		p, _ := pointOf(pub)
+		if to, err = hpke.NewDHKEMPublicKey(p); err != nil {
+			return nil, nil, err
 		}
 	}
-	to, err := hpke.NewDHKEMPublicKey(pub.(*ecdh.PublicKey))
+	ct, err := hpke.Seal(to, hpke.HKDFSHA256(), s.aead(), s.info(id), key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return hpke.Seal(to, hpke.HKDFSHA256(), hpke.AES256GCM(), Info(id), fileKey)
+	return ct[:s.encSize()], ct[s.encSize():], nil
 }
 
-// OpenP256 opens a wrap of suite p256 with the private key kx, which may live in a
-// token. The caller clears what it returns.
+// info is HPKE's info, or the label of RSA-OAEP.
+func (s Suite) info(id KeyID) []byte {
+	switch s {
+	case SuiteOAEP:
+		return nil
+	case SuiteP256Tag, SuiteHybridTag:
+		return []byte(tagContext + s.String())
+	}
+	return Info(id)
+}
+
+func (s Suite) aead() hpke.AEAD {
+	if s.ours() {
+		return hpke.AES256GCM()
+	}
+	return hpke.ChaCha20Poly1305()
+}
+
+// OAEPLabel returns the label of an RSA wrap.
+func (w Wrap) OAEPLabel() []byte { return w.suite.info(w.key) }
+
+// OpenP256 opens a wrap of a suite for P-256 keys with the private key kx, which may live in a token. The wrap must name
+// the key: see Wrap.Named. The caller clears what it returns.
 func OpenP256(kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
 	id, err := KeyIDOf(kx.PublicKey())
 	if err != nil {
@@ -71,16 +118,36 @@ func OpenP256(kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
 	return OpenP256As(id, kx, w)
 }
 
-// OpenP256As is OpenP256 where the id of kx's public key is known already.
+// OpenP256As is OpenP256 where the id of kx's public key is known already. It asks kx for one exchange.
 func OpenP256As(id KeyID, kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
-	if w.suite != SuiteP256 || kx.Curve() != ecdh.P256() || id != w.key {
+	if w.suite.home() != SuiteP256 || kx.Curve() != ecdh.P256() || id != w.key {
 		return nil, errWrongKey
+	}
+	if w.suite == SuiteECDHX963 || w.suite == SuiteECDHES {
+		return openAgreed(kx, w)
 	}
 	key, err := hpke.NewDHKEMPrivateKey(kx)
 	if err != nil {
 		return nil, fmt.Errorf("use private key: %w", err)
 	}
-	r, err := hpke.NewRecipient(w.enc, key, hpke.HKDFSHA256(), hpke.AES256GCM(), Info(w.key))
+	return openHPKE(key, w)
+}
+
+// OpenHybridAs opens a wrap of a suite for hybrid keys with the two halves of the one whose id is given: pq is an
+// ML-KEM-768 decapsulation key, and kx, which may live in a token, is asked for one exchange.
+func OpenHybridAs(id KeyID, pq crypto.Decapsulator, kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
+	if w.suite.home() != SuiteHybrid || kx.Curve() != ecdh.P256() || id != w.key {
+		return nil, errWrongKey
+	}
+	key, err := hpke.NewHybridPrivateKey(pq, kx)
+	if err != nil {
+		return nil, fmt.Errorf("use private key: %w", err)
+	}
+	return openHPKE(key, w)
+}
+
+func openHPKE(key hpke.PrivateKey, w Wrap) ([]byte, error) {
+	r, err := hpke.NewRecipient(w.enc, key, hpke.HKDFSHA256(), w.suite.aead(), w.suite.info(w.key))
 	if err != nil {
 		return nil, fmt.Errorf("decapsulate: %w", err)
 	}
@@ -93,22 +160,24 @@ func OpenP256As(id KeyID, kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
 
 // A Recipient wraps file keys to one key-release key. It is an age.Recipient.
 type Recipient struct {
-	pub crypto.PublicKey
-	id  KeyID
+	pub   crypto.PublicKey
+	id    KeyID
+	suite Suite
 }
 
-var _ age.Recipient = Recipient{}
+var _ age.RecipientWithLabels = Recipient{}
 
 // NewRecipient returns the recipient of the key pub, of a kind that SuiteOf names.
 func NewRecipient(pub crypto.PublicKey) (Recipient, error) {
-	if _, err := SuiteOf(pub); err != nil {
+	s, err := SuiteOf(pub)
+	if err != nil {
 		return Recipient{}, err
 	}
 	id, err := KeyIDOf(pub)
 	if err != nil {
 		return Recipient{}, err
 	}
-	return Recipient{pub: pub, id: id}, nil
+	return Recipient{pub: pub, id: id, suite: s}, nil
 }
 
 // KeyID returns the id of the recipient's key.
@@ -121,4 +190,14 @@ func (r Recipient) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 		return nil, err
 	}
 	return []*age.Stanza{w.Stanza()}, nil
+}
+
+// WrapWithLabels implements age.RecipientWithLabels. A hybrid key asks, as age's own do, that no recipient beside it
+// gives the file key to a quantum computer.
+func (r Recipient) WrapWithLabels(fileKey []byte) ([]*age.Stanza, []string, error) {
+	s, err := r.Wrap(fileKey)
+	if r.suite == SuiteHybrid {
+		return s, []string{"postquantum"}, err
+	}
+	return s, nil, err
 }

@@ -2,73 +2,124 @@ package block
 
 import (
 	"crypto"
-	"crypto/ecdh"
-	"crypto/ecdsa"
-	"crypto/elliptic"
+	"crypto/mlkem"
 	"crypto/rsa"
 	"fmt"
 )
 
-// A Suite is how a file key is wrapped to a key-release key. Zero is not a suite.
+// A Suite is how a key is wrapped to a key-release key. Zero is not a suite. The numbers are hsm/wire's: a new one goes
+// last.
 type Suite uint8
 
 const (
 	// SuiteP256 is HPKE base mode, RFC 9180: DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
 	SuiteP256 Suite = iota + 1
-	// SuiteRSAOAEP is RSAES-OAEP, RFC 8017 section 7.1, with SHA-256 for both hashes.
+	// SuiteRSAOAEP is RSAES-OAEP, RFC 8017 section 7.1, with SHA-256 for both hashes and the key id in the label.
 	SuiteRSAOAEP
+	// SuiteHybrid is HPKE base mode: MLKEM768-P256, HKDF-SHA256, AES-256-GCM.
+	SuiteHybrid
+	// SuiteP256Tag is stock age's p256tag: DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
+	SuiteP256Tag
+	// SuiteHybridTag is stock age's mlkem768p256tag: MLKEM768-P256, HKDF-SHA256, ChaCha20-Poly1305.
+	SuiteHybridTag
+	// SuiteOAEP is RSAES-OAEP with SHA-256 for both hashes and the empty label: CMS (RFC 3560) and JWE (RSA-OAEP-256).
+	SuiteOAEP
+	// SuiteECDHX963 is RFC 5753's dhSinglePass-stdDH-sha256kdf-scheme on P-256 with AES key wrap: CMS.
+	SuiteECDHX963
+	// SuiteECDHES is RFC 7518's ECDH-ES+A128KW, A192KW and A256KW on P-256: JWE.
+	SuiteECDHES
+
+	suiteLast = SuiteECDHES
 )
 
 const (
-	p256EncSize  = 65               // an uncompressed point
-	p256BodySize = FileKeySize + 16 // the file key and a GCM tag
-	rsaMinSize   = 2048 / 8         // modulus, bytes
-	rsaMaxSize   = 4096 / 8         // modulus, bytes
-	rsaStepSize  = 1024 / 8         // 2048, 3072 and 4096 are the sizes
-	nameP256     = "p256"           // in a stanza and in JSON
-	nameRSAOAEP  = "rsa-oaep"       // in a stanza and in JSON
+	pointSize     = 65 // an uncompressed point of P-256
+	tagBytes      = 16 // of an AEAD
+	hybridEncSize = mlkem.CiphertextSize768 + pointSize
+	hpkeBodySize  = FileKeySize + tagBytes
+	rsaMinSize    = 2048 / 8 // modulus, bytes
+	rsaMaxSize    = 4096 / 8 // modulus, bytes
+	rsaStepSize   = 1024 / 8 // 2048, 3072 and 4096 are the sizes
+
+	// MaxEnc and MaxBody are what the largest suites need, in bytes.
+	MaxEnc  = hybridEncSize
+	MaxBody = rsaMaxSize
 )
 
-// String is the suite's name in a stanza.
+// suiteNames are the suites' names in stanzas and in JSON, by suite.
+var suiteNames = [...]string{
+	SuiteP256: "p256", SuiteRSAOAEP: "rsa-oaep", SuiteHybrid: "mlkem768-p256",
+	SuiteP256Tag: typeP256Tag, SuiteHybridTag: typeHybridTag,
+	SuiteOAEP: "oaep-sha256", SuiteECDHX963: "ecdh-x963-kw", SuiteECDHES: "ecdh-es-kw",
+}
+
+// String is the suite's name.
 func (s Suite) String() string {
-	switch s {
-	case SuiteP256:
-		return nameP256
-	case SuiteRSAOAEP:
-		return nameRSAOAEP
+	if s == 0 || s > suiteLast {
+		return fmt.Sprintf("suite %d", uint8(s))
 	}
-	return fmt.Sprintf("suite %d", uint8(s))
+	return suiteNames[s]
 }
 
 // ParseSuite reads the form that String writes.
 func ParseSuite(name string) (Suite, error) {
-	switch name {
-	case nameP256:
-		return SuiteP256, nil
-	case nameRSAOAEP:
-		return SuiteRSAOAEP, nil
+	for s := SuiteP256; s <= suiteLast; s++ {
+		if suiteNames[s] == name {
+			return s, nil
+		}
 	}
 	return 0, fmt.Errorf("suite %.40q is not known", name)
 }
 
-// SuiteOf returns the suite that wraps to pub: an *ecdh.PublicKey or
-// *ecdsa.PublicKey on P-256, or an *rsa.PublicKey of 2048, 3072 or 4096 bits.
+// SuiteOf returns the suite of our stanzas that wraps to pub: an *ecdh.PublicKey or *ecdsa.PublicKey on P-256, an
+// *rsa.PublicKey of 2048, 3072 or 4096 bits, or a *HybridKey.
 func SuiteOf(pub crypto.PublicKey) (Suite, error) {
 	switch k := pub.(type) {
-	case *ecdh.PublicKey:
-		if k.Curve() == ecdh.P256() {
-			return SuiteP256, nil
-		}
-	case *ecdsa.PublicKey:
-		if k.Curve == elliptic.P256() {
-			return SuiteP256, nil
-		}
+	case *HybridKey:
+		return SuiteHybrid, nil
 	case *rsa.PublicKey:
 		if rsaSize(k.Size()) && k.N.BitLen() == k.Size()*8 {
 			return SuiteRSAOAEP, nil
 		}
+	default:
+		if _, ok := pointOf(pub); ok {
+			return SuiteP256, nil
+		}
 	}
 	return 0, fmt.Errorf("no suite wraps to a key of type %T and this size", pub)
+}
+
+// Opens reports whether the private key of the one that wraps of suite s are made to opens wraps of suite w, too.
+func (s Suite) Opens(w Suite) bool { return s.home() != 0 && s.home() == w.home() }
+
+// home is the suite of our stanzas for the same kind of key.
+func (s Suite) home() Suite {
+	switch s {
+	case SuiteP256, SuiteP256Tag, SuiteECDHX963, SuiteECDHES:
+		return SuiteP256
+	case SuiteRSAOAEP, SuiteOAEP:
+		return SuiteRSAOAEP
+	case SuiteHybrid, SuiteHybridTag:
+		return SuiteHybrid
+	}
+	return 0
+}
+
+// ours reports whether the suite belongs in kra stanzas.
+func (s Suite) ours() bool { return s != 0 && s == s.home() }
+
+// stanza reports whether the suite belongs in age headers.
+func (s Suite) stanza() bool { return s.ours() || s == SuiteP256Tag || s == SuiteHybridTag }
+
+// encSize is the length of the encapsulated key.
+func (s Suite) encSize() int {
+	switch s {
+	case SuiteHybrid, SuiteHybridTag:
+		return hybridEncSize
+	case SuiteRSAOAEP, SuiteOAEP:
+		return 0
+	}
+	return pointSize
 }
 
 func rsaSize(bytes int) bool {

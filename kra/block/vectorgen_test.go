@@ -176,7 +176,7 @@ func (g *vectors) bad() {
 	g.refuse("rsa-with-enc.age", "4 words", strings.Replace(rsa, "-> kra rsa-oaep "+keyWord(g, "rsa2048"), "-> kra rsa-oaep "+keyWord(g, "rsa2048")+" AAAA", 1))
 	g.refuse("rsa-short.age", "length", build("-> kra rsa-oaep "+keyWord(g, "rsa2048"), body, mac))
 	g.refuse("scrypt-not-alone.age", "scrypt", build("-> scrypt AAAA 18", body, first, body, mac))
-	g.refuse("65-wraps.age", "too many kra", build(strings.Repeat(first+"\n"+body+"\n", 64)+first, body, mac))
+	g.refuse("65-wraps.age", "known suites", build(strings.Repeat(first+"\n"+body+"\n", 64)+first, body, mac))
 	g.refuse("1025-stanzas.age", "too many stanzas", build(strings.Repeat("-> x\n\n", 1024)+"-> x", "", mac))
 	g.refuse("too-long.age", "longer", build("-> x", strings.Repeat(strings.Repeat("A", 64)+"\n", 1100), mac))
 }

@@ -1,0 +1,152 @@
+package block
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hpke"
+	"crypto/mlkem"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/big"
+)
+
+// hybridAlgorithm is the AlgorithmIdentifier of a HybridKey, DER: an object identifier of ours, below the arc that
+// X.667 makes of UUIDs, without parameters. 2.25.261600744303126704429811477488207235581
+var hybridAlgorithm = []byte{0x30, 0x16, 0x06, 0x14, 0x69, 0x83, 0x89, 0xce, 0xbc, 0x9f, 0xea, 0x9b, 0xe2, 0xbf, 0xdf, 0xa4, 0x8e, 0xe7, 0xc8, 0xb7, 0xa3, 0x96, 0x93, 0x7d}
+
+const (
+	mlkemSize  = mlkem.EncapsulationKeySize768
+	hybridSize = mlkemSize + pointSize // bytes of a hybrid public key
+)
+
+var errSPKI = errors.New("public key is not SubjectPublicKeyInfo in DER of a kind we wrap to")
+
+// A HybridKey is a public key of ML-KEM-768 and P-256 together: HPKE's KEM MLKEM768-P256.
+type HybridKey struct {
+	raw   []byte // the ML-KEM encapsulation key, then the uncompressed point
+	kem   hpke.PublicKey
+	point *ecdh.PublicKey
+}
+
+// NewHybridKey reads the form that Bytes writes.
+func NewHybridKey(raw []byte) (*HybridKey, error) {
+	if len(raw) != hybridSize {
+		return nil, fmt.Errorf("hybrid key has %d bytes, want %d", len(raw), hybridSize)
+	}
+	raw = bytes.Clone(raw)
+	kem, err := hpke.MLKEM768P256().NewPublicKey(raw)
+	if err != nil {
+		return nil, fmt.Errorf("read hybrid key: %w", err)
+	}
+	point, err := ecdh.P256().NewPublicKey(raw[mlkemSize:])
+	if err != nil {
+		return nil, fmt.Errorf("read hybrid key: %w", err)
+	}
+	return &HybridKey{raw: raw, kem: kem, point: point}, nil
+}
+
+// Bytes is the ML-KEM-768 encapsulation key, 1,184 bytes, and then the uncompressed point, 65.
+func (k *HybridKey) Bytes() []byte { return bytes.Clone(k.raw) }
+
+// Point returns the P-256 half.
+func (k *HybridKey) Point() *ecdh.PublicKey { return k.point }
+
+// Equal reports whether x is the same key.
+func (k *HybridKey) Equal(x crypto.PublicKey) bool {
+	other, ok := x.(*HybridKey)
+	return ok && bytes.Equal(k.raw, other.raw)
+}
+
+// MarshalPublicKey returns the SubjectPublicKeyInfo of a key, as crypto/x509 writes it or, for a *HybridKey, as
+// FORMAT.md says.
+func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
+	k, ok := pub.(*HybridKey)
+	if !ok {
+		return x509.MarshalPKIXPublicKey(pub)
+	}
+	return asn1.Marshal(struct {
+		Algorithm asn1.RawValue
+		Key       asn1.BitString
+	}{asn1.RawValue{FullBytes: hybridAlgorithm}, asn1.BitString{Bytes: k.raw, BitLength: 8 * len(k.raw)}})
+}
+
+// ParsePublicKey reads what MarshalPublicKey writes of a key that SuiteOf knows a suite for, and nothing else.
+func ParsePublicKey(spki []byte) (crypto.PublicKey, error) {
+	pub, err := parseHybrid(spki)
+	if pub == nil && err == nil {
+		pub, err = x509.ParsePKIXPublicKey(spki)
+	}
+	if err != nil {
+		return nil, errSPKI
+	}
+	if _, err := SuiteOf(pub); err != nil {
+		return nil, err
+	}
+	if again, err := MarshalPublicKey(pub); err != nil || !bytes.Equal(again, spki) {
+		return nil, errSPKI
+	}
+	return pub, nil
+}
+
+// parseHybrid returns nil and no error where spki is of another algorithm.
+func parseHybrid(spki []byte) (crypto.PublicKey, error) {
+	var info struct {
+		Algorithm asn1.RawValue
+		Key       asn1.BitString
+	}
+	rest, err := asn1.Unmarshal(spki, &info)
+	if err != nil || len(rest) != 0 {
+		return nil, errSPKI
+	}
+	if !bytes.Equal(info.Algorithm.FullBytes, hybridAlgorithm) {
+		return nil, nil
+	}
+	k, err := NewHybridKey(info.Key.RightAlign())
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// pointOf returns the P-256 point of a key that has one: the key itself, or half of a hybrid one.
+func pointOf(pub crypto.PublicKey) (*ecdh.PublicKey, bool) {
+	switch k := pub.(type) {
+	case *ecdh.PublicKey:
+		return k, k.Curve() == ecdh.P256()
+	case *ecdsa.PublicKey:
+		if k.Curve != elliptic.P256() {
+			return nil, false
+		}
+		p, err := k.ECDH()
+		return p, err == nil
+	case *HybridKey:
+		return k.point, true
+	}
+	return nil, false
+}
+
+// thumbprint is RFC 7638 with SHA-256: the required members of the JWK in the order of their names, without spaces.
+func thumbprint(pub crypto.PublicKey) (t [sha256.Size]byte, ok bool) {
+	url := base64.RawURLEncoding.EncodeToString
+	switch k := pub.(type) {
+	case *rsa.PublicKey:
+		e := big.NewInt(int64(k.E)).Bytes()
+		return sha256.Sum256([]byte(`{"e":"` + url(e) + `","kty":"RSA","n":"` + url(k.N.Bytes()) + `"}`)), true
+	case *HybridKey:
+		return t, false
+	}
+	p, ok := pointOf(pub)
+	if !ok {
+		return t, false
+	}
+	xy := p.Bytes()[1:]
+	return sha256.Sum256([]byte(`{"crv":"P-256","kty":"EC","x":"` + url(xy[:32]) + `","y":"` + url(xy[32:]) + `"}`)), true
+}
