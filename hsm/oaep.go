@@ -37,7 +37,7 @@ func unpadOAEP(em []byte, size int, label []byte, sizes ...int) ([]byte, bool) {
 	key, length := make([]byte, block.MaxKeySize), 0
 	for _, n := range sizes { // the one after the zeros is in one place at most
 		one := len(db) - n - 1
-		wrong := bad | db[one] ^ 1
+		wrong := bad | (db[one] ^ 1)
 		for _, b := range db[sha256.Size:one] {
 			wrong |= b
 		}
