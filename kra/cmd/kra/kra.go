@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"strings"
 	"sync"
 )
@@ -38,15 +37,10 @@ func commands() []command {
 	return []command{encryptCommand, decryptCommand, inspectCommand, directoryCommand, verifyCommand, logCommand, versionCommand}
 }
 
-// collectAt is the garbage collector's percentage. The heap is a few chunks that die
-// at once; collecting them less often saves a quarter of the time and costs 16 MiB.
-const collectAt = 400
-
 // allCommands adds those about the program itself, which explain all others.
 func allCommands() []command { return append(commands(), completionCommand(), manCommand()) }
 
 func process() *tool {
-	debug.SetGCPercent(collectAt)
 	t := &tool{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, temps: map[string]bool{}}
 	t.watchSignals()
 	return t

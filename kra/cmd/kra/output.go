@@ -39,6 +39,7 @@ const (
 
 func (t *tool) create(path string, mode fs.FileMode, over overwrite) (*output, error) {
 	if path == stdio {
+		widen(t.stdout)
 		return &output{File: t.stdout, final: "standard output"}, nil
 	}
 	if err := writable(path, over); err != nil {
@@ -125,6 +126,7 @@ func (o *output) remove() error {
 // open opens an operand for reading and says how to call it.
 func (t *tool) open(path string) (f *os.File, name string, err error) {
 	if path == stdio {
+		widen(t.stdin)
 		return t.stdin, "standard input", nil
 	}
 	f, err = os.Open(path)
