@@ -25,10 +25,11 @@ var house = []struct {
 	// The words: no machine, no I/O of their own.
 	{"kra/block", ""},
 	{"kra/label", ""},
+	{"kra/immutable", ""},
 	{"kra", "kra/block"},
 	{"kra/receipt", "kra/block"},
 	{"kra/receipt/receipttest", "kra/receipt"},
-	{"kra/policy", "kra kra/block"},
+	{"kra/policy", "kra kra/block kra/immutable"},
 	{"kra/client", "kra kra/block kra/receipt"},
 	{"kra/client/clienttest", "kra kra/block kra/receipt"},
 	{"kra/cmd/kra", "kra kra/block kra/client kra/receipt"},
@@ -46,7 +47,7 @@ var house = []struct {
 	// The rooms of the agent.
 	{"appliance/account", ""},
 	{"appliance/audit", "kra/block kra/receipt"},
-	{"appliance/store", "boot/machine hsm/wire kra kra/block kra/label"},
+	{"appliance/store", "boot/machine hsm/wire kra kra/block kra/immutable kra/label"},
 	{"appliance/release", "appliance/audit kra kra/block kra/policy kra/receipt"},
 	{"console/wire", ""},
 	{"console", "console/wire kra"},
