@@ -274,7 +274,7 @@ func TestApplyIsDeterministic(t *testing.T) {
 		if a, b := step.tree.root(mark{}), atOnce.tree.root(mark{}); a != b {
 			t.Fatalf("seed %d: one by one %x, at once %x", seed, a, b)
 		}
-		if start.tree.root(mark{}) != startRoot || len(start.officers.rows) != 1 {
+		if start.tree.root(mark{}) != startRoot || start.officers.size() != 1 {
 			t.Fatalf("seed %d: the first state has moved", seed)
 		}
 	}

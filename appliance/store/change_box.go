@@ -2,7 +2,6 @@ package store
 
 import (
 	"crypto/x509"
-	"maps"
 	"slices"
 	"time"
 
@@ -37,7 +36,7 @@ func (c AnchorAdd) apply(d *State) error {
 	if c.Naming != kra.WholeName && c.Naming != kra.CommonName {
 		return invalid("authority %q: which part of the subject names a decryptor is not set", c.Alias)
 	}
-	if len(d.anchors.rows) >= MaxAnchors {
+	if d.anchors.size() >= MaxAnchors {
 		return invalid("there are %d authorities already, which is the limit", MaxAnchors)
 	}
 	cert, err := x509.ParseCertificate(c.Cert)
@@ -47,7 +46,7 @@ func (c AnchorAdd) apply(d *State) error {
 	if !cert.IsCA || !cert.BasicConstraintsValid {
 		return invalid("authority %q: the certificate of %q is not an authority's", c.Alias, cert.Subject)
 	}
-	for _, a := range d.anchors.rows {
+	for _, a := range d.anchors.all() {
 		if slices.Equal(a.Cert, c.Cert) {
 			return invalid("this authority is trusted already, as %q", a.Alias)
 		}
@@ -116,7 +115,7 @@ func (c BoxSet) apply(d *State) error {
 	if !isName(c.Box.Name) {
 		return invalid("box name %.80q: want a-z, 0-9 and '-', at most 63 of them, not '-' first", c.Box.Name)
 	}
-	if old := d.box.rows[only].Name; old != "" && old != c.Box.Name {
+	if old := d.box.single().Name; old != "" && old != c.Box.Name {
 		return invalid("the box is called %q and its log too: the name stays", old)
 	}
 	if len(c.Box.DNS) > label.MaxNames || len(c.Box.IP) > label.MaxNames {
@@ -138,12 +137,12 @@ func (c ReceiptKeyAdd) apply(d *State) error {
 	if _, err := checkChain(c.Chain); err != nil {
 		return err
 	}
-	if c.Index < 0 || len(d.receipts.rows) > 0 && receiptKey(c.Index) <= slices.Max(slices.Collect(maps.Keys(d.receipts.rows))) {
+	if c.Index < 0 || d.receipts.size() > 0 && receiptKey(c.Index) <= slices.Max(d.receipts.keys()) {
 		return invalid("receipt keys are added in the order of the log")
 	}
 	d.receipts.put(receiptKey(c.Index), ReceiptKey(c))
-	if len(d.receipts.rows) > MaxReceiptKeys {
-		d.receipts.remove(slices.Min(slices.Collect(maps.Keys(d.receipts.rows))))
+	if d.receipts.size() > MaxReceiptKeys {
+		d.receipts.remove(slices.Min(d.receipts.keys()))
 	}
 	return nil
 }

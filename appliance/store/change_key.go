@@ -44,7 +44,7 @@ func (c KeyAdd) apply(d *State) error {
 		return invalid("key %s: id and public key do not belong together", id)
 	case d.keys.has(id):
 		return invalid("key %s exists already", id)
-	case len(d.keys.rows) >= MaxTotalKeys:
+	case d.keys.size() >= MaxTotalKeys:
 		return invalid("there are %d keys already, which is the limit", MaxTotalKeys)
 	case k.Suite < hsm.P256 || k.Suite > hsm.RSA3072, k.Custody < hsm.Bound || k.Custody > hsm.Replicable,
 		k.Origin < hsm.Generated || k.Origin > hsm.Imported:
@@ -117,7 +117,7 @@ func (c KeyRemove) apply(d *State) error {
 
 // usersOfKey names the access identifiers that have the key among their first n, a few of them.
 func (s *State) usersOfKey(id block.KeyID, n int) (users []string) {
-	for _, a := range s.access.rows {
+	for _, a := range s.access.all() {
 		if slices.Contains(a.Keys[:min(n, len(a.Keys))], id) {
 			users = append(users, string(a.ID))
 		}
@@ -192,7 +192,7 @@ func (c TokenSet) apply(d *State) error {
 		}
 		d.files.put(name, tokenFile{size: len(data), data: slices.Clone(data)})
 	}
-	if len(d.files.rows) > maxTokenFiles {
+	if d.files.size() > maxTokenFiles {
 		return invalid("the token has more than %d files", maxTokenFiles)
 	}
 	return nil

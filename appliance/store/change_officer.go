@@ -25,7 +25,7 @@ func (c OfficerAdd) apply(d *State) error {
 		return invalid("officer %.80q: want a-z, 0-9 and '-', at most 63 of them, not '-' first", c.Name)
 	case d.officers.has(c.Name):
 		return invalid("officer %q exists already", c.Name)
-	case len(d.officers.rows) >= MaxOfficers:
+	case d.officers.size() >= MaxOfficers:
 		return invalid("there are %d officers already, which is the limit", MaxOfficers)
 	case !isHash(c.Hash):
 		return invalid("officer %q: the passphrase is not hashed", c.Name)
@@ -86,7 +86,7 @@ func (c OfficerRemove) apply(d *State) error {
 	if !d.officers.has(c.Name) {
 		return invalid("there is no officer %.80q", c.Name)
 	}
-	if len(d.officers.rows) == 1 {
+	if d.officers.size() == 1 {
 		return invalid("officer %q is the last one: nobody could log in any more", c.Name)
 	}
 	d.officers.remove(c.Name)

@@ -81,7 +81,7 @@ func (c RuleRemove) apply(d *State) error {
 
 // usersOfRule names the access identifiers whose lists contain the rule's name as a word, a few of them.
 func (s *State) usersOfRule(name string) (users []string) {
-	for _, a := range s.access.rows {
+	for _, a := range s.access.all() {
 		if slices.ContainsFunc(a.Lists, func(l string) bool { return slices.Contains(words(l), name) }) {
 			users = append(users, string(a.ID))
 		}
@@ -291,7 +291,7 @@ func (c GroupRemove) apply(d *State) error {
 
 // usersOfGroup names the rules that hold the group's name as a quoted word, a few of them.
 func (s *State) usersOfGroup(name string) (users []string) {
-	for _, r := range s.rules.rows {
+	for _, r := range s.rules.all() {
 		if strings.Contains(r.Expr, `"`+name+`"`) || strings.Contains(r.Expr, "'"+name+"'") {
 			users = append(users, r.Name)
 		}

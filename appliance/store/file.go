@@ -185,6 +185,7 @@ func (f *file) read(tx *bolt.Tx, key [32]byte, st *State) error {
 		}
 		all = append(all, some...)
 	}
+	st.settle()
 	st.tree = st.tree.update(all)
 	st.stamp(m.mark)
 	if st.root != m.Root {

@@ -63,7 +63,7 @@ func (s *State) draft() *State {
 	return &d
 }
 
-// settle ends the draft: from here on a change copies again.
+// settle ends the draft: its rows are now a state's.
 func (s *State) settle() {
 	for _, b := range s.buckets() {
 		b.settle()
@@ -241,19 +241,19 @@ func (s *State) Certificate(a kra.AccessID, id block.KeyID) [][]byte {
 func (s *State) ReceiptKeys() []ReceiptKey { return s.receipts.sorted() }
 
 // Network returns the network configuration; the zero Mode means that none was set.
-func (s *State) Network() machine.Network { return s.network.rows[only] }
+func (s *State) Network() machine.Network { return s.network.single() }
 
 // Clock returns the last trusted time; zero means never.
-func (s *State) Clock() Clock { return s.clock.rows[only] }
+func (s *State) Clock() Clock { return s.clock.single() }
 
 // Box returns how the box is called.
-func (s *State) Box() label.Box { return s.box.rows[only] }
+func (s *State) Box() label.Box { return s.box.single() }
 
 // PINs returns what opens the token; zero Secrets before they are set.
-func (s *State) PINs() PINs { return s.pins.rows[only] }
+func (s *State) PINs() PINs { return s.pins.single() }
 
 // HasFiles says whether the token's files are here.
-func (s *State) HasFiles() bool { return len(s.files.rows) > 0 }
+func (s *State) HasFiles() bool { return s.files.size() > 0 }
 
 func certKey(a kra.AccessID, id block.KeyID) string { return string(a) + "/" + id.String() }
 
