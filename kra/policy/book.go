@@ -1,10 +1,12 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/immutable"
 )
 
 // A Book is one version of everything that decides: rules, groups, access identifiers and their keys. It does not
@@ -12,12 +14,18 @@ import (
 type Book struct {
 	version uint64
 	tools   *tools
-	rules   map[RuleName]*rule
-	groups  map[GroupName]*group
-	access  map[AccessID]*entry
-	order   []*entry                 // by ID
-	byKey   map[block.KeyID][]*entry // each in the order of order
-	lists   map[string]*list         // by text; many access identifiers have the same
+	rules   immutable.Map[RuleName, *rule]
+	groups  immutable.Map[GroupName, *group]
+	members int // of all groups
+	access  immutable.Map[AccessID, *entry]
+	byKey   immutable.Map[block.KeyID, []*entry] // each in the order of IDs
+	lists   immutable.Map[string, sharedList]    // by text; many access identifiers have the same
+}
+
+// A sharedList is a rule list and how often access identifiers have it.
+type sharedList struct {
+	*list
+	uses int
 }
 
 // A group is who is in it.
@@ -34,11 +42,39 @@ func (g *group) has(d kra.Decryptor) bool {
 	return ok
 }
 
+func (d GroupDef) clone() GroupDef {
+	d.Members, d.Groups = slices.Clone(d.Members), slices.Clone(d.Groups)
+	return d
+}
+
+func (d GroupDef) equal(o GroupDef) bool {
+	return d.Name == o.Name && slices.Equal(d.Members, o.Members) && slices.Equal(d.Groups, o.Groups)
+}
+
+func (g *group) size() int {
+	if g == nil {
+		return 0
+	}
+	return len(g.members)
+}
+
 // An entry is an access identifier with its lists compiled.
 type entry struct {
 	def   AccessDef
 	lists []*list
 }
+
+// order returns the entries by ID.
+func (b *Book) order() []*entry {
+	all := make([]*entry, 0, b.access.Len())
+	for _, e := range b.access.All() {
+		all = append(all, e)
+	}
+	slices.SortFunc(all, byID)
+	return all
+}
+
+func byID(x, y *entry) int { return cmp.Compare(x.def.ID, y.def.ID) }
 
 // Version returns the number that Compile was given.
 func (b *Book) Version() uint64 { return b.version }
@@ -48,8 +84,9 @@ func (b *Book) AccessOf(id block.KeyID) []AccessID {
 	if b == nil {
 		return nil
 	}
-	ids := make([]AccessID, 0, len(b.byKey[id]))
-	for _, e := range b.byKey[id] {
+	under := b.byKey.At(id)
+	ids := make([]AccessID, 0, len(under))
+	for _, e := range under {
 		ids = append(ids, e.def.ID)
 	}
 	return ids
@@ -57,10 +94,10 @@ func (b *Book) AccessOf(id block.KeyID) []AccessID {
 
 // Access returns one access identifier.
 func (b *Book) Access(id AccessID) (AccessDef, bool) {
-	if b == nil || b.access[id] == nil {
+	if b == nil || b.access.At(id) == nil {
 		return AccessDef{}, false
 	}
-	return b.access[id].def.clone(), true
+	return b.access.At(id).def.clone(), true
 }
 
 // AllAccess returns every access identifier, sorted.
@@ -68,8 +105,8 @@ func (b *Book) AllAccess() []AccessDef {
 	if b == nil {
 		return nil
 	}
-	defs := make([]AccessDef, len(b.order))
-	for i, e := range b.order {
+	defs := make([]AccessDef, b.access.Len())
+	for i, e := range b.order() {
 		defs[i] = e.def.clone()
 	}
 	return defs
@@ -81,7 +118,7 @@ func (b *Book) UsedBy(name RuleName) []AccessID {
 		return nil
 	}
 	var ids []AccessID
-	for _, e := range b.order {
+	for _, e := range b.order() {
 		if slices.ContainsFunc(e.lists, func(l *list) bool { return slices.Contains(l.names, name) }) {
 			ids = append(ids, e.def.ID)
 		}
@@ -92,8 +129,4 @@ func (b *Book) UsedBy(name RuleName) []AccessID {
 func (d AccessDef) clone() AccessDef {
 	d.Keys, d.Lists = slices.Clone(d.Keys), slices.Clone(d.Lists)
 	return d
-}
-
-func (d AccessDef) equal(o AccessDef) bool {
-	return d.ID == o.ID && d.Title == o.Title && slices.Equal(d.Keys, o.Keys) && slices.Equal(d.Lists, o.Lists)
 }

@@ -44,7 +44,7 @@ func TestTenThousandAccessIDs(t *testing.T) { // built in well under a second, c
 	if built > 5*time.Second || changed > time.Second {
 		t.Errorf("built in %v, changed in %v", built, changed)
 	}
-	if b.rules["r4"] != next.rules["r4"] || b.rules["r3"] == next.rules["r3"] {
+	if b.rules.At("r4") != next.rules.At("r4") || b.rules.At("r3") == next.rules.At("r3") {
 		t.Error("rules are not reused as they should be")
 	}
 	if b.Version() != 1 || next.Version() != 2 || len(next.AllAccess()) != 10_000 {

@@ -95,7 +95,7 @@ func (b *Book) Decide(r Request, now time.Time) (Grant, error) {
 	known := false
 	tried := make([]*entry, 0, 4)
 	for _, w := range r.Header.Wraps() {
-		for _, entry := range b.byKey[w.KeyID()] {
+		for _, entry := range b.byKey.At(w.KeyID()) {
 			known = true
 			if contains(tried, entry) {
 				continue // an older key of it was in the header; its lists say the same again
@@ -142,7 +142,7 @@ func (b *Book) WhoAmI(f Facts, now time.Time) []AccessID {
 		return nil
 	}
 	var ids []AccessID
-	for _, x := range b.order {
+	for _, x := range b.order() {
 		if newEvaluation(b, f, now).passes(x) {
 			ids = append(ids, x.def.ID)
 		}
@@ -153,13 +153,13 @@ func (b *Book) WhoAmI(f Facts, now time.Time) []AccessID {
 // Explain returns how the lists of one access identifier come out for the decryptor now: every rule and every list that
 // a release would ask, in order. Whether a list passes is the outcome of the last.
 func (b *Book) Explain(id AccessID, f Facts, now time.Time) (Trace, error) {
-	if b == nil || b.access[id] == nil {
+	if b == nil || b.access.At(id) == nil {
 		return Trace{}, fmt.Errorf("explain access: unknown access identifier %q", clip(string(id)))
 	}
 	if !f.Decryptor.Valid() {
 		return Trace{}, fmt.Errorf("explain access %s: no decryptor", id)
 	}
 	e := newEvaluation(b, f, now)
-	e.passes(b.access[id])
+	e.passes(b.access.At(id))
 	return e.trace, nil
 }

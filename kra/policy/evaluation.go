@@ -92,7 +92,7 @@ func (e *evaluation) ask(name RuleName) Outcome {
 		return Errored
 	}
 	step := RuleStep{Rule: name, Outcome: Errored, Reason: "no such rule"}
-	if r := e.book.rules[name]; r != nil {
+	if r := e.book.rules.At(name); r != nil {
 		e.rule = r
 		step.Outcome, step.Reason = r.eval(e)
 	}
@@ -117,7 +117,7 @@ func (e *evaluation) inGroup(arg string) (bool, error) {
 	if !ok {
 		return false, errLiteral
 	}
-	return e.book.groups[g].has(e.facts.Decryptor), nil
+	return e.book.groups.At(g).has(e.facts.Decryptor), nil
 }
 
 func (e *evaluation) within(arg string) (bool, error) {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -15,6 +16,11 @@ type list struct {
 	text  string
 	top   node
 	names []RuleName // every rule it names, once
+}
+
+// knows reports whether all rules that the list names are there.
+func (l *list) knows(known func(RuleName) bool) bool {
+	return !slices.ContainsFunc(l.names, func(n RuleName) bool { return !known(n) })
 }
 
 // A node of a list has the meaning that CEL gives it: an operator whose outcome does not depend on an operand that
