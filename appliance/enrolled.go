@@ -151,7 +151,7 @@ func (a *agent) enrolledAdmin(o opened, b *board, h *health, token *hsm.Client) 
 }
 
 // use puts a snapshot to work once its state is committed. A committed clock is an officer's word of this moment.
-func (b *board) use(s *release.Snapshot, o opened, next *store.State) {
+func (b *board) use(s *posted, o opened, next *store.State) {
 	b.now.Store(s)
 	o.log.SetState(o.store.State().Generation(), o.resets)
 	if !next.Clock().Time.Equal(o.clock.committed()) {

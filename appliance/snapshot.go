@@ -1,61 +1,78 @@
 package appliance
 
 import (
-	"bytes"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"sync/atomic"
 
 	"github.com/keyrelease/krabox/appliance/release"
 	"github.com/keyrelease/krabox/appliance/store"
-	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
 // A board holds what the port serves from: one snapshot of the state, replaced as a whole.
 type board struct {
 	domain string
-	now    atomic.Pointer[release.Snapshot]
+	now    atomic.Pointer[posted]
 }
 
-func (b *board) snapshot() *release.Snapshot { return b.now.Load() }
+// posted is a snapshot and the state that it was made of.
+type posted struct {
+	release.Snapshot
+	state *store.State
+}
+
+func (b *board) snapshot() *release.Snapshot { return &b.now.Load().Snapshot }
 func (b *board) book() *policy.Book          { return b.now.Load().Book }
 
-// build makes the snapshot of a state; version is the generation that the state has or will have.
-func (b *board) build(st *store.State, version uint64) (*release.Snapshot, error) {
-	var before *policy.Book
-	if old := b.now.Load(); old != nil {
-		before = old.Book
+// build makes the snapshot of a state from the present one, in time that depends on what changed; version is the
+// generation that the state has or will have.
+func (b *board) build(st *store.State, version uint64) (*posted, error) {
+	old := b.now.Load()
+	if old == nil {
+		old = &posted{}
 	}
-	book, err := policy.Compile(version, definition(st), before)
+	diff := st.Since(old.state)
+	book, err := old.Book.Revise(version, revision(st, diff))
 	if err != nil {
 		return nil, err
 	}
-	anchors, err := anchorsOf(st)
-	if err != nil {
-		return nil, err
+	next := &posted{release.Snapshot{Domain: b.domain, Box: st.Box().Name, Book: book, Anchors: old.Anchors, Directory: old.Directory}, st}
+	if diff.Anchors || next.Anchors == nil {
+		if next.Anchors, err = anchorsOf(st); err != nil {
+			return nil, err
+		}
 	}
-	box := st.Box().Name
-	dir, err := release.NewDirectory(kra.Directory{Domain: b.domain, Box: box, Keys: publicKeys(st)})
-	if err != nil {
-		return nil, err
+	if diff.Published || next.Directory == nil {
+		next.Directory = release.NewDirectory(b.domain, next.Box, published{st})
 	}
-	return &release.Snapshot{Domain: b.domain, Box: box, Book: book, Anchors: anchors, Directory: dir}, nil
+	return next, nil
 }
 
-// definition is the part of a state that decides.
-func definition(st *store.State) (d policy.Definition) {
-	for _, r := range st.Rules() {
-		d.Rules = append(d.Rules, policy.RuleDef{Name: policy.RuleName(r.Name), Expr: r.Expr})
+// revision is what a difference means for the book.
+func revision(st *store.State, diff store.Difference) (r policy.Revision) {
+	for _, name := range diff.Rules {
+		if x, ok := st.Rule(name); ok {
+			r.Put.Rules = append(r.Put.Rules, policy.RuleDef{Name: policy.RuleName(x.Name), Expr: x.Expr})
+		} else {
+			r.Rules = append(r.Rules, policy.RuleName(name))
+		}
 	}
-	for _, a := range st.Accesses() {
-		d.Access = append(d.Access, policy.AccessDef{ID: a.ID, Title: a.Title, Keys: a.Keys, Lists: a.Lists})
+	for _, id := range diff.Access {
+		if x, ok := st.Access(id); ok {
+			r.Put.Access = append(r.Put.Access, policy.AccessDef{ID: x.ID, Title: x.Title, Keys: x.Keys, Lists: x.Lists})
+		} else {
+			r.Access = append(r.Access, id)
+		}
 	}
-	for _, g := range st.Groups() {
-		d.Groups = append(d.Groups, policy.GroupDef{Name: policy.GroupName(g.Name), Members: g.Members})
+	for _, name := range diff.Groups {
+		if x, ok := st.Group(name); ok {
+			r.Put.Groups = append(r.Put.Groups, policy.GroupDef{Name: policy.GroupName(x.Name), Members: x.Members})
+		} else {
+			r.Groups = append(r.Groups, policy.GroupName(name))
+		}
 	}
-	return d
+	return r
 }
 
 func anchorsOf(st *store.State) (*release.Anchors, error) {
@@ -68,28 +85,4 @@ func anchorsOf(st *store.State) (*release.Anchors, error) {
 		all = append(all, release.Anchor{Alias: a.Alias, Naming: a.Naming, Certificate: c})
 	}
 	return release.NewAnchors(all)
-}
-
-// publicKeys lists the current, certified key of every access identifier that has one.
-func publicKeys(st *store.State) (out []kra.PublicKey) {
-	for _, a := range st.Accesses() {
-		if len(a.Keys) == 0 {
-			continue
-		}
-		k, ok := st.Key(a.Keys[0])
-		chain := st.Certificate(a.ID, a.Keys[0])
-		if !ok || len(chain) == 0 {
-			continue
-		}
-		out = append(out, kra.PublicKey{Access: a.ID, Title: a.Title, KeyID: k.ID.String(), Suite: k.Suite.Wraps().String(), Certificate: pemChain(chain)})
-	}
-	return out
-}
-
-func pemChain(chain [][]byte) string {
-	var b bytes.Buffer
-	for _, der := range chain {
-		b.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	}
-	return b.String()
 }

@@ -3,44 +3,55 @@ package release
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/keyrelease/krabox/kra"
 )
 
-// A Directory is the answer of kra.PathKeys, encoded once for each snapshot.
-type Directory struct {
-	whole []byte
-	empty kra.Directory // without keys
-	keys  map[kra.AccessID]kra.PublicKey
+// published are the keys that encryptors use now. They do not change.
+type published interface {
+	// PublicKey returns the key of an access identifier, if it has one.
+	PublicKey(id kra.AccessID) (kra.PublicKey, bool)
+	// PublicKeys returns all keys in the order of access identifiers.
+	PublicKeys() []kra.PublicKey
 }
 
-// NewDirectory encodes d.
-func NewDirectory(d kra.Directory) (*Directory, error) {
-	whole, err := d.Encode()
-	if err != nil {
-		return nil, fmt.Errorf("make directory: %w", err)
-	}
-	dir := &Directory{whole, kra.Directory{Domain: d.Domain, Box: d.Box}, make(map[kra.AccessID]kra.PublicKey, len(d.Keys))}
-	for _, k := range d.Keys {
-		dir.keys[k.Access] = k
-	}
-	return dir, nil
+// A Directory is the answer of kra.PathKeys. It is encoded when somebody first asks for it: a box whose keys are made
+// one after another would otherwise spend its time on directories that nobody reads.
+type Directory struct {
+	domain, box string
+	keys        published
+	whole       func() ([]byte, error)
 }
+
+// NewDirectory returns the directory of these keys.
+func NewDirectory(domain, box string, keys published) *Directory {
+	d := &Directory{domain: domain, box: box, keys: keys}
+	d.whole = sync.OnceValues(func() ([]byte, error) { return d.of(keys.PublicKeys()) })
+	return d
+}
+
+func (d *Directory) of(keys []kra.PublicKey) ([]byte, error) {
+	return kra.Directory{Domain: d.domain, Box: d.box, Keys: keys}.Encode()
+}
+
+// Encode returns the whole directory, which the caller must not change.
+func (d *Directory) Encode() ([]byte, error) { return d.whole() }
 
 // some returns the directory of the access identifiers in a comma-separated list; who is not there is left out.
 func (d *Directory) some(list string) ([]byte, error) {
-	part := d.empty
+	var part []kra.PublicKey
 	for name := range strings.SplitSeq(list, ",") {
 		id, err := kra.ParseAccessID(name)
 		if err != nil {
 			return nil, err
 		}
-		if len(part.Keys) == kra.MaxHeaders {
+		if len(part) == kra.MaxHeaders {
 			return nil, fmt.Errorf("more than %d access identifiers", kra.MaxHeaders)
 		}
-		if k, ok := d.keys[id]; ok {
-			part.Keys = append(part.Keys, k)
+		if k, ok := d.keys.PublicKey(id); ok {
+			part = append(part, k)
 		}
 	}
-	return part.Encode()
+	return d.of(part)
 }

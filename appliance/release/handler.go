@@ -111,7 +111,7 @@ func (s *Server) keys(r *http.Request) reply {
 	q := r.URL.Query()
 	switch {
 	case len(q) == 0:
-		return reply{code: http.StatusOK, body: dir.whole}
+		return s.directory(dir.Encode())
 	case len(q) > 1 || len(q["access"]) != 1:
 		return failure(http.StatusBadRequest, kra.CodeMalformed, "query: want access=ID,ID,... or none")
 	}
@@ -120,6 +120,14 @@ func (s *Server) keys(r *http.Request) reply {
 		return failure(http.StatusBadRequest, kra.CodeMalformed, "query: "+err.Error())
 	}
 	return reply{code: http.StatusOK, body: body}
+}
+
+func (s *Server) directory(whole []byte, err error) reply {
+	if err != nil {
+		s.o.Log.Error("encode directory", "error", err)
+		return unavailable()
+	}
+	return reply{code: http.StatusOK, body: whole}
 }
 
 // release answers a key release request. What depends on certificates and form only is answered at once; a refusal

@@ -59,7 +59,14 @@ func TestGroupGrowsUnseen(t *testing.T) { // the encryptor knows nothing of it: 
 	w.def.Rules[0].Expr = `groups.has("legal")`
 	w.publish()
 	h, c := w.hsm.header(t, "legal"), w.alice()
-	directory := string(w.snap.Load().Directory.whole)
+	directory := func() string {
+		b, err := w.snap.Load().Directory.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	before := directory()
 	for i, members := range [][]string{{"corp:CN=bob,O=Example"}, {"corp:CN=bob,O=Example", "corp:CN=alice,O=Example"}} {
 		w.def.Groups[0].Members = members
 		w.publish()
@@ -67,7 +74,7 @@ func TestGroupGrowsUnseen(t *testing.T) { // the encryptor knows nothing of it: 
 			t.Errorf("members %q: %d", members, code)
 		}
 	}
-	if string(w.snap.Load().Directory.whole) != directory {
+	if directory() != before {
 		t.Error("the directory changed with the group")
 	}
 }

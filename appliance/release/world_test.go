@@ -97,15 +97,26 @@ func (w *world) publish() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	var keys []kra.PublicKey
+	var keys listed
 	for _, a := range book.AllAccess() {
 		keys = append(keys, kra.PublicKey{Access: a.ID, Title: a.Title, KeyID: a.Keys[0].String(), Suite: "p256", Certificate: "-----BEGIN CERTIFICATE-----\n"})
 	}
-	dir, err := NewDirectory(kra.Directory{Domain: "example", Box: "box1", Keys: keys})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	dir := NewDirectory("example", "box1", keys)
 	w.snap.Store(&Snapshot{"example", "box1", book, anchors, dir})
+}
+
+// listed are the keys of a directory.
+type listed []kra.PublicKey
+
+func (l listed) PublicKeys() []kra.PublicKey { return l }
+
+func (l listed) PublicKey(id kra.AccessID) (kra.PublicKey, bool) {
+	for _, k := range l {
+		if k.Access == id {
+			return k, true
+		}
+	}
+	return kra.PublicKey{}, false
 }
 
 func (w *world) start() {

@@ -1,0 +1,222 @@
+package appliance
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/appliance/store"
+	hsm "github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
+)
+
+// An author makes keys of a state and certifies them.
+type author struct {
+	t   testing.TB
+	key *ecdsa.PrivateKey
+}
+
+func newAuthor(t testing.TB) author {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return author{t, k}
+}
+
+// chain certifies a public key once more.
+func (a author) chain(spki []byte) [][]byte {
+	a.t.Helper()
+	pub, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "key"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, pub, a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return [][]byte{der}
+}
+
+func (a author) keyAdd(access kra.AccessID) store.KeyAdd {
+	a.t.Helper()
+	spki, err := x509.MarshalPKIXPublicKey(newAuthor(a.t).key.Public())
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	id := block.KeyIDOfSPKI(spki)
+	return store.KeyAdd{Key: hsm.Key{ID: id, Suite: hsm.P256, Custody: hsm.Bound, Origin: hsm.Generated, SPKI: spki}, Made: time.Now(),
+		Files: map[string][]byte{"token/" + id.String()[:40] + ".object": make([]byte, 1000)}, Access: access, Chain: a.chain(spki)}
+}
+
+// after is a stored state after changes, as a commit makes it from the one before.
+func after(t testing.TB, st *store.State, changes ...store.Change) *store.State {
+	t.Helper()
+	next, err := store.Apply(st, changes...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return next
+}
+
+// post builds a state's snapshot and serves from it.
+func (b *board) post(t testing.TB, st *store.State) *posted {
+	t.Helper()
+	p, err := b.build(st, b.version()+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.now.Store(p)
+	return p
+}
+
+func (b *board) version() uint64 {
+	if p := b.now.Load(); p != nil {
+		return p.Book.Version()
+	}
+	return 0
+}
+
+// noNV is a TPM that forgets.
+type noNV struct{}
+
+func (noNV) WriteRecord(context.Context, label.Record) error { return nil }
+
+func firstState(t testing.TB, changes ...store.Change) *store.State {
+	t.Helper()
+	s, err := store.Create(t.Context(), filepath.Join(t.TempDir(), "store.db"), [32]byte{1}, noNV{},
+		append([]store.Change{store.OfficerAdd{Name: "alice", Hash: "$argon2id$x"}, store.BoxSet{Box: label.Box{Name: "box1"}}}, changes...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s.State()
+}
+
+func TestSnapshotFollowsTheState(t *testing.T) {
+	a := newAuthor(t)
+	legal, tax := a.keyAdd("legal"), a.keyAdd("tax")
+	st := firstState(t, store.RuleAdd{Name: "staff", Expr: `groups.has("staff")`}, store.GroupAdd{Group: "staff", Member: "corp:CN=bob"},
+		store.AccessAdd{ID: "legal", Title: "Legal"}, legal, store.AccessAdd{ID: "tax", Title: "Tax"}, tax)
+	b := &board{domain: "example"}
+	directory := func(p *posted) string {
+		t.Helper()
+		all, err := p.Directory.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(all)
+	}
+	first := b.post(t, st)
+	shown := directory(first)
+	newer := a.keyAdd("legal")
+	for _, step := range []struct {
+		name    string
+		change  store.Change
+		another bool // directory
+	}{
+		{"lists", store.AccessLists{ID: "legal", Lists: []string{"staff"}}, false},
+		{"group", store.GroupAdd{Group: "staff", Member: "corp:CN=carol"}, false},
+		{"rule", store.RuleSet{Name: "staff", Expr: "true"}, false},
+		{"title", store.AccessTitle{ID: "legal", Title: "Lawyers"}, true},
+		{"key", newer, true},
+		{"order of keys", store.AccessKeys{ID: "legal", Keys: []block.KeyID{legal.Key.ID, newer.Key.ID}}, true},
+		{"certificate", store.CertificateSet{Access: "tax", Key: tax.Key.ID, Chain: a.chain(tax.Key.SPKI)}, true},
+		{"no key", store.AccessKeys{ID: "tax"}, true},
+		{"removed", store.AccessRemove{ID: "legal"}, true},
+	} {
+		before, was := b.now.Load(), directory(b.now.Load())
+		st = after(t, st, step.change)
+		now := b.post(t, st)
+		if (now.Directory != before.Directory) != step.another {
+			t.Errorf("%s: another directory: %v; want %v", step.name, !step.another, step.another)
+		}
+		fresh := (&board{domain: "example"}).post(t, st)
+		if got, want := directory(now), directory(fresh); got != want || (got != was) != step.another {
+			t.Errorf("%s: the directory is\n%s\nwant\n%s", step.name, got, want)
+		}
+		if got, want := fmt.Sprintf("%+v", now.Book.AllAccess()), fmt.Sprintf("%+v", fresh.Book.AllAccess()); got != want {
+			t.Errorf("%s: the book has\n%s\nwant\n%s", step.name, got, want)
+		}
+	}
+	if got := directory(first); got != shown || len(first.Book.AllAccess()) != 2 || first.Book.Version() != 1 {
+		t.Errorf("the first snapshot is no longer what it was:\n%s", got)
+	}
+}
+
+// manyKeys is a state with n access identifiers, each with one key.
+func manyKeys(t testing.TB, n int) *store.State {
+	t.Helper()
+	a := newAuthor(t)
+	changes := []store.Change{store.RuleAdd{Name: "staff", Expr: "true"}}
+	for i := range n {
+		id := kra.AccessID(fmt.Sprintf("access-%d", i))
+		changes = append(changes, store.AccessAdd{ID: id}, store.AccessLists{ID: id, Lists: []string{"staff"}}, a.keyAdd(id))
+	}
+	return firstState(t, changes...)
+}
+
+// One more key costs the same, however many there are: what a change does to 10,000 keys takes a few milliseconds at most.
+func TestChangeCostsTheChange(t *testing.T) {
+	st, a := manyKeys(t, 10_000), newAuthor(t)
+	b := &board{domain: "example"}
+	b.post(t, st)
+	took := time.Hour
+	for i := range 10 {
+		id := kra.AccessID(fmt.Sprintf("new-%d", i))
+		add := a.keyAdd(id)
+		began := time.Now()
+		st = after(t, st, store.AccessAdd{ID: id}, store.AccessLists{ID: id, Lists: []string{"staff"}}, add)
+		p := b.post(t, st)
+		took = min(took, time.Since(began))
+		if k := p.Book.AccessOf(add.Key.ID); len(k) != 1 {
+			t.Fatalf("key is under %v", k)
+		}
+	}
+	t.Logf("one more key took %v", took)
+	if took > 20*time.Millisecond {
+		t.Errorf("one more key took %v", took)
+	}
+}
+
+func BenchmarkOneMoreKey(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		st, a := manyKeys(b, n), newAuthor(b)
+		x := &board{domain: "example"}
+		x.post(b, st)
+		add := a.keyAdd("access-1")
+		b.Run(fmt.Sprintf("keys%d", n), func(b *testing.B) {
+			for b.Loop() {
+				next, err := store.Apply(st, add)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := x.build(next, 2); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkDirectory(b *testing.B) {
+	st := manyKeys(b, 10_000)
+	for b.Loop() {
+		p := (&board{domain: "example"}).post(b, st)
+		if _, err := p.Directory.Encode(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
