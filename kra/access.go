@@ -16,6 +16,15 @@ func ParseAccessID(s string) (AccessID, error) {
 	return AccessID(s), nil
 }
 
+// CheckName accepts what ParseAccessID accepts: the form of all names that an administrator gives, of groups, roles,
+// levels, officers and boxes.
+func CheckName(s string) error {
+	if !isID(s) {
+		return fmt.Errorf("name %q: want a-z, 0-9 and '-', at most %d of them, not '-' first", clip(s), MaxID)
+	}
+	return nil
+}
+
 // An Anchor is the alias of a trust anchor, the certification authority that vouches for a decryptor's name.
 type Anchor string
 

@@ -5,10 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -82,19 +79,7 @@ func SignDelivery(key *ecdh.PublicKey, headers [][]byte, certified crypto.Signer
 	if err != nil || key.Curve() != ecdh.P256() {
 		return Delivery{}, errors.New("sign delivery key: not a P-256 key")
 	}
-	message := deliveryMessage(spki, headers)
-	digest := sha256.Sum256(message)
-	var sig []byte
-	switch certified.Public().(type) {
-	case *ecdsa.PublicKey:
-		sig, err = certified.Sign(rand.Reader, digest[:], crypto.SHA256)
-	case *rsa.PublicKey:
-		sig, err = certified.Sign(rand.Reader, digest[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256})
-	case ed25519.PublicKey:
-		sig, err = certified.Sign(rand.Reader, message, crypto.Hash(0))
-	default:
-		err = errors.New("a key of this kind cannot")
-	}
+	sig, err := sign(deliveryMessage(spki, headers), certified)
 	if err != nil {
 		return Delivery{}, fmt.Errorf("sign delivery key: %w", err)
 	}
@@ -143,21 +128,7 @@ func (d Delivery) VerifyKey(cert *x509.Certificate, headers [][]byte) error {
 	if d.to != ToKey || d.key == nil {
 		return errors.New("verify delivery key: there is none")
 	}
-	if cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		return errors.New("verify delivery key: the certificate's key is not for signatures")
-	}
-	var with x509.SignatureAlgorithm
-	switch cert.PublicKey.(type) {
-	case *ecdsa.PublicKey:
-		with = x509.ECDSAWithSHA256
-	case *rsa.PublicKey:
-		with = x509.SHA256WithRSAPSS
-	case ed25519.PublicKey:
-		with = x509.PureEd25519
-	default:
-		return errors.New("verify delivery key: unknown kind of certified key")
-	}
-	if err := cert.CheckSignature(with, deliveryMessage(d.spki, headers), d.signature); err != nil {
+	if err := checkSigned(cert, deliveryMessage(d.spki, headers), d.signature); err != nil {
 		return fmt.Errorf("verify delivery key: %w", err)
 	}
 	return nil

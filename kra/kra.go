@@ -9,6 +9,7 @@ const (
 	PathRelease = "/v1/release"
 	PathKeys    = "/v1/keys"
 	PathStatus  = "/v1/status"
+	PathGroups  = "/v1/groups"
 	PathWhoAmI  = "/v1/whoami"
 )
 
