@@ -25,6 +25,7 @@ var house = []struct {
 	// The words: no machine, no I/O of their own.
 	{"kra/block", ""},
 	{"kra/label", ""},
+	{"kra/attrcert", ""},
 	{"kra/immutable", ""},
 	{"kra", "kra/block"},
 	{"kra/receipt", "kra/block"},
@@ -49,6 +50,7 @@ var house = []struct {
 	{"appliance/audit", "kra/block kra/receipt"},
 	{"appliance/store", "boot/machine hsm/wire kra kra/block kra/immutable kra/label"},
 	{"appliance/release", "appliance/audit kra kra/block kra/policy kra/receipt"},
+	{"appliance/inform", "kra kra/attrcert kra/policy"},
 	{"console/wire", ""},
 	{"console", "console/wire kra"},
 	{"console/cmd/console", "console"},
