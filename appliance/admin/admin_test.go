@@ -172,7 +172,7 @@ func TestRules(t *testing.T) {
 	w.fail("rule add office is true", nil, "exists already")
 	w.fail("rule add in is true", nil, "meaning in rules")
 	w.fail("rule remove office", []string{"yes"}, "in use by legal-team")
-	w.fail("group remove legal", []string{"yes"}, "in use by the rules legal")
+	w.fail("group remove legal", []string{"yes"}, "in use by rule legal")
 
 	monday := "2026-11-23T10:00:00Z"
 	w.has("access test legal-team as "+alice+" from 10.20.1.7 at "+monday, "office", "passed", "Allowed")

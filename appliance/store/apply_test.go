@@ -84,7 +84,7 @@ func authority(t testing.TB) (ca, leaf []byte, id block.KeyID, key hsm.Key) {
 func TestInvalidChanges(t *testing.T) {
 	ca, leaf, id, key := authority(t)
 	one, two := testKeyNumbered(1), testKeyNumbered(2)
-	base, err := Apply(newState(), OfficerAdd{"alice", "$argon2id$x"}, AccessAdd{"legal-team", "Legal team"},
+	base, err := Apply(newState(), OfficerAdd{Name: "alice", Hash: "$argon2id$x"}, AccessAdd{"legal-team", "Legal team"},
 		RuleAdd{"office", "true"}, RuleAdd{"counsel", `groups.has("legal")`}, GroupAdd{"legal", "corp:CN=alice"},
 		AccessLists{"legal-team", []string{"office && counsel"}}, AnchorAdd{"corp", kra.WholeName, ca},
 		KeyAdd{Key: key, Access: "legal-team", Chain: [][]byte{leaf, ca}}, KeyAdd{Key: one, Access: "legal-team"},
@@ -96,9 +96,9 @@ func TestInvalidChanges(t *testing.T) {
 		change Change
 		want   string
 	}{
-		{OfficerAdd{"alice", "$argon2id$x"}, "exists already"},
-		{OfficerAdd{"Alice", "$argon2id$x"}, "want a-z"},
-		{OfficerAdd{"bob", "secret"}, "not hashed"},
+		{OfficerAdd{Name: "alice", Hash: "$argon2id$x"}, "exists already"},
+		{OfficerAdd{Name: "Alice", Hash: "$argon2id$x"}, "want a-z"},
+		{OfficerAdd{Name: "bob", Hash: "secret"}, "not hashed"},
 		{OfficerRemove{"alice"}, "last one"},
 		{OfficerRemove{"bob"}, `no officer "bob"`},
 		{OfficerPassphrase{"bob", "$argon2id$x"}, `no officer "bob"`},
@@ -127,7 +127,7 @@ func TestInvalidChanges(t *testing.T) {
 		{GroupAdd{"legal", ""}, "exists already"},
 		{GroupAdd{"Legal", "corp:CN=alice"}, "want a-z"},
 		{GroupRemove{"legal", "corp:CN=bob"}, "is not in group"},
-		{GroupRemove{"legal", ""}, `in use by the rules counsel`},
+		{GroupRemove{"legal", ""}, `in use by rule counsel`},
 		{GroupRemove{"nobody", ""}, `no group "nobody"`},
 		{AnchorAdd{"corp", kra.WholeName, ca}, "is taken"},
 		{AnchorAdd{"other", kra.WholeName, ca}, `trusted already, as "corp"`},
@@ -211,7 +211,7 @@ func randomChanges(r *mrand.Rand, n int) []Change {
 	var out []Change
 	for range n {
 		out = append(out, []Change{
-			OfficerAdd{name(), "$argon2id$x"}, OfficerRemove{name()}, OfficerFailures{Name: name(), Failures: r.IntN(9)},
+			OfficerAdd{Name: name(), Hash: "$argon2id$x"}, OfficerRemove{name()}, OfficerFailures{Name: name(), Failures: r.IntN(9)},
 			RuleAdd{name(), "true"}, RuleSet{name(), "false"}, RuleRemove{name()},
 			AccessAdd{access(), "title " + name()}, AccessTitle{access(), name()}, AccessRemove{access()},
 			AccessLists{access(), []string{name() + " && " + name()}}, AccessKeys{access(), []block.KeyID{key().ID, key().ID}},
@@ -221,7 +221,16 @@ func randomChanges(r *mrand.Rand, n int) []Change {
 			TokenSet{map[string][]byte{name(): nil}}, PINSet{User: NewSecret([]byte(name()))},
 			NetworkSet{machine.Network{Mode: machine.Static, Address: netip.MustParsePrefix("10.0.2.15/24")}},
 			ClockSet{time.Unix(int64(1_800_000_000+r.IntN(9)), 0), Manual},
-		}[r.IntN(23)])
+			OfficerAdd{Name: name(), Hash: "$argon2id$x", Group: name()}, GroupAdd{name(), ""},
+			GroupNest{name(), name()}, GroupUnnest{name(), name()}, MaintainerAdd{name(), "corp:CN=" + name()},
+			MaintainerRemove{name(), "corp:CN=" + name()},
+			GroupEdit{name(), []string{"corp:CN=" + name()}, nil, uint64(r.IntN(9)), "corp:CN=" + name()},
+			RoleSet{name(), []Need{{Kind: GroupInformation, Name: name()}}}, RoleRemove{name()},
+			AccessLogic{access(), Cedar, []string{"permit(principal, action, resource);"}}, AccessDelivery{access(), ToAnyone},
+			LevelsSet{[]string{name()}}, SourceSet{Source{Alias: kra.Anchor(name()), May: []InformationKind{GroupInformation},
+				Issuer: &TokenIssuer{Issuer: name(), Audience: "kra", Keys: []byte(`{"keys":[{"kty":"OKP"}]}`)}}},
+			SourceRemove{kra.Anchor(name())},
+		}[r.IntN(37)])
 	}
 	return out
 }
@@ -231,7 +240,7 @@ func randomChanges(r *mrand.Rand, n int) []Change {
 func TestApplyIsDeterministic(t *testing.T) {
 	for seed := range uint64(40) {
 		changes := randomChanges(mrand.New(mrand.NewPCG(seed, 0)), 120)
-		start, err := Apply(newState(), OfficerAdd{"root", "$argon2id$x"})
+		start, err := Apply(newState(), OfficerAdd{Name: "root", Hash: "$argon2id$x"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +316,7 @@ func FuzzParseChange(f *testing.F) {
 	if err != nil || len(seeds) == 0 {
 		f.Fatal("no seeds: ", err)
 	}
-	start, err := Apply(newState(), OfficerAdd{"root", "$argon2id$x"}, AccessAdd{"a", ""})
+	start, err := Apply(newState(), OfficerAdd{Name: "root", Hash: "$argon2id$x"}, AccessAdd{"a", ""})
 	if err != nil {
 		f.Fatal(err)
 	}

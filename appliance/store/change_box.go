@@ -30,7 +30,7 @@ func (c AnchorAdd) apply(d *State) error {
 	if _, err := kra.ParseAnchor(string(c.Alias)); err != nil {
 		return invalid("alias %.80q: want a-z, 0-9 and '-', at most %d of them, not '-' first", c.Alias, kra.MaxID)
 	}
-	if d.anchors.has(string(c.Alias)) {
+	if d.anchors.has(string(c.Alias)) || d.sources.has(string(c.Alias)) {
 		return invalid("alias %q is taken", c.Alias)
 	}
 	if c.Naming != kra.WholeName && c.Naming != kra.CommonName {
@@ -65,6 +65,9 @@ func (AnchorRemove) kind() string { return "anchor-remove" }
 func (c AnchorRemove) apply(d *State) error {
 	if !d.anchors.has(string(c.Alias)) {
 		return invalid("there is no authority %.80q", c.Alias)
+	}
+	if users := d.usersOfAuthority(c.Alias); len(users) > 0 {
+		return invalid("authority %q is in use by %s", c.Alias, joined(users))
 	}
 	d.anchors.remove(string(c.Alias))
 	return nil
@@ -112,7 +115,7 @@ type BoxSet struct {
 func (BoxSet) kind() string { return "box-set" }
 
 func (c BoxSet) apply(d *State) error {
-	if !isName(c.Box.Name) {
+	if kra.CheckName(c.Box.Name) != nil {
 		return invalid("box name %.80q: want a-z, 0-9 and '-', at most 63 of them, not '-' first", c.Box.Name)
 	}
 	if old := d.box.single().Name; old != "" && old != c.Box.Name {

@@ -23,6 +23,7 @@ const (
 	maxChain      = 8
 	maxChainBytes = 32 << 10
 	maxPIN        = 255
+	maxKeyNames   = 256 // that certificates gave one key; the latest stay
 )
 
 // KeyAdd takes a key that the token has made or imported, together with the token files that changed by it: the key is
@@ -149,6 +150,14 @@ func (c CertificateSet) apply(d *State) error {
 	if block.KeyIDOfSPKI(leaf.RawSubjectPublicKeyInfo) != c.Key {
 		return invalid("the certificate is not for key %s", c.Key)
 	}
+	k, ok := d.keys.get(c.Key.String())
+	if !ok {
+		return invalid("there is no key %s", c.Key)
+	}
+	if err := k.called(leaf); err != nil {
+		return err
+	}
+	d.keys.put(c.Key.String(), k)
 	d.certs.put(certKey(c.Access, c.Key), Certificate(c))
 	return nil
 }

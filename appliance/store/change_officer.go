@@ -3,6 +3,8 @@ package store
 import (
 	"strings"
 	"time"
+
+	"github.com/keyrelease/krabox/kra"
 )
 
 // Limits of what officers are.
@@ -11,17 +13,19 @@ const (
 	maxHash     = 256
 )
 
-// OfficerAdd makes an administrator. Hash is an argon2id hash in PHC form.
+// OfficerAdd makes an administrator, or with a Group somebody who may maintain that group and nothing else. Hash is an
+// argon2id hash in PHC form.
 type OfficerAdd struct {
-	Name string `json:"name"`
-	Hash string `json:"hash"`
+	Name  string `json:"name"`
+	Hash  string `json:"hash"`
+	Group string `json:"group,omitempty"`
 }
 
 func (OfficerAdd) kind() string { return "officer-add" }
 
 func (c OfficerAdd) apply(d *State) error {
 	switch {
-	case !isName(c.Name):
+	case kra.CheckName(c.Name) != nil:
 		return invalid("officer %.80q: want a-z, 0-9 and '-', at most 63 of them, not '-' first", c.Name)
 	case d.officers.has(c.Name):
 		return invalid("officer %q exists already", c.Name)
@@ -29,8 +33,10 @@ func (c OfficerAdd) apply(d *State) error {
 		return invalid("there are %d officers already, which is the limit", MaxOfficers)
 	case !isHash(c.Hash):
 		return invalid("officer %q: the passphrase is not hashed", c.Name)
+	case c.Group != "" && !d.groups.has(c.Group):
+		return invalid("there is no group %.80q", c.Group)
 	}
-	d.officers.put(c.Name, Officer{Name: c.Name, Hash: c.Hash})
+	d.officers.put(c.Name, Officer{Name: c.Name, Hash: c.Hash, Group: c.Group})
 	return nil
 }
 
@@ -43,13 +49,14 @@ type OfficerPassphrase struct {
 func (OfficerPassphrase) kind() string { return "officer-passphrase" }
 
 func (c OfficerPassphrase) apply(d *State) error {
-	if !d.officers.has(c.Name) {
+	o, ok := d.officers.get(c.Name)
+	if !ok {
 		return invalid("there is no officer %.80q", c.Name)
 	}
 	if !isHash(c.Hash) {
 		return invalid("officer %q: the passphrase is not hashed", c.Name)
 	}
-	d.officers.put(c.Name, Officer{Name: c.Name, Hash: c.Hash})
+	d.officers.put(c.Name, Officer{Name: c.Name, Hash: c.Hash, Group: o.Group})
 	return nil
 }
 
@@ -83,22 +90,25 @@ type OfficerRemove struct {
 func (OfficerRemove) kind() string { return "officer-remove" }
 
 func (c OfficerRemove) apply(d *State) error {
-	if !d.officers.has(c.Name) {
+	o, ok := d.officers.get(c.Name)
+	if !ok {
 		return invalid("there is no officer %.80q", c.Name)
 	}
-	if d.officers.size() == 1 {
-		return invalid("officer %q is the last one: nobody could log in any more", c.Name)
+	if o.Group == "" && d.administrators() == 1 {
+		return invalid("officer %q is the last one: nobody could administer the box any more", c.Name)
 	}
 	d.officers.remove(c.Name)
 	return nil
 }
 
-func isHash(s string) bool { return strings.HasPrefix(s, "$argon2id$") && len(s) <= maxHash }
-
-// isName accepts [a-z0-9][a-z0-9-]{0,62}, the form of names of officers, groups and boxes.
-func isName(s string) bool {
-	if s == "" || len(s) > 63 || s[0] == '-' {
-		return false
+// administrators counts the officers who may do everything.
+func (s *State) administrators() (n int) {
+	for _, o := range s.officers.all() {
+		if o.Group == "" {
+			n++
+		}
 	}
-	return !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' })
+	return n
 }
+
+func isHash(s string) bool { return strings.HasPrefix(s, "$argon2id$") && len(s) <= maxHash }

@@ -12,12 +12,11 @@ import (
 
 // Limits of the rules; package policy has its own, and the narrower ones hold.
 const (
-	MaxText    = 4096 // bytes of a rule or a rule list
-	MaxTitle   = 128  // bytes
-	MaxLists   = 32   // of an access identifier
-	MaxKeys    = 256  // of an access identifier
-	MaxMembers = 50_000
-	maxMember  = 1024 // bytes
+	MaxText   = 4096 // bytes of a rule or a rule list
+	MaxTitle  = 128  // bytes
+	MaxLists  = 32   // of an access identifier
+	MaxKeys   = 256  // of an access identifier
+	MaxLevels = 32   // classification levels
 )
 
 // RuleAdd makes a named rule. The caller has compiled the book that it will be part of.
@@ -197,6 +196,60 @@ func (s *State) setKeys(a *Access, ids []block.KeyID) error {
 	return nil
 }
 
+// AccessLogic sets what the rule lists of an access identifier are written in, and the lists.
+type AccessLogic struct {
+	ID    kra.AccessID `json:"id"`
+	Logic Logic        `json:"logic"`
+	Lists []string     `json:"lists"`
+}
+
+func (AccessLogic) kind() string { return "access-logic" }
+
+func (c AccessLogic) apply(d *State) error {
+	if c.Logic != Rules && c.Logic != Cedar {
+		return invalid("unknown logic %.40q", c.Logic)
+	}
+	if err := d.changeAccess(c.ID, func(a *Access) error { a.Logic = c.Logic; return nil }); err != nil {
+		return err
+	}
+	return AccessLists{c.ID, c.Lists}.apply(d)
+}
+
+// AccessDelivery sets whom the keys of an access identifier may be handed to.
+type AccessDelivery struct {
+	ID       kra.AccessID `json:"id"`
+	Delivery Delivery     `json:"delivery"`
+}
+
+func (AccessDelivery) kind() string { return "access-delivery" }
+
+func (c AccessDelivery) apply(d *State) error {
+	if c.Delivery != ToChannel && c.Delivery != ToAnyone {
+		return invalid("unknown delivery %.40q", c.Delivery)
+	}
+	return d.changeAccess(c.ID, func(a *Access) error { a.Delivery = c.Delivery; return nil })
+}
+
+// LevelsSet names the classification levels of the box, lowest first. None means those of package policy.
+type LevelsSet struct {
+	Names []string `json:"names"`
+}
+
+func (LevelsSet) kind() string { return "levels-set" }
+
+func (c LevelsSet) apply(d *State) error {
+	if len(c.Names) > MaxLevels {
+		return invalid("%d levels are too many; at most %d", len(c.Names), MaxLevels)
+	}
+	for i, name := range c.Names {
+		if kra.CheckName(name) != nil || slices.Contains(c.Names[:i], name) {
+			return invalid("level %.80q: want a-z, 0-9 and '-', at most %d of them, not '-' first, each once", name, kra.MaxID)
+		}
+	}
+	d.levels.put(only, Levels{slices.Clone(c.Names)})
+	return nil
+}
+
 // AccessRemove removes an access identifier and its certificates; its keys stay in the box.
 type AccessRemove struct {
 	ID kra.AccessID `json:"id"`
@@ -223,80 +276,6 @@ func (s *State) changeAccess(id kra.AccessID, f func(*Access) error) error {
 	}
 	s.access.put(string(id), a)
 	return nil
-}
-
-// GroupAdd puts a decryptor into a group, which it makes if need be. An empty Member only makes the group.
-type GroupAdd struct {
-	Group  string `json:"group"`
-	Member string `json:"member"`
-}
-
-func (GroupAdd) kind() string { return "group-add" }
-
-func (c GroupAdd) apply(d *State) error {
-	g, ok := d.groups.get(c.Group)
-	if !ok {
-		if !isName(c.Group) {
-			return invalid("group %.80q: want a-z, 0-9 and '-', at most 63 of them, not '-' first", c.Group)
-		}
-		g = Group{Name: c.Group, Members: []string{}}
-	}
-	if c.Member != "" {
-		if _, err := kra.ParseDecryptor(c.Member); err != nil || len(c.Member) > maxMember {
-			return invalid("member %.80q: want ALIAS:NAME, such as corp:CN=alice,O=Example", c.Member)
-		}
-		at, found := slices.BinarySearch(g.Members, c.Member)
-		if found {
-			return invalid("%s is in group %q already", c.Member, c.Group)
-		}
-		if len(g.Members) >= MaxMembers {
-			return invalid("group %q has %d members, which is the limit", c.Group, MaxMembers)
-		}
-		g.Members = slices.Insert(slices.Clone(g.Members), at, c.Member)
-	} else if ok {
-		return invalid("group %q exists already", c.Group)
-	}
-	d.groups.put(c.Group, g)
-	return nil
-}
-
-// GroupRemove takes a decryptor out of a group, or with an empty Member removes the group, unless a rule names it.
-type GroupRemove struct {
-	Group  string `json:"group"`
-	Member string `json:"member"`
-}
-
-func (GroupRemove) kind() string { return "group-remove" }
-
-func (c GroupRemove) apply(d *State) error {
-	g, ok := d.groups.get(c.Group)
-	if !ok {
-		return invalid("there is no group %.80q", c.Group)
-	}
-	if c.Member == "" {
-		if users := d.usersOfGroup(c.Group); len(users) > 0 {
-			return invalid("group %q is in use by the rules %s", c.Group, strings.Join(users, ", "))
-		}
-		d.groups.remove(c.Group)
-		return nil
-	}
-	at, found := slices.BinarySearch(g.Members, c.Member)
-	if !found {
-		return invalid("%.80s is not in group %q", c.Member, c.Group)
-	}
-	g.Members = slices.Delete(slices.Clone(g.Members), at, at+1)
-	d.groups.put(c.Group, g)
-	return nil
-}
-
-// usersOfGroup names the rules that hold the group's name as a quoted word, a few of them.
-func (s *State) usersOfGroup(name string) (users []string) {
-	for _, r := range s.rules.all() {
-		if strings.Contains(r.Expr, `"`+name+`"`) || strings.Contains(r.Expr, "'"+name+"'") {
-			users = append(users, r.Name)
-		}
-	}
-	return few(users)
 }
 
 func isRuleName(s string) bool {

@@ -1,7 +1,11 @@
 package store
 
 import (
+	"crypto/x509"
+	"encoding/asn1"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,6 +31,10 @@ type State struct {
 	clock    table[Clock]
 	box      table[label.Box]
 	pins     table[PINs]
+	sources  table[Source]
+	roles    table[Role]
+	levels   table[Levels]
+	retired  table[Retired]
 	files    fileTable
 
 	mark  mark
@@ -45,7 +53,8 @@ func newState() *State {
 	for name, t := range map[string]*string{"officer": &s.officers.name, "rule": &s.rules.name, "access": &s.access.name,
 		"group": &s.groups.name, "anchor": &s.anchors.name, "key": &s.keys.name, "certificate": &s.certs.name,
 		"receipt": &s.receipts.name, "network": &s.network.name, "clock": &s.clock.name, "box": &s.box.name,
-		"pin": &s.pins.name, fileBucket: &s.files.name} {
+		"pin": &s.pins.name, "source": &s.sources.name, "role": &s.roles.name, "levels": &s.levels.name, "retired": &s.retired.name,
+		fileBucket: &s.files.name} {
 		*t = name
 	}
 	return s
@@ -54,7 +63,7 @@ func newState() *State {
 // buckets returns all tables, always in this order.
 func (s *State) buckets() []bucket {
 	return []bucket{&s.officers, &s.rules, &s.access, &s.groups, &s.anchors, &s.keys, &s.certs, &s.receipts, &s.network,
-		&s.clock, &s.box, &s.pins, &s.files}
+		&s.clock, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.files}
 }
 
 // draft returns a copy that may be changed.
@@ -70,10 +79,11 @@ func (s *State) settle() {
 	}
 }
 
-// An Officer is an administrator.
+// An Officer is an administrator; one who maintains a group may do nothing else.
 type Officer struct {
 	Name     string    `json:"name"`
 	Hash     string    `json:"hash"`               // argon2id, PHC form
+	Group    string    `json:"group,omitempty"`    // the group that a maintainer maintains
 	Failures int       `json:"failures,omitempty"` // wrong passphrases since the last right one
 	Failed   time.Time `json:"failed,omitzero"`    // when the last of them was
 }
@@ -90,12 +100,46 @@ type Access struct {
 	Title string        `json:"title"`
 	Keys  []block.KeyID `json:"keys"`
 	Lists []string      `json:"lists"`
+
+	Logic    Logic    `json:"logic,omitempty"`    // what the lists are written in
+	Delivery Delivery `json:"delivery,omitempty"` // whom its keys may be handed to
 }
 
-// A Group is a list of decryptors, sorted, as kra.Decryptor.String writes them.
+// A Logic is what rule lists are written in. The zero Logic is that of package policy.
+type Logic string
+
+// The logics.
+const (
+	Rules Logic = ""
+	Cedar Logic = "cedar"
+)
+
+// A Delivery says whom the keys of an access identifier may be handed to. The zero Delivery is who proved to be somebody.
+type Delivery string
+
+// The deliveries.
+const (
+	ToChannel Delivery = ""
+	ToAnyone  Delivery = "anyone" // also who proved nothing, encrypted to the certificate of whom the rules let pass
+)
+
+// A Group is a list of decryptors, sorted, as kra.Decryptor.String writes them, and the groups within it.
 type Group struct {
-	Name    string   `json:"name"`
-	Members []string `json:"members"`
+	Name        string   `json:"name"`
+	Members     []string `json:"members"`
+	Groups      []string `json:"groups"`      // sorted
+	Maintainers []string `json:"maintainers"` // sorted decryptors who may change the members
+	Version     uint64   `json:"version"`     // counts the changes; never the same again for this name
+}
+
+// Retired keeps what outlives a group: no group made later has a version that one before it had.
+type Retired struct {
+	Version uint64 `json:"version"`
+}
+
+// Levels are the classification levels of the box, lowest first.
+type Levels struct {
+	Names []string `json:"names"`
 }
 
 // An Anchor is a certification authority of decryptors.
@@ -118,8 +162,38 @@ const (
 // A Key is a key-release key in the token.
 type Key struct {
 	hsm.Key
-	State KeyState  `json:"state"`
-	Made  time.Time `json:"made"` // by the box's clock
+	State KeyState    `json:"state"`
+	Made  time.Time   `json:"made"`            // by the box's clock
+	Names []block.Ref `json:"names,omitempty"` // that certificates of it ever gave it: issuer and serial number, key identifier
+}
+
+// Refs returns how headers may name the key.
+func (k Key) Refs() ([]block.Ref, error) {
+	refs, err := block.RefsOf(k.SPKI)
+	if err != nil {
+		return nil, fmt.Errorf("name key %s: %w", k.ID, err)
+	}
+	return append(refs, k.Names...), nil
+}
+
+// called adds the names that a certificate gives the key. The latest stay.
+func (k *Key) called(cert *x509.Certificate) error {
+	serial, err := asn1.Marshal(cert.SerialNumber)
+	if err != nil {
+		return invalid("the certificate has no serial number")
+	}
+	names := []block.Ref{block.IssuerSerialRef(cert.RawIssuer, serial)}
+	if ski, err := block.SKIRef(cert.SubjectKeyId); err == nil {
+		names = append(names, ski)
+	}
+	k.Names = slices.Clone(k.Names)
+	for _, n := range names {
+		if !slices.Contains(k.Names, n) {
+			k.Names = append(k.Names, n)
+		}
+	}
+	k.Names = k.Names[max(0, len(k.Names)-maxKeyNames):]
+	return nil
 }
 
 // A Certificate is the path, leaf first, that certifies a key for one access identifier.
@@ -166,6 +240,13 @@ func (s Secret) Bytes() []byte {
 		return nil
 	}
 	return s.take()
+}
+
+// size returns how many bytes it has.
+func (s Secret) size() int {
+	b := s.Bytes()
+	defer clear(b)
+	return len(b)
 }
 
 // MarshalJSON returns the text, base64.
@@ -218,6 +299,21 @@ func (s *State) Groups() []Group { return s.groups.sorted() }
 
 // Group returns one group.
 func (s *State) Group(name string) (Group, bool) { return s.groups.get(name) }
+
+// Roles returns the roles by name.
+func (s *State) Roles() []Role { return s.roles.sorted() }
+
+// Role returns one role.
+func (s *State) Role(name string) (Role, bool) { return s.roles.get(name) }
+
+// Sources returns the sources by alias.
+func (s *State) Sources() []Source { return s.sources.sorted() }
+
+// Source returns one source.
+func (s *State) Source(a kra.Anchor) (Source, bool) { return s.sources.get(string(a)) }
+
+// Levels returns the classification levels, lowest first; none if the box has those of package policy.
+func (s *State) Levels() []string { return s.levels.single().Names }
 
 // Anchors returns the certification authorities by alias.
 func (s *State) Anchors() []Anchor { return s.anchors.sorted() }
