@@ -23,14 +23,19 @@ var (
 
 // secretsOf lists what must never be read.
 func secretsOf(s wire.Suite) []uint {
-	if s == wire.P256 {
+	if isEC(s) {
 		return secretEC
 	}
 	return secretRSA
 }
 
-// attack returns the first promise that could be broken.
+// attack returns the first promise that could be broken. The key over a seed promises what the key promises.
 func (s *session) attack(e *entry) error {
+	if e.hybrid != nil {
+		if err := s.attack(e.hybrid.key); err != nil {
+			return fmt.Errorf("key over seed: %w", err)
+		}
+	}
 	for _, try := range []func(*entry) error{s.attackValue, s.attackChange, s.attackCopy, s.attackUse, s.attackWrap} {
 		if err := try(e); err != nil {
 			return fmt.Errorf("attack key: %w", err)
@@ -86,7 +91,7 @@ func (s *session) attackCopy(e *entry) error {
 func (s *session) attackUse(e *entry) error {
 	sign := p11.NewMechanism(p11.CKM_ECDSA, nil)
 	other := func() error { return s.lib.DecryptInit(s.handle, rawRSAMechanism, e.at()) }
-	if e.key.Suite != wire.P256 {
+	if !isEC(e.key.Suite) {
 		sign = p11.NewMechanism(p11.CKM_RSA_PKCS, nil)
 		other = func() error {
 			m := p11.NewMechanism(p11.CKM_RSA_PKCS, nil)

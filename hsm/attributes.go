@@ -33,7 +33,10 @@ var sharedSecret = []*p11.Attribute{
 	attr(p11.CKA_VALUE_LEN, p256Size),
 }
 
-var rawRSAMechanism = []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_X_509, nil)}
+var (
+	rawRSAMechanism = []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_X_509, nil)}
+	ecKeyGen        = []*p11.Mechanism{p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)}
+)
 
 func attr(t uint, v any) *p11.Attribute { return p11.NewAttribute(t, v) }
 
@@ -48,8 +51,8 @@ func private(s wire.Suite, c wire.Custody) []*p11.Attribute {
 		attr(p11.CKA_EXTRACTABLE, c == wire.Replicable),
 		attr(p11.CKA_WRAP_WITH_TRUSTED, true),
 		attr(p11.CKA_ALWAYS_AUTHENTICATE, false),
-		attr(p11.CKA_DERIVE, s == wire.P256),
-		attr(p11.CKA_DECRYPT, s != wire.P256),
+		attr(p11.CKA_DERIVE, isEC(s)),
+		attr(p11.CKA_DECRYPT, !isEC(s)),
 		attr(p11.CKA_SIGN, false),
 		attr(p11.CKA_SIGN_RECOVER, false),
 		attr(p11.CKA_UNWRAP, false),
@@ -77,13 +80,13 @@ func public(s wire.Suite) []*p11.Attribute {
 		attr(p11.CKA_TOKEN, false),
 		attr(p11.CKA_PRIVATE, false),
 		attr(p11.CKA_MODIFIABLE, false),
-		attr(p11.CKA_ENCRYPT, s != wire.P256), // NSS tests the new pair with it
+		attr(p11.CKA_ENCRYPT, !isEC(s)), // NSS tests the new pair with it
 		attr(p11.CKA_VERIFY, false),
 		attr(p11.CKA_VERIFY_RECOVER, false),
 		attr(p11.CKA_WRAP, false),
 		attr(p11.CKA_DERIVE, false),
 	}
-	if s == wire.P256 {
+	if isEC(s) {
 		return append(a, attr(p11.CKA_EC_PARAMS, p256OID))
 	}
 	return append(a, attr(p11.CKA_MODULUS_BITS, rsaBits(s)), attr(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))

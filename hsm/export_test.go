@@ -80,6 +80,31 @@ func (c *Custodian) weak(custody wire.Custody, but []*p11.Attribute, f func(*ses
 	})
 }
 
+// Uses is how many private-key operations the module was asked for.
+func (c *Custodian) Uses() uint64 { return c.token.Load().uses.Load() }
+
+// MisplaceSeedKey is Misplace for the key over a hybrid key's seed.
+func (c *Custodian) MisplaceSeedKey(id block.KeyID) {
+	c.token.Load().index.get(id).hybrid.key.handle.Store(1 << 40)
+}
+
+// SeedKey is the handle of the key over a hybrid key's seed.
+func (c *Custodian) SeedKey(id block.KeyID) p11.ObjectHandle {
+	return c.token.Load().index.get(id).hybrid.key.at()
+}
+
+// Objects counts what the token has.
+func (c *Custodian) Objects() (n int) {
+	c.onSession(func(s *session) {
+		found, err := s.find([]*p11.Attribute{attr(p11.CKA_TOKEN, true)})
+		if err != nil {
+			panic(err)
+		}
+		n = len(found)
+	})
+	return n
+}
+
 // Misplace makes the index point to where no object is.
 func (c *Custodian) Misplace(id block.KeyID) {
 	c.token.Load().index.get(id).handle.Store(1 << 40)

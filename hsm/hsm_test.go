@@ -40,7 +40,7 @@ func unwrap(t testing.TB, c *hsm.Custodian, w ...block.Wrap) ([]wire.Result, rec
 // wrapTo wraps a file key that is all of one byte.
 func wrapTo(t testing.TB, k wire.Key, fill byte) block.Wrap {
 	t.Helper()
-	pub, err := x509.ParsePKIXPublicKey(k.SPKI)
+	pub, err := block.ParsePublicKey(k.SPKI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func newEC(t testing.TB, c elliptic.Curve) *ecdsa.PrivateKey {
 func TestGenerate(t *testing.T) {
 	c, token := hsmtest.New(t)
 	var want []wire.Key
-	for _, s := range []wire.Suite{wire.P256, wire.RSA3072} {
+	for _, s := range []wire.Suite{wire.P256, wire.RSA3072, wire.Hybrid} {
 		for _, custody := range []wire.Custody{wire.Bound, wire.Replicable} {
 			k, changed, err := c.Generate(s, custody)
 			if err != nil {
@@ -112,7 +112,7 @@ func TestGenerate(t *testing.T) {
 	for _, bad := range []struct {
 		s wire.Suite
 		c wire.Custody
-	}{{}, {wire.P256, 0}, {0, wire.Bound}, {wire.P256, 3}, {4, wire.Bound}} {
+	}{{}, {wire.P256, 0}, {0, wire.Bound}, {wire.P256, 3}, {5, wire.Bound}} {
 		if _, _, err := c.Generate(bad.s, bad.c); err == nil {
 			t.Errorf("Generate(%v, %v) succeeded", bad.s, bad.c)
 		}
@@ -313,8 +313,8 @@ func TestProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(i.Report.Checks) != 4 || !strings.Contains(i.Report.Module, "SoftHSM") {
-		t.Errorf("report = %+v, want 4 checks of SoftHSM", i.Report)
+	if len(i.Report.Checks) != 5 || !strings.Contains(i.Report.Module, "SoftHSM") {
+		t.Errorf("report = %+v, want 5 checks of SoftHSM", i.Report)
 	}
 	for _, check := range i.Report.Checks {
 		if check.Failure != "" {

@@ -16,8 +16,10 @@ import (
 // An entry is a key of the token and where it lies. Handles can go stale behind our back: see session.with.
 type entry struct {
 	key     wire.Key
-	point   *ecdh.PublicKey // of a P-256 key
+	point   *ecdh.PublicKey // of a P-256 or hybrid key
 	modulus []byte          // of an RSA key
+	hybrid  *hybrid         // of a hybrid key, else nil
+	over    bool            // this is the key over a hybrid key's seed
 	handle  atomic.Uint64
 }
 

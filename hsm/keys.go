@@ -25,19 +25,19 @@ var errKind = errors.New("key is not P-256, RSA-2048 or RSA-3072 with exponent 6
 // A key that fails on the way is destroyed; one that is cut short before the copy leaves nothing.
 func (s *session) generate(suite wire.Suite, custody wire.Custody) (wire.Key, error) {
 	if suite == wire.RSA2048 {
-		return wire.Key{}, wire.Refused{Reason: "RSA-2048 keys are only imported, for certificates that exist; generate rsa-3072 or p256"}
-	}
-	if suite == wire.Hybrid {
-		return wire.Key{}, wire.Refused{Reason: "hybrid keys cannot be made by this version"}
+		return wire.Key{}, wire.Refused{Reason: "RSA-2048 keys are only imported, for certificates that exist; generate rsa-3072, p256 or mlkem768-p256"}
 	}
 	if suite.Wraps() == 0 || custody != wire.Bound && custody != wire.Replicable {
 		return wire.Key{}, wire.Refused{Reason: "key type or custody is not known"}
 	}
-	m := p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)
-	if suite == wire.RSA3072 {
-		m = p11.NewMechanism(p11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)
+	if suite == wire.Hybrid {
+		return s.generateHybrid(custody)
 	}
-	pub, priv, err := s.lib.GenerateKeyPair(s.handle, []*p11.Mechanism{m}, public(suite), append(private(suite, custody), unsealed()...))
+	m := ecKeyGen
+	if suite == wire.RSA3072 {
+		m = []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)}
+	}
+	pub, priv, err := s.lib.GenerateKeyPair(s.handle, m, public(suite), append(private(suite, custody), unsealed()...))
 	if err != nil {
 		return wire.Key{}, fmt.Errorf("generate key pair: %w", err)
 	}
@@ -153,6 +153,10 @@ func (s *session) seal(h p11.ObjectHandle, spki []byte) (p11.ObjectHandle, error
 	if err := s.lib.SetAttributeValue(s.handle, h, named(id)); err != nil {
 		return 0, fmt.Errorf("name key: %w", err)
 	}
+	spki, err := half(spki)
+	if err != nil {
+		return 0, err
+	}
 	if err := s.lib.SetAttributeValue(s.handle, h, []*p11.Attribute{attr(p11.CKA_PUBLIC_KEY_INFO, spki)}); err != nil {
 		if err := s.publish(id, spki); err != nil {
 			return 0, err
@@ -163,6 +167,18 @@ func (s *session) seal(h p11.ObjectHandle, spki []byte) (p11.ObjectHandle, error
 		return 0, fmt.Errorf("copy key into token: %w", err)
 	}
 	return sealedKey, nil
+}
+
+// half returns the public key of what the token has of a key: of a hybrid one, the P-256 half.
+func half(spki []byte) ([]byte, error) {
+	pub, err := block.ParsePublicKey(spki)
+	if err != nil {
+		return nil, err
+	}
+	if k, ok := pub.(*block.HybridKey); ok {
+		return x509.MarshalPKIXPublicKey(k.Point())
+	}
+	return spki, nil
 }
 
 // publish puts the public key of a P-256 key beside it, in a token whose private keys do not carry theirs.
@@ -194,7 +210,7 @@ func (s *session) discard(h p11.ObjectHandle) error {
 
 // pairwise proves that the private key opens what is wrapped to the public one, by the way a release takes.
 func (s *session) pairwise(e *entry) error {
-	pub, err := x509.ParsePKIXPublicKey(e.key.SPKI)
+	pub, err := block.ParsePublicKey(e.key.SPKI)
 	if err != nil {
 		return fmt.Errorf("pairwise test: %w", err)
 	}
@@ -218,8 +234,12 @@ func (s *session) destroy(id block.KeyID) error {
 
 // erase removes every object of a key, then makes sure that none is left.
 func (s *session) erase(id block.KeyID) error {
-	for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
-		of := []*p11.Attribute{attr(p11.CKA_CLASS, class), attr(p11.CKA_ID, id[:])}
+	for _, of := range [][]*p11.Attribute{
+		{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_ID, id[:])},
+		{attr(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), attr(p11.CKA_ID, id[:])},
+		{attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attr(p11.CKA_ID, id[:])},
+		seedData(id),
+	} {
 		found, err := s.find(of)
 		if err != nil {
 			return err

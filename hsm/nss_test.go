@@ -1,6 +1,7 @@
 package hsm_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -26,7 +27,7 @@ func TestWeakModuleIsRefused(t *testing.T) {
 	}
 	defer c.Close()
 	for _, check := range i.Report.Checks {
-		if missing := strings.HasPrefix(check.Name, "trusted wrap"); missing != (check.Failure != "") {
+		if missing := strings.HasPrefix(check.Name, "trusted wrap") || strings.HasPrefix(check.Name, "aes-gcm"); missing != (check.Failure != "") {
 			t.Errorf("%s: %q", check.Name, check.Failure)
 		}
 	}
@@ -40,6 +41,9 @@ func TestWeakModuleIsRefused(t *testing.T) {
 		if err := try(); err == nil || !strings.Contains(err.Error(), "attack key") {
 			t.Errorf("%s: %v, want that the attack succeeded", name, err)
 		}
+	}
+	if _, _, err := c.Generate(wire.Hybrid, wire.Bound); !errors.As(err, new(wire.Refused)) {
+		t.Errorf("hybrid: %v, want a refusal: the module does not do AES-GCM as it is asked to", err)
 	}
 	if keys := must(c.List()); len(keys) != 0 || c.PrivateObjects() != 0 {
 		t.Errorf("%d keys and %d objects stayed", len(keys), c.PrivateObjects())

@@ -40,6 +40,7 @@ func (s *session) probe() (r wire.Report, err error) {
 		{"rsa import and decrypt", s.probeRSA},
 		{"rsa generate", s.probeRSAGenerate},
 		{"trusted wrap and unwrap", s.probeKEK},
+		{"aes-gcm encrypt and decrypt", func() error { s.token.noSeed = s.probeSeed(); return s.token.noSeed }},
 	} {
 		err := c.try()
 		if errors.Is(err, errWrong) {

@@ -55,6 +55,9 @@ func (s *session) inspect(h p11.ObjectHandle) (*entry, error) {
 	switch kind {
 	case p11.CKK_EC:
 		spki, err = s.publicEC(h, id)
+		if sum := block.KeyIDOfSPKI(spki); err == nil && !bytes.Equal(id, sum[:]) {
+			spki, err = s.publicHybrid(spki, id)
+		}
 	case p11.CKK_RSA:
 		spki, err = s.publicRSA(h)
 	default:
@@ -74,6 +77,9 @@ func (s *session) inspect(h p11.ObjectHandle) (*entry, error) {
 	if isSet(v[3]) {
 		e.key.Origin = wire.Generated
 	}
+	if e.key.Suite == wire.Hybrid {
+		return e, s.addSeed(e)
+	}
 	return e, nil
 }
 
@@ -92,8 +98,30 @@ func (s *session) publicEC(h p11.ObjectHandle, id []byte) ([]byte, error) {
 	return s.spkiEC(partners[0])
 }
 
+// publicHybrid returns the hybrid key that has the P-256 key spki as a half.
+func (s *session) publicHybrid(spki, id []byte) ([]byte, error) {
+	e, err := newEntry(spki, 0)
+	if err != nil || e.point == nil {
+		return nil, errForeign
+	}
+	return s.hybridSPKI(id, e.point.Bytes())
+}
+
 // spkiEC reads a P-256 public key object.
 func (s *session) spkiEC(h p11.ObjectHandle) ([]byte, error) {
+	point, err := s.pointEC(h)
+	if err != nil {
+		return nil, err
+	}
+	pub, err := ecdh.P256().NewPublicKey(point)
+	if err != nil {
+		return nil, errForeign
+	}
+	return x509.MarshalPKIXPublicKey(pub)
+}
+
+// pointEC reads the uncompressed point of a P-256 public key object.
+func (s *session) pointEC(h p11.ObjectHandle) ([]byte, error) {
 	v, err := s.read(h, p11.CKA_EC_POINT)
 	if err != nil {
 		return nil, fmt.Errorf("read public key: %w", err)
@@ -102,11 +130,7 @@ func (s *session) spkiEC(h p11.ObjectHandle) ([]byte, error) {
 	if inner := bytes.TrimPrefix(point, []byte{4, 65}); len(inner) == 65 {
 		point = inner
 	}
-	pub, err := ecdh.P256().NewPublicKey(point)
-	if err != nil {
-		return nil, errForeign
-	}
-	return x509.MarshalPKIXPublicKey(pub)
+	return point, nil
 }
 
 // publicRSA reads modulus and exponent, which an RSA private key object has too.
@@ -123,9 +147,9 @@ func (s *session) publicRSA(h p11.ObjectHandle) ([]byte, error) {
 
 // newEntry describes a public key of a suite that we keep.
 func newEntry(spki []byte, h p11.ObjectHandle) (*entry, error) {
-	pub, err := x509.ParsePKIXPublicKey(spki)
+	pub, err := block.ParsePublicKey(spki)
 	if err != nil {
-		return nil, fmt.Errorf("parse public key: %w", err)
+		return nil, errForeign
 	}
 	e := &entry{key: wire.Key{ID: block.KeyIDOfSPKI(spki), SPKI: spki}}
 	e.handle.Store(uint64(h))
@@ -135,6 +159,8 @@ func newEntry(spki []byte, h p11.ObjectHandle) (*entry, error) {
 		if e.point, err = k.ECDH(); err != nil || e.point.Curve() != ecdh.P256() {
 			return nil, errForeign
 		}
+	case *block.HybridKey:
+		e.key.Suite, e.point = wire.Hybrid, k.Point()
 	case *rsa.PublicKey:
 		e.modulus = k.N.Bytes()
 		switch k.N.BitLen() {

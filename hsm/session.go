@@ -79,7 +79,11 @@ func (s *session) revive() error {
 func (s *session) findAgain(e *entry) error {
 	s.token.objects.RLock()
 	defer s.token.objects.RUnlock()
-	found, err := s.find(privateWithID(e.key.ID))
+	of := privateWithID(e.key.ID)
+	if e.over {
+		of = seedKeyWithID(e.key.ID)
+	}
+	found, err := s.find(of)
 	if err != nil {
 		return err
 	}
@@ -147,6 +151,7 @@ func (s *session) read(h p11.ObjectHandle, types ...uint) ([][]byte, error) {
 
 // derive returns the P-256 shared secret of the private key h and the peer's uncompressed point. The caller clears it.
 func (s *session) derive(h p11.ObjectHandle, peer []byte) ([]byte, error) {
+	s.token.uses.Add(1)
 	if s.token.der {
 		peer = octetString(peer)
 	}
@@ -171,6 +176,7 @@ func (s *session) derive(h p11.ObjectHandle, peer []byte) ([]byte, error) {
 
 // rawRSA performs the bare RSA private operation.
 func (s *session) rawRSA(h p11.ObjectHandle, c []byte) ([]byte, error) {
+	s.token.uses.Add(1)
 	if err := s.lib.DecryptInit(s.handle, rawRSAMechanism, h); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	p11 "github.com/miekg/pkcs11"
@@ -23,6 +24,8 @@ type token struct {
 	giveUp func()
 	der    bool // the module wants a peer's point as a DER octet string
 	kek    p11.ObjectHandle
+	noSeed error         // why no seed can be sealed here, or nil
+	uses   atomic.Uint64 // private-key operations that the module was asked for
 
 	// objects is held for writing while objects of the token come or go and for reading while they are searched:
 	// SoftHSM fails keygens otherwise. Operations with a key need no lock.

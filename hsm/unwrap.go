@@ -88,8 +88,11 @@ func (s *session) openWith(e *entry, w block.Wrap) ([]byte, error) {
 	if !e.key.Suite.Wraps().Opens(w.Suite()) {
 		return nil, wire.ErrUnwrap
 	}
-	if e.key.Suite == wire.P256 {
+	switch e.key.Suite {
+	case wire.P256:
 		return s.openP256(e, w)
+	case wire.Hybrid:
+		return s.openHybrid(e, w)
 	}
 	return s.openRSA(e, w)
 }
