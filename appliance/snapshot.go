@@ -50,7 +50,7 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 }
 
 // revision is what a difference means for the book.
-func revision(st *store.State, diff store.Difference) (r policy.Revision) {
+func revision(st *store.State, diff store.Difference) (r policy.Edit) {
 	for _, name := range diff.Rules {
 		if x, ok := st.Rule(name); ok {
 			r.Put.Rules = append(r.Put.Rules, policy.RuleDef{Name: policy.RuleName(x.Name), Expr: x.Expr})
@@ -69,7 +69,7 @@ func revision(st *store.State, diff store.Difference) (r policy.Revision) {
 		if x, ok := st.Group(name); ok {
 			r.Put.Groups = append(r.Put.Groups, policy.GroupDef{Name: policy.GroupName(x.Name), Members: x.Members})
 		} else {
-			r.Groups = append(r.Groups, policy.GroupName(name))
+			r.Gone = append(r.Gone, policy.GroupName(name))
 		}
 	}
 	return r

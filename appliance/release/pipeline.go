@@ -70,7 +70,7 @@ func (s *Server) decide(book *policy.Book, facts policy.Facts, jobs []job) {
 	facts.ClockTrusted = trusted
 	for i := range jobs {
 		j := &jobs[i]
-		grant, err := book.Decide(policy.Request{Header: j.header, Facts: facts}, now)
+		grant, err := book.Decide(policy.Request{Envelope: block.EnvelopeOf(j.header), Facts: facts}, now)
 		var no *policy.Refusal
 		switch {
 		case err == nil:

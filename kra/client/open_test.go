@@ -155,7 +155,7 @@ func TestHeaderKnowsNoReaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		facts := policy.Facts{Decryptor: last, Source: netip.MustParseAddr("192.0.2.1"), Channel: policy.Authenticated}
-		if _, err := book.Decide(policy.Request{Header: h, Facts: facts}, time.Now()); err != nil {
+		if _, err := book.Decide(policy.Request{Envelope: block.EnvelopeOf(h), Facts: facts}, time.Now()); err != nil {
 			t.Errorf("the last of %d readers: %v", readers, err)
 		}
 	}

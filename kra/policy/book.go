@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/immutable"
 )
@@ -19,43 +18,16 @@ type Book struct {
 	members int // of all groups
 	access  immutable.Map[AccessID, *entry]
 	byKey   immutable.Map[block.KeyID, []*entry] // each in the order of IDs
-	lists   immutable.Map[string, sharedList]    // by text; many access identifiers have the same
+	lists   immutable.Map[listKey, sharedList]   // many access identifiers have the same
+	roles   immutable.Map[RoleName, *role]
+	refs    immutable.Map[block.Ref, block.KeyID] // other names of keys
+	terms   *terms
 }
 
 // A sharedList is a rule list and how often access identifiers have it.
 type sharedList struct {
 	*list
 	uses int
-}
-
-// A group is who is in it.
-type group struct {
-	def     GroupDef
-	members map[kra.Decryptor]struct{}
-}
-
-func (g *group) has(d kra.Decryptor) bool {
-	if g == nil || !d.Valid() {
-		return false
-	}
-	_, ok := g.members[d]
-	return ok
-}
-
-func (d GroupDef) clone() GroupDef {
-	d.Members, d.Groups = slices.Clone(d.Members), slices.Clone(d.Groups)
-	return d
-}
-
-func (d GroupDef) equal(o GroupDef) bool {
-	return d.Name == o.Name && slices.Equal(d.Members, o.Members) && slices.Equal(d.Groups, o.Groups)
-}
-
-func (g *group) size() int {
-	if g == nil {
-		return 0
-	}
-	return len(g.members)
 }
 
 // An entry is an access identifier with its lists compiled.
@@ -119,7 +91,7 @@ func (b *Book) UsedBy(name RuleName) []AccessID {
 	}
 	var ids []AccessID
 	for _, e := range b.order() {
-		if slices.ContainsFunc(e.lists, func(l *list) bool { return slices.Contains(l.names, name) }) {
+		if slices.ContainsFunc(e.lists, func(l *list) bool { return l.names(name) }) {
 			ids = append(ids, e.def.ID)
 		}
 	}

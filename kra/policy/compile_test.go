@@ -111,7 +111,7 @@ func BenchmarkDecide(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := book.Decide(Request{h, f}, workday()); err != nil {
+				if _, err := book.Decide(Request{block.EnvelopeOf(h), f}, workday()); err != nil {
 					b.Fatal(err)
 				}
 			}

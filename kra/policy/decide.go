@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyrelease/krabox/kra"
@@ -11,13 +12,13 @@ import (
 // Limits of one decision. What would go beyond is refused, so that its trace fits a record of the log.
 const (
 	maxTried = 256 // lists tried
-	maxAsked = 512 // rules asked
+	maxAsked = 256 // rules asked
 )
 
 // A Request asks for the key of one block.
 type Request struct {
-	Header block.Header
-	Facts  Facts
+	Envelope block.Envelope
+	Facts    Facts
 }
 
 // A Grant is permission to unwrap one key for one decryptor, once decided. Only Decide makes one. The zero Grant permits
@@ -54,18 +55,15 @@ type Reason uint8
 const (
 	UnknownKey   Reason = iota + 1 // no wrap of the header names a key in the book; no rule was asked
 	NotPermitted                   // no list of any access identifier passed
-	NoDecryptor                    // nobody asks
+	NoDecryptor                    // nobody asks, or nobody said how
 )
+
+var reasons = []string{UnknownKey: "no key of this box", NotPermitted: "not permitted", NoDecryptor: "no decryptor"}
 
 // String returns the reason in words.
 func (r Reason) String() string {
-	switch r {
-	case UnknownKey:
-		return "no key of this box"
-	case NotPermitted:
-		return "not permitted"
-	case NoDecryptor:
-		return "no decryptor"
+	if s := nameOf(reasons, int(r)); s != "" {
+		return s
 	}
 	return "unset"
 }
@@ -74,6 +72,7 @@ func (r Reason) String() string {
 type Refusal struct {
 	reason Reason
 	trace  Trace
+	asks   []string
 }
 
 func (r *Refusal) Error() string { return "refuse release: " + r.reason.String() }
@@ -84,53 +83,97 @@ func (r *Refusal) Reason() Reason { return r.reason }
 // Trace returns how the decision came about.
 func (r *Refusal) Trace() Trace { return r.trace }
 
+// Asks returns the external services whose answers could change the refusal, each once, in the order in which lists wanted
+// them. Whoever has the answers adds them to the facts and decides again. The caller must not write to it.
+func (r *Refusal) Asks() []string { return r.asks }
+
 // Decide answers whether the decryptor may have the key of the block now. Wraps are looked at in the header's order, the
 // access identifiers of a wrap's key in that of their names, and the lists of each one at a time; the first that passes
 // decides. The error is always a *Refusal.
 func (b *Book) Decide(r Request, now time.Time) (Grant, error) {
-	if b == nil || !r.Facts.Decryptor.Valid() {
-		return Grant{}, &Refusal{NoDecryptor, Trace{facts: r.Facts, now: now.UTC().Truncate(time.Second), id: r.Facts.Decryptor.String()}}
+	wraps := b.resolve(r.Envelope.Wraps())
+	keys := make([]block.KeyID, len(wraps))
+	for i, w := range wraps {
+		keys[i] = w.KeyID()
 	}
-	e := newEvaluation(b, r.Facts, now)
-	known := false
-	tried := make([]*entry, 0, 4)
-	for _, w := range r.Header.Wraps() {
-		for _, entry := range b.byKey.At(w.KeyID()) {
-			known = true
-			if contains(tried, entry) {
-				continue // an older key of it was in the header; its lists say the same again
-			}
-			tried = append(tried, entry)
-			if e.passes(entry) {
-				return Grant{wrap: w, access: entry.def.ID, trace: e.trace, valid: true}, nil
-			}
-		}
+	trace, asks := b.decide(keys, r.Facts, now)
+	if trace.reason != 0 {
+		return Grant{}, &Refusal{trace.reason, trace, asks}
 	}
-	if !known {
-		return Grant{}, &Refusal{UnknownKey, e.trace}
-	}
-	return Grant{}, &Refusal{NotPermitted, e.trace}
+	return Grant{wrap: wraps[trace.granted], access: trace.access, trace: trace, valid: true}, nil
 }
 
-func contains(tried []*entry, x *entry) bool {
-	for _, t := range tried {
-		if t == x {
-			return true
+// resolve returns the wraps with the ids of the keys that they name. What names no key of the book is left out, unless it
+// names it by its id. A tag may fit two keys.
+func (b *Book) resolve(wraps []block.Wrap) []block.Wrap {
+	if b == nil {
+		return nil
+	}
+	out := make([]block.Wrap, 0, len(wraps))
+	for _, w := range wraps {
+		switch w.Ref().Kind() {
+		case block.RefKeyID:
+			out = append(out, w)
+		case block.RefTag:
+			for _, id := range block.MatchTag(w, b.terms.tagged) {
+				out = append(out, w.Named(id))
+			}
+		default:
+			if id, ok := b.refs.Get(w.Ref()); ok {
+				out = append(out, w.Named(id))
+			}
 		}
 	}
-	return false
+	return out
+}
+
+// decide decides about the keys that a header names. The trace has the reason of a refusal, or else which key is granted.
+func (b *Book) decide(keys []block.KeyID, f Facts, now time.Time) (Trace, []string) {
+	if b == nil {
+		b = &Book{}
+	}
+	e := newEvaluation(b, f, now)
+	e.trace.keys, e.trace.reason = keys, UnknownKey
+	if !f.Decryptor.Valid() || f.Channel.String() == "" {
+		e.trace.reason = NoDecryptor
+		return e.trace, nil
+	}
+	tried := make([]*entry, 0, 4)
+	for i, key := range keys {
+		for _, x := range b.byKey.At(key) {
+			e.trace.reason = NotPermitted
+			if slices.Contains(tried, x) {
+				continue // an older key of it was in the header; its lists say the same again
+			}
+			tried = append(tried, x)
+			if e.passes(x) {
+				e.trace.reason, e.trace.granted, e.trace.access = 0, i, x.def.ID
+				return e.trace, nil
+			}
+		}
+	}
+	return e.trace, e.asks
 }
 
 // passes tries the entry's lists in order until one passes.
 func (e *evaluation) passes(x *entry) bool {
+	if e.facts.Channel != Authenticated && x.def.Delivery != ToAnyone {
+		return false
+	}
 	for i, l := range x.lists {
 		if len(e.trace.lists) == maxTried {
 			return false
 		}
-		o := l.top.eval(e)
-		e.trace.lists = append(e.trace.lists, ListStep{x.def.ID, i + 1, o})
-		if o == Passed {
+		e.wanted = nil
+		v := l.top.eval(e)
+		e.trace.lists = append(e.trace.lists, ListStep{x.def.ID, i + 1, v.outcome})
+		if v.outcome == Passed {
 			return true
+		}
+		if v.outcome == Errored && v.could.has(Passed) {
+			for _, s := range e.wanted {
+				e.asks = with(e.asks, s)
+			}
 		}
 	}
 	return false
@@ -138,7 +181,7 @@ func (e *evaluation) passes(x *entry) bool {
 
 // WhoAmI returns the access identifiers that the decryptor belongs to now: those of which a list passes.
 func (b *Book) WhoAmI(f Facts, now time.Time) []AccessID {
-	if b == nil || !f.Decryptor.Valid() {
+	if b == nil || !f.Decryptor.Valid() || f.Channel.String() == "" {
 		return nil
 	}
 	var ids []AccessID
@@ -156,8 +199,8 @@ func (b *Book) Explain(id AccessID, f Facts, now time.Time) (Trace, error) {
 	if b == nil || b.access.At(id) == nil {
 		return Trace{}, fmt.Errorf("explain access: unknown access identifier %q", clip(string(id)))
 	}
-	if !f.Decryptor.Valid() {
-		return Trace{}, fmt.Errorf("explain access %s: no decryptor", id)
+	if !f.Decryptor.Valid() || f.Channel.String() == "" {
+		return Trace{}, fmt.Errorf("explain access %s: %s", id, NoDecryptor)
 	}
 	e := newEvaluation(b, f, now)
 	e.passes(b.access.At(id))

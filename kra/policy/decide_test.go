@@ -29,7 +29,7 @@ func steps(tr Trace) string {
 // decide asks about a header and returns the grant, the refusal and the steps.
 func decide(t *testing.T, b *Book, h block.Header, f Facts) (Grant, *Refusal, string) {
 	t.Helper()
-	g, err := b.Decide(Request{h, f}, workday())
+	g, err := b.Decide(Request{block.EnvelopeOf(h), f}, workday())
 	if err == nil {
 		if !g.Valid() || g.Decryptor() != f.Decryptor {
 			t.Fatalf("grant %+v is not valid for %s", g, f.Decryptor)
@@ -234,9 +234,9 @@ func TestWhoAmI(t *testing.T) {
 func TestTraceJSON(t *testing.T) {
 	b, keys := truth(t, []string{"no", "yes"})
 	g, _, _ := decide(t, b, header(t, keys[0]), facts(t))
-	want := `{"decryptor":"corp:CN=alice,O=Example","source":"10.20.3.4","time":"2026-11-18T09:30:00Z","clock":"trusted",` +
+	want := `{"book":1,"decryptor":"corp:CN=alice,O=Example","channel":"authenticated","source":"10.20.3.4","time":"2026-11-18T09:30:00Z","clock":"trusted","keys":["` + keyID(t, keys[0]).String() + `"],` +
 		`"rules":[{"rule":"no","outcome":"failed"},{"rule":"yes","outcome":"passed"}],` +
-		`"lists":[{"access":"a","list":1,"outcome":"failed"},{"access":"a","list":2,"outcome":"passed"}]}`
+		`"lists":[{"access":"a","list":1,"outcome":"failed"},{"access":"a","list":2,"outcome":"passed"}],"granted":"a","key":1}`
 	got := g.Trace().AppendJSON(nil)
 	if string(got) != want || !json.Valid(got) {
 		t.Errorf("trace = %s\nwant %s", got, want)

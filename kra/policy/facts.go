@@ -40,7 +40,7 @@ func ParseStanding(s string) (Standing, error) {
 }
 
 // MaxAnswers is how many services may have answered before one decision.
-const MaxAnswers = 64
+const MaxAnswers = 16
 
 // An Answer is what an external service said about this request: Passed, Failed or Errored, and why in its words.
 type Answer struct {

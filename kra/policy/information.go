@@ -13,9 +13,10 @@ import (
 
 // Limits of the information about one decryptor.
 const (
-	MaxItems       = 256  // items
-	MaxItemText    = 1024 // bytes of a name or a value
-	MaxUnavailable = 256  // authorities that could not be asked
+	MaxItems       = 256      // items
+	MaxItemText    = 1024     // bytes of a name or a value
+	MaxUnavailable = 64       // authorities that could not be asked
+	MaxInformation = 32 << 10 // bytes of all items as a trace writes them, so that a trace fits a record of the log
 )
 
 // A Kind says what an item of information states. Zero is not set.
@@ -98,7 +99,8 @@ type information struct {
 	unavailable []kra.Anchor
 }
 
-// NewInformation closes items and the authorities that could not be asked. It keeps no reference to either.
+// NewInformation closes items and the authorities that could not be asked. It keeps no reference to either. Times become
+// whole seconds, aliases their one form.
 func NewInformation(items []Item, unavailable []kra.Anchor) (Information, error) {
 	if len(items) > MaxItems || len(unavailable) > MaxUnavailable {
 		return Information{}, fmt.Errorf("close information: %d items and %d authorities missing, at most %d and %d are allowed",
@@ -108,12 +110,19 @@ func NewInformation(items []Item, unavailable []kra.Anchor) (Information, error)
 		return Information{}, nil
 	}
 	in := &information{make([]Item, len(items)), slices.Clone(unavailable)}
+	var text []byte
 	for i, item := range items {
+		if item.Kind == Alias {
+			item.Value = NormalAlias(item.Name, item.Value)
+		}
 		item.From, item.Until = second(item.From), second(item.Until)
 		if err := item.check(); err != nil {
 			return Information{}, fmt.Errorf("close information: item %d: %w", i+1, err)
 		}
 		in.items[i] = item
+		if text = item.append(text); len(text) > MaxInformation {
+			return Information{}, errItemsLong
+		}
 	}
 	for _, a := range unavailable {
 		if _, err := kra.ParseAnchor(string(a)); err != nil {
@@ -138,6 +147,7 @@ func second(t time.Time) time.Time {
 var (
 	errItemKind  = errors.New("kind or way is not set")
 	errItemText  = fmt.Errorf("name or value is longer than %d bytes or not UTF-8", MaxItemText)
+	errItemsLong = fmt.Errorf("close information: items are longer than %d bytes", MaxInformation)
 	errItemShape = errors.New("has a name or a value where its kind has none, or none where it has one")
 	errItemLife  = errors.New("ends before it begins, or beyond the years 1 to 9999")
 )

@@ -9,66 +9,39 @@ import (
 	"cel.dev/cel-go/common/operators"
 )
 
-// A list is a rule list: an expression over names of rules. Its text is CEL; because nothing but names, the logical
-// operators and at_least may stand in it, it is evaluated here, without an environment that would have to declare
-// every rule of the book.
+// An engine reads rule lists in one language of decision logic.
+type engine interface {
+	// compile reads one list. A mistake in it, or a name in it that is not known, is a *SyntaxError. What it returns
+	// permits only by coming to Passed, and comes to Errored where it cannot know.
+	compile(where, text string, known knowing) (*list, error)
+}
+
+// A list is a rule list, compiled. It does not change and is shared by the books that have it.
 type list struct {
+	listKey
+	top  node
+	uses []use
+}
+
+// A listKey is what tells lists apart.
+type listKey struct {
+	logic Logic
 	text  string
-	top   node
-	names []RuleName // every rule it names, once
 }
 
-// knows reports whether all rules that the list names are there.
-func (l *list) knows(known func(RuleName) bool) bool {
-	return !slices.ContainsFunc(l.names, func(n RuleName) bool { return !known(n) })
+// names reports whether the list names the rule.
+func (l *list) names(r RuleName) bool {
+	return slices.Contains(l.uses, use{what: useRule, name: string(r)})
 }
 
-// A node of a list has the meaning that CEL gives it: an operator whose outcome does not depend on an operand that
-// errored, does not err. Operands are asked from left to right and only as far as needed.
-type node interface {
-	eval(e *evaluation) Outcome
-}
+// ruleEngine reads lists that join names of rules. Their text is CEL; because nothing but names, the logical operators and
+// at_least may stand in it, it is evaluated here, without an environment that would have to declare every rule of the book.
+type ruleEngine struct{ grammar *cel.Env }
 
-type (
-	nameNode  RuleName
-	notNode   struct{ of node }
-	countNode struct { // at least need of the operands: && is all of them, || is one
-		need int
-		of   []node
-	}
-)
+// A nameNode asks a rule.
+type nameNode RuleName
 
-func (n nameNode) eval(e *evaluation) Outcome { return e.ask(RuleName(n)) }
-
-func (n notNode) eval(e *evaluation) Outcome {
-	switch n.of.eval(e) {
-	case Passed:
-		return Failed
-	case Failed:
-		return Passed
-	}
-	return Errored
-}
-
-func (n countNode) eval(e *evaluation) Outcome {
-	passed, errored := 0, 0
-	for i, operand := range n.of {
-		switch operand.eval(e) {
-		case Passed:
-			passed++
-		case Failed:
-		default:
-			errored++
-		}
-		if passed >= n.need {
-			return Passed
-		}
-		if passed+errored+len(n.of)-i-1 < n.need {
-			return Failed
-		}
-	}
-	return Errored
-}
+func (n nameNode) eval(e *evaluation) verdict { return e.ask(RuleName(n)) }
 
 // newGrammar returns the CEL environment that parses lists. It declares nothing: lists are parsed, not checked, by CEL.
 func newGrammar() (*cel.Env, error) {
@@ -79,31 +52,30 @@ func newGrammar() (*cel.Env, error) {
 	return e, nil
 }
 
-// compileList compiles a list. known says which rules there are.
-func compileList(grammar *cel.Env, where, text string, known func(RuleName) bool) (*list, error) {
+func (g ruleEngine) compile(where, text string, known knowing) (*list, error) {
 	if err := checkText(where, text); err != nil {
 		return nil, err
 	}
-	if name, err := ParseRuleName(text); err == nil && known(name) {
-		return &list{text, nameNode(name), []RuleName{name}}, nil // what most lists are
+	c := listCompiler{where: where, text: text, builder: builder{known: known}}
+	if name, err := ParseRuleName(text); err == nil && c.use(use{what: useRule, name: text}) == nil {
+		return &list{listKey{Rules, text}, nameNode(name), c.uses}, nil // what most lists are
 	}
-	a, iss := grammar.Parse(text)
+	a, iss := g.grammar.Parse(text)
 	if iss.Err() != nil {
 		return nil, syntaxError(where, text, iss)
 	}
-	c := listCompiler{where: where, text: text, ast: a.NativeRep(), known: known}
+	c.ast = a.NativeRep()
 	top, err := c.compile(a.NativeRep().Expr())
 	if err != nil {
 		return nil, err
 	}
-	return &list{text, top, c.names}, nil
+	return &list{listKey{Rules, text}, top, c.uses}, nil
 }
 
 type listCompiler struct {
+	builder
 	where, text string
 	ast         *ast.AST
-	known       func(RuleName) bool
-	names       []RuleName
 }
 
 func (c *listCompiler) fail(x ast.Expr, format string, args ...any) error {
@@ -122,17 +94,10 @@ func (c *listCompiler) compile(x ast.Expr) (node, error) {
 }
 
 func (c *listCompiler) name(x ast.Expr) (node, error) {
-	name := RuleName(x.AsIdent())
-	if !c.known(name) {
-		return nil, c.fail(x, "unknown rule %q", clip(string(name)))
+	if err := c.use(use{what: useRule, name: x.AsIdent()}); err != nil {
+		return nil, c.fail(x, "%v", err)
 	}
-	for _, n := range c.names {
-		if n == name {
-			return nameNode(name), nil
-		}
-	}
-	c.names = append(c.names, name)
-	return nameNode(name), nil
+	return nameNode(x.AsIdent()), nil
 }
 
 func (c *listCompiler) call(x ast.Expr) (node, error) {

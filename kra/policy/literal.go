@@ -9,36 +9,6 @@ import (
 	"github.com/keyrelease/krabox/kra"
 )
 
-// literals are the arguments of a rule's words, each parsed once, when the rule was defined. A word looks its argument
-// up here by its text; an argument that is not here was no literal, and there is none, for checkShape refused it.
-type literals struct {
-	windows  map[string]*window
-	instants map[string]time.Time
-	nets     map[string]netip.Prefix
-	groups   map[string]GroupName
-}
-
-func newLiterals() literals {
-	return literals{map[string]*window{}, map[string]time.Time{}, map[string]netip.Prefix{}, map[string]GroupName{}}
-}
-
-// take parses the argument of one word and keeps it.
-func (l *literals) take(fn, arg string) (err error) {
-	switch fn {
-	case fnWithin:
-		l.windows[arg], err = parseWindow(arg)
-	case fnBefore, fnAfter:
-		l.instants[arg], err = parseInstant(arg)
-	case fnNet:
-		l.nets[arg], err = parseNet(arg)
-	case fnHas:
-		l.groups[arg], err = ParseGroupName(arg)
-	case fnUnder:
-		err = checkBase(arg)
-	}
-	return err
-}
-
 // checkBase accepts ALIAS: and ALIAS:NAME.
 func checkBase(s string) error {
 	if alias, ok := strings.CutSuffix(s, ":"); ok {

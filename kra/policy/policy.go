@@ -3,13 +3,14 @@
 //	named rule    office     = clock.within("Mon-Fri 08:00-18:00 Europe/Berlin") && source.net("10.20.0.0/16")
 //	rule list     legal-team : 1. counsel && office     2. at_least(2, [director, auditor, counsel])
 //
-// A rule is a CEL expression over the words id, groups, clock and source. An access identifier has rule lists, tried in
+// A rule is a CEL expression over a few words such as id, groups and clock. An access identifier has rule lists, tried in
 // order until one passes; a list is a CEL expression over names of rules. Everything that can be wrong with a rule is
 // found when it is defined. What still goes wrong when it is asked, is a refusal.
 package policy
 
 import (
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -19,18 +20,21 @@ import (
 
 // Limits of a definition.
 const (
-	MaxRuleName   = 63      // bytes of a rule's name
-	MaxText       = 4096    // bytes of a rule or of a rule list
-	MaxTitle      = 128     // bytes of an access identifier's title
-	MaxLists      = 32      // rule lists of one access identifier
-	MaxKeys       = 256     // keys of one access identifier, old ones included
-	MaxShared     = 64      // access identifiers that one key is stored under
-	MaxCost       = 250     // static cost bound of one rule, in CEL's units
-	maxNesting    = 32      // parentheses and operators within each other
-	MaxRules      = 50_000  // rules in a book
-	MaxAccess     = 100_000 // access identifiers in a book
-	MaxGroups     = 10_000  // groups in a book
-	MaxMembership = 500_000 // members of all groups together
+	MaxRuleName   = 63        // bytes of a rule's name
+	MaxText       = 4096      // bytes of a rule or of a rule list
+	MaxTitle      = 128       // bytes of an access identifier's title
+	MaxLists      = 32        // rule lists of one access identifier
+	MaxKeys       = 256       // keys of one access identifier, old ones included
+	MaxShared     = 64        // access identifiers that one key is stored under
+	MaxCost       = 250       // static cost bound of one rule, in CEL's units
+	maxNesting    = 32        // parentheses and operators within each other
+	MaxRules      = 50_000    // rules in a book
+	MaxAccess     = 100_000   // access identifiers in a book
+	MaxGroups     = 10_000    // groups in a book
+	MaxMembership = 2_000_000 // members of all groups together
+	MaxNested     = 1_000     // groups within one group, directly and indirectly
+	MaxRoles      = 10_000    // roles in a book
+	MaxAliases    = 500_000   // other names of keys
 )
 
 // AccessID names whom a block is encrypted to.
@@ -63,8 +67,8 @@ func reserved(s string) bool {
 	switch s {
 	case "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
 		"namespace", "null", "package", "return", "true", "var", "void", "while",
-		wordID, wordGroups, wordClock, wordSource, fnAtLeast,
-		"roles", "clearance", "platform", "label", "budget", "quorum", "approvals", "claims", "device":
+		wordID, wordGroups, wordRoles, wordAttributes, wordDevice, wordAliases, wordClearance, wordExternal, wordClock, wordSource, fnAtLeast,
+		"platform", "label", "budget", "quorum", "approvals", "claims":
 		return true
 	}
 	return false
@@ -90,6 +94,8 @@ type Definition struct {
 	Authorities []AuthorityDef `json:"authorities,omitempty"`
 	Services    []string       `json:"services,omitempty"` // external ones that rules may ask
 	Levels      []string       `json:"levels,omitempty"`   // of clearances, lowest first; none: DefaultLevels
+	Aliases     []KeyAlias     `json:"aliases,omitempty"`
+	Tagged      []string       `json:"tagged,omitempty"` // age recipients of the keys that stock age may name by a tag
 }
 
 // A RuleDef is a named rule: CEL that yields a bool.
@@ -161,6 +167,12 @@ type Need struct {
 	Authority kra.Anchor `json:"authority,omitempty"`
 }
 
+// A KeyAlias is another way in which headers may name a key.
+type KeyAlias struct {
+	Ref block.Ref   `json:"ref"`
+	Key block.KeyID `json:"key"`
+}
+
 // An AuthorityDef says what an authority's word counts for.
 type AuthorityDef struct {
 	Alias kra.Anchor `json:"alias"`
@@ -183,7 +195,7 @@ func CheckTitle(s string) error {
 // clip shortens what an error quotes.
 func clip(s string) string {
 	if len(s) > 80 {
-		return s[:77] + "..."
+		s = s[:77] + "..."
 	}
-	return s
+	return strings.ToValidUTF8(s, "?")
 }

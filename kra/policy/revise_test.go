@@ -34,12 +34,12 @@ func (r repository) definition() (d Definition) {
 }
 
 // change makes some changes, allowed or not.
-func (r repository) change() (v Revision) {
+func (r repository) change() (v Edit) {
 	g, rule, id := GroupName(fmt.Sprintf("g%d", r.IntN(3))), RuleName(fmt.Sprintf("r%d", r.IntN(4))), AccessID(fmt.Sprintf("a%d", r.IntN(6)))
 	switch r.IntN(6) {
 	case 0:
 		delete(r.groups, g)
-		v.Groups = []GroupName{g}
+		v.Gone = []GroupName{g}
 	case 1:
 		members := []string{"corp:CN=alice,O=Example", "corp:CN=bob", "corp:CN=carol"}[r.IntN(3):]
 		r.groups[g] = GroupDef{Name: g, Members: members}
@@ -139,7 +139,7 @@ func TestReviseCostsTheChange(t *testing.T) { // not the book: 100,000 keys are 
 		took[n] = time.Hour
 		for i := range 20 {
 			began := time.Now()
-			next, err := book.Revise(2, Revision{Put: Definition{Access: []AccessDef{{ID: "access-5", Keys: []block.KeyID{{byte(i + 1)}}, Lists: []string{"r1 && r2"}}}}})
+			next, err := book.Revise(2, Edit{Put: Definition{Access: []AccessDef{{ID: "access-5", Keys: []block.KeyID{{byte(i + 1)}}, Lists: []string{"r1 && r2"}}}}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,67 +10,81 @@ import (
 // A shape walks a rule that CEL found well typed and holds it to the few forms a rule has:
 //
 //	rule = rule && rule | rule || rule | !rule | true | false
-//	     | id == "..." | id != "..." | id in ["...", ...] | word.fn("...")
+//	     | id == "..." | id != "..." | id in ["...", ...] | word.fn("...", ...)
 //
-// It parses every literal on the way and complains about what is wrong at its own place.
+// It parses every literal on the way, makes the rule's nodes, and complains about what is wrong at its own place.
 type shape struct {
 	where, text string
 	ast         *ast.AST
-	known       func(GroupName) bool
-	lits        literals
+	build       builder
 	first       *SyntaxError // the leftmost complaint
 }
 
-// checkShape returns the literals of a rule.
-func checkShape(where, text string, a *ast.AST, known func(GroupName) bool) (literals, error) {
-	s := shape{where: where, text: text, ast: a, known: known, lits: newLiterals()}
-	s.rule(a.Expr())
+// nodesOf returns the nodes of a rule and what they use.
+func nodesOf(where, text string, a *ast.AST, known knowing) (node, []use, error) {
+	s := shape{where: where, text: text, ast: a, build: builder{known: known}}
+	top := s.rule(a.Expr())
 	if s.first != nil {
-		return literals{}, s.first
+		return nil, nil, s.first
 	}
-	return s.lits, nil
+	return top, s.build.uses, nil
 }
 
-func (s *shape) complain(at ast.Expr, format string, args ...any) {
+// complain returns no node.
+func (s *shape) complain(at ast.Expr, format string, args ...any) node {
 	col := s.ast.SourceInfo().GetStartLocation(at.ID()).Column()
 	if s.first == nil || col < s.first.Column {
 		s.first = &SyntaxError{s.where, s.text, col, fmt.Sprintf(format, args...)}
 	}
+	return nil
 }
 
-func (s *shape) rule(x ast.Expr) {
+func (s *shape) rule(x ast.Expr) node {
 	switch x.Kind() {
 	case ast.LiteralKind:
-		if _, ok := x.AsLiteral().Value().(bool); !ok {
-			s.complain(x, "a value is no rule; ask something about it")
+		if v, ok := x.AsLiteral().Value().(bool); ok {
+			return constNode(v)
 		}
+		return s.complain(x, "a value is no rule; ask something about it")
 	case ast.CallKind:
-		s.call(x, x.AsCall())
-	default:
-		s.complain(x, "want a question, such as groups.has(\"legal\")")
+		return s.call(x, x.AsCall())
 	}
+	return s.complain(x, "want a question, such as groups.has(\"legal\")")
 }
 
-func (s *shape) call(x ast.Expr, c ast.CallExpr) {
+func (s *shape) call(x ast.Expr, c ast.CallExpr) node {
 	switch c.FunctionName() {
-	case operators.LogicalAnd, operators.LogicalOr, operators.LogicalNot:
-		for _, arg := range c.Args() {
-			s.rule(arg)
-		}
-	case operators.Equals, operators.NotEquals:
+	case operators.LogicalAnd:
+		return countNode{len(c.Args()), s.rules(c.Args())}
+	case operators.LogicalOr:
+		return countNode{1, s.rules(c.Args())}
+	case operators.LogicalNot:
+		return notNode{s.rule(c.Args()[0])}
+	case operators.Equals:
 		s.isID(c.Args()[0])
-		s.identity(c.Args()[1])
+		return s.identities(c.Args()[1])
+	case operators.NotEquals:
+		s.isID(c.Args()[0])
+		return notNode{s.identities(c.Args()[1])}
 	case operators.In:
 		s.isID(c.Args()[0])
-		s.identities(c.Args()[1])
-	case fnUnder:
-		s.isID(c.Target())
-		s.argument(c)
-	case fnWithin, fnBefore, fnAfter, fnNet, fnHas:
-		s.argument(c)
-	default:
-		s.complain(x, "%s cannot stand in a rule", c.FunctionName())
+		if c.Args()[1].Kind() != ast.ListKind {
+			return s.complain(c.Args()[1], "want a list of decryptors")
+		}
+		return s.identities(c.Args()[1].AsList().Elements()...)
 	}
+	if c.IsMemberFunction() {
+		return s.question(x, c)
+	}
+	return s.complain(x, "%s cannot stand in a rule", c.FunctionName())
+}
+
+func (s *shape) rules(xs []ast.Expr) []node {
+	of := make([]node, len(xs))
+	for i, x := range xs {
+		of[i] = s.rule(x)
+	}
+	return of
 }
 
 func (s *shape) isID(x ast.Expr) {
@@ -79,39 +93,90 @@ func (s *shape) isID(x ast.Expr) {
 	}
 }
 
-func (s *shape) identities(x ast.Expr) {
-	if x.Kind() != ast.ListKind {
-		s.complain(x, "want a list of decryptors")
-		return
-	}
-	for _, e := range x.AsList().Elements() {
-		s.identity(e)
-	}
-}
-
-// identity checks a literal that id is compared with. One that is no decryptor's identifier would compare unequal to
+// identities checks the literals that id is compared with. One that is no decryptor's identifier would compare unequal to
 // everybody, and under a negation let everybody in.
-func (s *shape) identity(x ast.Expr) {
-	v, ok := s.literal(x)
-	if !ok {
-		return
+func (s *shape) identities(xs ...ast.Expr) node {
+	ids := make(idNode, len(xs))
+	for i, x := range xs {
+		v, ok := s.literal(x)
+		if !ok {
+			continue
+		}
+		if err := checkIdentity(v); err != nil {
+			s.complain(x, "%v", err)
+		}
+		ids[i] = v
 	}
-	if err := checkIdentity(v); err != nil {
-		s.complain(x, "%v", err)
-	}
+	return ids
 }
 
-func (s *shape) argument(c ast.CallExpr) {
-	x := c.Args()[0]
-	v, ok := s.literal(x)
-	if !ok {
-		return
+// question makes word.fn(literal, ...), of which CEL checked how many literals there are.
+func (s *shape) question(x ast.Expr, c ast.CallExpr) node {
+	args := make([]string, len(c.Args()))
+	for i, a := range c.Args() {
+		var ok bool
+		if args[i], ok = s.literal(a); !ok {
+			return nil
+		}
 	}
-	if err := s.lits.take(c.FunctionName(), v); err != nil {
-		s.complain(x, "%v", err)
-	} else if c.FunctionName() == fnHas && !s.known(GroupName(v)) {
-		s.complain(x, "unknown group %q", v)
+	if c.Target().Kind() != ast.IdentKind {
+		s.isID(c.Target())
+		return nil
 	}
+	n, at, err := s.ask(c.Target().AsIdent(), c.FunctionName(), args)
+	switch {
+	case err != nil:
+		return s.complain(c.Args()[at], "%v", err)
+	case n == nil:
+		return s.complain(x, "%s cannot be asked %s", c.Target().AsIdent(), c.FunctionName())
+	}
+	return n
+}
+
+// ask makes the node of a question. An error is about the argument whose index comes with it.
+func (s *shape) ask(word, fn string, args []string) (n node, at int, err error) {
+	switch word {
+	case wordID:
+		return underNode(args[0]), 0, checkBase(args[0])
+	case wordGroups:
+		if len(args) == 1 {
+			return s.build.group(args[0])
+		}
+		return s.build.said(Group, args...)
+	case wordRoles:
+		if len(args) == 1 {
+			return s.build.role(args[0])
+		}
+		return s.build.said(Role, args...)
+	case wordAttributes:
+		return s.build.said(Attribute, args...)
+	case wordDevice:
+		return s.build.said(Device, args...)
+	case wordAliases:
+		return s.build.alias(args[0], args[1])
+	case wordClearance:
+		return s.build.cleared(args...)
+	case wordExternal:
+		return s.build.service(args[0])
+	case wordSource:
+		p, err := parseNet(args[0])
+		return netNode(p), 0, err
+	case wordClock:
+		n, err = askClock(fn, args[0])
+	}
+	return n, 0, err
+}
+
+func askClock(fn, arg string) (node, error) {
+	if fn == fnWithin {
+		w, err := parseWindow(arg)
+		return windowNode{w}, err
+	}
+	t, err := parseInstant(arg)
+	if fn == fnBefore {
+		return notNode{sinceNode(t)}, err
+	}
+	return sinceNode(t), err
 }
 
 func (s *shape) literal(x ast.Expr) (string, bool) {

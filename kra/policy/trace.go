@@ -4,17 +4,25 @@ import (
 	"encoding/json"
 	"strconv"
 	"time"
+
+	"github.com/keyrelease/krabox/kra/block"
 )
 
-// A Trace says how a decision came about: the book, every fact that it could use, each rule that was asked, in order,
-// and each list that was tried, in order. With the book of that version it can be replayed.
+// A Trace says how a decision came about: the book, every fact that it could use, the keys that the header named, each
+// rule that was asked, in order, each list that was tried, in order, and the result. With the book of that version it can
+// be replayed.
 type Trace struct {
 	version uint64
 	facts   Facts
 	id      string
 	now     time.Time
+	keys    []block.KeyID
 	rules   []RuleStep
 	lists   []ListStep
+
+	reason  Reason   // zero if a key was granted
+	granted int      // which of keys
+	access  AccessID // whose list passed; empty where nothing was decided
 }
 
 // A RuleStep is one rule that was asked.
@@ -40,38 +48,86 @@ func (t Trace) Facts() Facts { return t.facts }
 // Time returns the time of the decision, in whole seconds.
 func (t Trace) Time() time.Time { return t.now }
 
+// Keys returns the keys that the header named, as far as this can be known, in order. The caller must not write to them.
+func (t Trace) Keys() []block.KeyID { return t.keys }
+
 // Rules returns the rules that were asked. The caller must not write to them.
 func (t Trace) Rules() []RuleStep { return t.rules }
 
 // Lists returns the lists that were tried. The caller must not write to them.
 func (t Trace) Lists() []ListStep { return t.lists }
 
-// MarshalText returns String.
-func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
-
 // AppendJSON appends the trace as one JSON object without white space, its fields always in the same order.
 func (t Trace) AppendJSON(b []byte) []byte {
-	b = append(b, `{"decryptor":`...)
-	b = appendText(b, t.id)
+	b = strconv.AppendUint(append(b, `{"book":`...), t.version, 10)
+	b = appendField(b, "decryptor", t.id)
+	b = appendField(b, "channel", t.facts.Channel.String())
 	if t.facts.Source.IsValid() {
-		b = append(b, `,"source":`...)
-		b = appendText(b, t.facts.Source.String())
+		b = appendField(b, "source", t.facts.Source.String())
 	}
-	b = append(b, `,"time":"`...)
-	b = t.now.AppendFormat(b, time.RFC3339)
-	b = append(b, `","clock":"`...)
-	if t.facts.ClockTrusted {
-		b = append(b, "trusted"...)
-	} else {
-		b = append(b, "untrusted"...)
-	}
-	b = append(b, '"')
+	b = appendField(b, "time", t.now.Format(time.RFC3339))
+	b = appendField(b, "clock", clockWord(t.facts.ClockTrusted))
+	items, missing := t.facts.Information.Items(), t.facts.Information.Unavailable()
+	b = appendSteps(b, "information", len(items), func(b []byte, i int) []byte { return items[i].append(b) })
+	b = appendSteps(b, "unavailable", len(missing), func(b []byte, i int) []byte { return appendText(b, string(missing[i])) })
+	b = appendSteps(b, "answers", len(t.facts.Answers), func(b []byte, i int) []byte { return t.facts.Answers[i].append(b) })
+	b = appendSteps(b, "keys", len(t.keys), func(b []byte, i int) []byte { return appendText(b, t.keys[i].String()) })
 	b = appendSteps(b, "rules", len(t.rules), func(b []byte, i int) []byte { return t.rules[i].append(b) })
 	b = appendSteps(b, "lists", len(t.lists), func(b []byte, i int) []byte { return t.lists[i].append(b) })
+	switch {
+	case t.reason != 0:
+		b = appendField(b, "refused", t.reason.String())
+	case t.access != "":
+		b = appendField(b, "granted", string(t.access))
+		b = strconv.AppendInt(append(b, `,"key":`...), int64(t.granted+1), 10)
+	}
 	return append(b, '}')
 }
 
+func clockWord(trusted bool) string {
+	if trusted {
+		return "trusted"
+	}
+	return "untrusted"
+}
+
+func appendField(b []byte, name, value string) []byte {
+	return appendText(append(append(append(b, `,"`...), name...), `":`...), value)
+}
+
+func (i Item) append(b []byte) []byte {
+	b = append(append(b, `{"kind":"`...), i.Kind.String()...)
+	b = append(b, '"')
+	if i.Name != "" {
+		b = appendField(b, "name", i.Name)
+	}
+	if i.Value != "" {
+		b = appendField(b, "value", i.Value)
+	}
+	b = appendField(appendField(b, "authority", string(i.Authority)), "via", i.Via.String())
+	if !i.From.IsZero() {
+		b = appendField(b, "from", i.From.Format(time.RFC3339))
+	}
+	if !i.Until.IsZero() {
+		b = appendField(b, "until", i.Until.Format(time.RFC3339))
+	}
+	return append(b, '}')
+}
+
+func (a Answer) append(b []byte) []byte {
+	b = appendText(append(b, `{"service":`...), a.Service)
+	b = appendField(b, "outcome", a.Outcome.String())
+	if a.Reason != "" {
+		b = appendField(b, "reason", a.Reason)
+	}
+	return append(b, '}')
+}
+
+// appendSteps appends a list, if there is anything in it.
 func appendSteps(b []byte, field string, n int, step func([]byte, int) []byte) []byte {
+	if n == 0 {
+		return b
+	}
 	b = append(append(append(b, `,"`...), field...), `":[`...)
 	for i := range n {
 		if i > 0 {
