@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -20,6 +21,8 @@ type Entry struct {
 	Item    *receipt.Item     // the unwrap this record accounts for
 	HSM     receipt.ChainHead // hsmd's chain head as it came with the answer; zero Instance = none
 	Private any               // encoded as JSON: decryptor, facts, trace, reason; nil = {}
+
+	Patience time.Duration // how long the record may wait for others, to share signature and disk; at most maxPatience
 }
 
 // A Committed is proof that the records of one Append are durable. Only Append makes one; the zero Committed
@@ -56,8 +59,9 @@ func (r *record) bytes() int { return recordOverhead + len(r.Public) + len(r.Pri
 type request struct {
 	records []record
 	size    int
-	rekey   *rekey // instead of records
-	lacking bool   // only the records of items that the log lacks
+	rekey   *rekey    // instead of records
+	lacking bool      // only the records of items that the log lacks
+	due     time.Time // when its patience ends; zero = it has none
 
 	done   chan struct{}
 	result Committed // without receipts, which the waiting goroutine makes
@@ -88,7 +92,7 @@ func (l *Log) prepare(entries []Entry) (*request, error) {
 		return nil, fmt.Errorf("%d entries, want 1 to %d", len(entries), maxEntries)
 	}
 	q := &request{records: make([]record, len(entries)), done: make(chan struct{})}
-	now := receipt.NewStamp(l.now())
+	now, patience := receipt.NewStamp(l.now()), maxPatience
 	for i, e := range entries {
 		if e.Kind == receipt.ReceiptKey {
 			return nil, errors.New("receipt keys are logged by Rekey")
@@ -101,6 +105,10 @@ func (l *Log) prepare(entries []Entry) (*request, error) {
 		r.hsm = e.HSM
 		q.records[i] = r
 		q.size += r.bytes()
+		patience = min(patience, e.Patience)
+	}
+	if patience > 0 {
+		q.due = time.Now().Add(patience)
 	}
 	if q.size > maxRequest || int64(q.size) > l.size/2 {
 		return nil, fmt.Errorf("%d bytes are too many for one append", q.size)
@@ -156,7 +164,10 @@ func (l *Log) enqueue(q *request) error {
 	if len(l.queue) >= maxQueue {
 		return ErrBusy
 	}
+	if len(l.queue) == 0 || q.due.Before(l.due) {
+		l.due = q.due
+		l.signal()
+	}
 	l.queue = append(l.queue, q)
-	l.signal()
 	return nil
 }

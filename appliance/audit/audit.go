@@ -36,6 +36,7 @@ const (
 	maxBatch     = 4 << 20 // bytes after which a batch takes no further request
 	maxQueue     = 1 << 16 // requests that wait; beyond, Append refuses at once
 	stallTimeout = 10 * time.Second
+	maxPatience  = 5 * time.Millisecond // how long a record may wait for others
 )
 
 var (
@@ -66,10 +67,11 @@ type Log struct {
 	disk disk
 	keys keyFile
 
-	mu     sync.Mutex // guards queue, waiting and failed
+	mu     sync.Mutex // guards queue, due and failed
 	queue  []*request
+	due    time.Time // when the first patience in the queue ends
 	failed error
-	wake   chan struct{} // one token: the queue is not empty, or the log was closed
+	wake   chan struct{} // one token: the queue is not empty, or due is earlier now, or the log was closed
 	done   chan struct{} // closed when the committer has ended
 
 	// Only the committer touches these once Open has returned.

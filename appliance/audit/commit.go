@@ -16,6 +16,7 @@ func (l *Log) commitLoop() {
 	defer close(l.done)
 	for range l.wake {
 		for more := true; more; {
+			l.await()
 			batch, err := l.take()
 			if err == nil && len(batch) > 0 {
 				err = l.commit(batch)
@@ -31,6 +32,29 @@ func (l *Log) commitLoop() {
 			more = len(batch) > 0
 		}
 	}
+}
+
+// await lets the queue fill for as long as all in it have patience.
+func (l *Log) await() {
+	for {
+		left := l.patience()
+		if left <= 0 {
+			return
+		}
+		select {
+		case <-l.wake:
+		case <-time.After(left):
+		}
+	}
+}
+
+func (l *Log) patience() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed != nil || len(l.queue) == 0 {
+		return 0
+	}
+	return time.Until(l.due)
 }
 
 // take returns the next batch. Once the log has failed it returns every waiting request and the failure.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/keyrelease/krabox/kra/receipt"
 )
@@ -138,4 +140,38 @@ func TestNewInstance(t *testing.T) {
 	if err != nil || len(r.Lives) != 2 || r.Lives[0].N != 1 || r.Lives[0].Beyond != 1 || r.Lives[1].N != 1 {
 		t.Errorf("VerifyExport = %+v, %v", r, err)
 	}
+}
+
+// TestPatience: a record with patience waits for company, and is in the log no later than its patience lasts.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		l := b.boot(t)
+		var all sync.WaitGroup
+		patient := func() {
+			e := b.hsm.unwrap()
+			e.Patience = time.Hour // of which it gets maxPatience
+			all.Go(func() { mustAppend(t, l, e) })
+			synctest.Wait()
+		}
+		before := l.Head().Size
+		patient()
+		patient()
+		if got := l.Head().Size; got != before {
+			t.Errorf("%d records did not wait", got-before)
+		}
+		mustAppend(t, l, b.hsm.unwrap())
+		all.Wait()
+		r, err := receipt.VerifyExport(strings.NewReader(export(t, l, 0, 0)), b.domain.Roots)
+		if err != nil || r.Checkpoints != 2 {
+			t.Errorf("VerifyExport = %d checkpoints, %v; want one of the receipt key and one of three records", r.Checkpoints, err)
+		}
+		patient()
+		time.Sleep(maxPatience)
+		synctest.Wait()
+		if got := l.Head().Size; got != before+4 {
+			t.Errorf("log has %d records after the wait, want %d", got, before+4)
+		}
+		l.Close()
+	})
 }
