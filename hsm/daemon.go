@@ -34,6 +34,7 @@ var (
 // keeps nothing between two lives.
 func Run(args []string) error {
 	retune()
+	keepProcessors()
 	if err := harden(); err != nil {
 		return fmt.Errorf("harden process: %w", err)
 	}
