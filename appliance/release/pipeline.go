@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/kra"
@@ -44,15 +45,18 @@ func parse(req kra.Request) ([]job, error) {
 // however it returns, unless the log failed; then no key leaves.
 func (s *Server) run(ctx context.Context, book *policy.Book, facts policy.Facts, claim string, jobs []job) (kra.Response, error) {
 	defer drop(jobs)
+	began := time.Now()
 	if facts.Decryptor.Claimed(claim) {
 		s.decide(book, facts, jobs)
 	} else {
 		impostor(facts, claim, jobs)
 	}
 	custodyErr := s.unwrap(ctx, jobs)
+	patience := s.patience(began)
 	entries := make([]audit.Entry, len(jobs))
 	for i := range jobs {
 		entries[i] = jobs[i].entry
+		entries[i].Patience = patience
 	}
 	done, err := s.append(ctx, entries)
 	if err != nil {
@@ -123,6 +127,15 @@ func (s *Server) unwrap(ctx context.Context, jobs []job) error {
 		jobs[last].entry.HSM = head
 	}
 	return err
+}
+
+// patience is how long a record may wait for others on its way to the log: where requests queue before the HSM, a small
+// part of the time that has passed since; where there is no other request, not at all.
+func (s *Server) patience(began time.Time) time.Duration {
+	if s.count.inFlight.Load() < 2 {
+		return 0
+	}
+	return time.Since(began) / patienceShare
 }
 
 // append logs the entries, with time of its own, however long the HSM took.

@@ -33,6 +33,8 @@ const (
 	idleWithin   = 2 * time.Minute  // between requests of an authenticated client
 	workWithin   = 10 * time.Second // HSM; log
 	drainWithin  = 5 * time.Second  // at shutdown
+
+	patienceShare = 8 // a record waits for others for an eighth of what decision and HSM took
 )
 
 // An Unwrapped is what became of one Grant in the HSM.
