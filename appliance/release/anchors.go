@@ -69,7 +69,8 @@ func (x Anchor) check(before []Anchor) error {
 // An identity is who a client proved to be, until when.
 type identity struct {
 	who         kra.Decryptor
-	from, until time.Time // every certificate of the chain is valid
+	chain       []*x509.Certificate // verified, leaf first, anchor last
+	from, until time.Time           // every certificate of the chain is valid
 }
 
 var (
@@ -78,8 +79,19 @@ var (
 )
 
 // identify verifies a client's certificates, leaf first, as of now. Whether the client has the leaf's private key, TLS
-// has found out. Of several chains the shortest counts: the nearest anchor names.
+// has found out.
 func (a *Anchors) identify(sent []*x509.Certificate, now time.Time) (identity, error) {
+	return a.verify(sent, now, x509.ExtKeyUsageClientAuth)
+}
+
+// recipient verifies certificates that keys may be sealed to. Nobody has shown that he has the leaf's private key. It may
+// be one for authentication or, as keys for encryption commonly have, for mail.
+func (a *Anchors) recipient(sent []*x509.Certificate, now time.Time) (identity, error) {
+	return a.verify(sent, now, x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageEmailProtection)
+}
+
+// verify returns whom the leaf names. Of several chains the shortest counts: the nearest anchor names.
+func (a *Anchors) verify(sent []*x509.Certificate, now time.Time, uses ...x509.ExtKeyUsage) (identity, error) {
 	if len(sent) == 0 {
 		return identity{}, errNoCertificate
 	}
@@ -90,8 +102,7 @@ func (a *Anchors) identify(sent []*x509.Certificate, now time.Time) (identity, e
 	for _, c := range sent[1:] {
 		between.AddCert(c)
 	}
-	chains, err := sent[0].Verify(x509.VerifyOptions{Roots: a.pool, Intermediates: between, CurrentTime: now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	chains, err := sent[0].Verify(x509.VerifyOptions{Roots: a.pool, Intermediates: between, CurrentTime: now, KeyUsages: uses})
 	if err != nil {
 		return identity{}, err
 	}
@@ -109,7 +120,7 @@ func named(x Anchor, chain []*x509.Certificate) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	id := identity{who: who, from: chain[0].NotBefore, until: chain[0].NotAfter}
+	id := identity{who: who, chain: chain, from: chain[0].NotBefore, until: chain[0].NotAfter}
 	for _, c := range chain[1:] {
 		if c.NotBefore.After(id.from) {
 			id.from = c.NotBefore

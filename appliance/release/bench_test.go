@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/policy"
@@ -50,7 +51,7 @@ func BenchmarkPipeline(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	facts := policy.Facts{Decryptor: alice, Channel: policy.Authenticated}
+	c := &claimant{facts: policy.Facts{Decryptor: alice, Channel: policy.Authenticated, ClockTrusted: true}, to: kra.ToChannel, now: time.Now()}
 	b.ReportAllocs()
 	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {
@@ -63,7 +64,7 @@ func BenchmarkPipeline(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			resp, err := w.server.run(b.Context(), snap.Book, facts, "", jobs)
+			resp, err := w.server.run(b.Context(), snap.Book, c, jobs)
 			if err != nil {
 				b.Fatal(err)
 			}

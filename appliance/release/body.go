@@ -14,18 +14,23 @@ import (
 // pooledBody is the largest buffer that is kept for another request.
 const pooledBody = 64 << 10
 
+// announced judges a body by what the head of the request says of it.
+func announced(r *http.Request) reply {
+	switch {
+	case !isJSON(r.Header.Get("Content-Type")):
+		return failure(http.StatusUnsupportedMediaType, kra.CodeMedia, "")
+	case r.ContentLength < 0:
+		return failure(http.StatusLengthRequired, kra.CodeLength, "")
+	case r.ContentLength > kra.MaxBody:
+		return failure(http.StatusRequestEntityTooLarge, kra.CodeSize, "")
+	}
+	return reply{}
+}
+
 // body reads the body of a request, within all bounds. It must be given back.
 func (s *Server) body(r *http.Request) (*bytes.Buffer, reply) {
-	if !isJSON(r.Header.Get("Content-Type")) {
-		return nil, failure(http.StatusUnsupportedMediaType, kra.CodeMedia, "")
-	}
 	n := r.ContentLength
-	switch {
-	case n < 0:
-		return nil, failure(http.StatusLengthRequired, kra.CodeLength, "")
-	case n > kra.MaxBody:
-		return nil, failure(http.StatusRequestEntityTooLarge, kra.CodeSize, "")
-	case s.count.bodies.Add(n) > maxBodies:
+	if s.count.bodies.Add(n) > maxBodies {
 		s.count.bodies.Add(-n)
 		return nil, busy()
 	}
@@ -57,9 +62,9 @@ func isJSON(contentType string) bool {
 }
 
 // respond runs the jobs and makes the reply.
-func (s *Server) respond(r *http.Request, book *policy.Book, facts policy.Facts, claim string, jobs []job) (out reply, refused bool) {
+func (s *Server) respond(r *http.Request, book *policy.Book, c *claimant, jobs []job) (out reply, refused bool) {
 	ctx := context.WithoutCancel(r.Context()) // the work does not end with the connection: what the HSM did must reach the log
-	resp, err := s.run(ctx, book, facts, claim, jobs)
+	resp, err := s.run(ctx, book, c, jobs)
 	if err != nil {
 		s.count.failed.Add(1)
 		s.o.Log.Error("release failed", "error", err)
@@ -72,6 +77,9 @@ func (s *Server) respond(r *http.Request, book *policy.Book, facts policy.Facts,
 		}
 	}
 	s.count.released.Add(uint64(released))
+	if c.facts.Channel == policy.Reencrypted {
+		s.strangers.released(c.facts.Source, released)
+	}
 	s.count.refused.Add(uint64(len(resp.Results) - released))
 	body, err := resp.Append(make([]byte, 0, 4096+2048*released))
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/kra"
-	"github.com/keyrelease/krabox/kra/policy"
 )
 
 // A reply is one answer of the port. The zero Code is no reply.
@@ -44,6 +43,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		out = only(http.MethodPost, r, func() reply { return s.release(r, arrived) })
 	case kra.PathKeys:
 		out = only(http.MethodGet, r, func() reply { return s.work(r, s.keys) })
+	case kra.PathWhoAmI:
+		out = only(http.MethodGet, r, func() reply { return s.work(r, s.whoAmI) })
 	case kra.PathStatus:
 		out = only(http.MethodGet, r, s.status)
 	default:
@@ -154,18 +155,29 @@ func (s *Server) wait(ctx context.Context, arrived time.Time) {
 	}
 }
 
-// releaseNow does the work and reports whether anything was refused.
+// releaseNow does the work and reports whether anything was refused. Whoever is not known is let in as far as his request
+// is one that asks for nothing but sealed keys.
 func (s *Server) releaseNow(r *http.Request) (out reply, refused bool) {
-	snap, p := s.o.Snapshot(), peerOf(r)
-	now, _ := s.o.Clock()
-	id, err := p.identify(r, snap.Anchors, now)
-	if err != nil {
-		s.o.Log.Debug("client certificate not accepted", "peer", p.addr, "error", err)
-		return failure(http.StatusUnauthorized, kra.CodeCertificate, ""), false
+	first := s.look(r)
+	_, err := first.channel()
+	if err == nil {
+		s.count.requests.Add(1)
+		return s.releaseTo(r)
 	}
-	s.count.requests.Add(1)
-	if s.o.Health() != nil {
-		return unavailable(), false
+	s.o.Log.Debug("client certificate not accepted", "peer", first.peer.addr, "error", err)
+	if bad := announced(r); bad.code != 0 {
+		return bad, false
+	}
+	if !s.strangers.enter(first.peer.addr, r.ContentLength) {
+		return busy(), false
+	}
+	defer s.strangers.leave(first.peer.addr, r.ContentLength)
+	return s.releaseTo(r)
+}
+
+func (s *Server) releaseTo(r *http.Request) (out reply, refused bool) {
+	if bad := announced(r); bad.code != 0 {
+		return bad, false
 	}
 	body, bad := s.body(r)
 	if bad.code != 0 {
@@ -180,11 +192,13 @@ func (s *Server) releaseNow(r *http.Request) (out reply, refused bool) {
 	if err != nil {
 		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error()), false
 	}
-	// The body took its time: what was revoked meanwhile counts.
-	snap = s.o.Snapshot()
-	now, _ = s.o.Clock()
-	if id, err = p.identify(r, snap.Anchors, now); err != nil {
+	o := s.look(r) // the body took its time: what was revoked meanwhile counts
+	c, ok := o.claimant(req, body.Bytes())
+	if !ok {
 		return failure(http.StatusUnauthorized, kra.CodeCertificate, ""), false
 	}
-	return s.respond(r, snap.Book, policy.Facts{Decryptor: id.who, Source: p.addr, Channel: policy.Authenticated}, req.Claim(), jobs)
+	if s.o.Health() != nil {
+		return unavailable(), false
+	}
+	return s.respond(r, o.snap.Book, &c, jobs)
 }

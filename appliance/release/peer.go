@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/keyrelease/krabox/kra/policy"
 )
 
 // A peer is one connection's other end. It belongs to the goroutine that serves the connection.
@@ -17,6 +19,19 @@ type peer struct {
 	anchors *Anchors
 	id      identity
 	err     error
+
+	known known
+}
+
+// known is what a world said last of the peer, and what that was based on.
+type known struct {
+	world       World
+	anchors     *Anchors
+	trusted     bool
+	second      int64
+	information policy.Information
+	notes       []string
+	err         error
 }
 
 type peerKey struct{}

@@ -1,6 +1,6 @@
 // Package release is the network key-release port: HTTPS and JSON, described in kra/PROTOCOL.md and kra/openapi.yaml.
 //
-//	bytes -> decode -> policy.Decide -> Grant -> custody.Unwrap -> verify header MAC -> journal.Append -> answer
+//	bytes -> decode -> who, and what is known -> policy.Decide -> Grant -> custody.Unwrap -> verify header MAC -> journal.Append -> seal -> answer
 //
 // Each arrow takes the proof that the one before it gives, so that none can be left out. A release reads one snapshot,
 // takes no lock and touches no disk but the log's.
@@ -44,6 +44,9 @@ type Unwrapped struct {
 	Err error
 }
 
+// ErrNoKey is the Err of a grant whose key the HSM does not have any more, as when it was destroyed.
+var ErrNoKey = errors.New("no such key in the HSM")
+
 // custody holds the private keys.
 type custody interface {
 	// Unwrap opens the wrap of every grant, in one operation. It returns one result for each, in their order, and
@@ -66,7 +69,7 @@ type Snapshot struct {
 	Directory   *Directory
 }
 
-// Options are what a server needs. All but Log are required.
+// Options are what a server needs. All but World, Services and Log are required.
 type Options struct {
 	Custody     custody
 	Journal     journal
@@ -74,6 +77,8 @@ type Options struct {
 	Clock       func() (now time.Time, trusted bool)                 // now is never before the floor
 	Health      func() error                                         // nil while keys can be released
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // of the box, from its label key
+	World       func() World                                         // the newest, or nil; nil: no source of information is configured
+	Services    services                                             // nil: none is configured
 	Log         *slog.Logger                                         // for operators; nil: none
 }
 

@@ -157,15 +157,13 @@ func TestStolenStanza(t *testing.T) { // a stanza of another block opens nothing
 func TestUniformRefusal(t *testing.T) { // one answer, one time, whatever the reason
 	w := newWorld(t)
 	legal := w.hsm.header(t, "legal")
-	other := newToken(t)
-	other.add("strange")
 	for name, tt := range map[string]struct {
 		client *http.Client
 		claim  string
 		header block.Header
 		reason string
 	}{
-		"unknown key":   {w.alice(), "", other.header(t, "strange"), "no key of this box"},
+		"unknown key":   {w.alice(), "", strange(t), "no key of this box"},
 		"no list":       {w.alice(), "", w.hsm.header(t, "board"), "not permitted"},
 		"wrong person":  {w.mallory(), "", legal, "not permitted"},
 		"claim":         {w.alice(), "corp:CN=bob", legal, "claims to be another decryptor"},
@@ -212,8 +210,6 @@ func TestSeveralCiphertextsOnePermitted(t *testing.T) {
 
 func TestBatch(t *testing.T) { // many headers: one operation of the HSM, one append, results in order
 	w := newWorld(t)
-	stranger := newToken(t)
-	stranger.add("strange")
 	var headers []block.Header
 	for i := range kra.MaxHeaders {
 		switch i % 4 {
@@ -222,7 +218,7 @@ func TestBatch(t *testing.T) { // many headers: one operation of the HSM, one ap
 		case 2:
 			headers = append(headers, w.hsm.header(t, "board"))
 		case 3:
-			headers = append(headers, stranger.header(t, "strange"))
+			headers = append(headers, strange(t))
 		}
 	}
 	calls, appends := w.hsm.calls, w.jour.calls.Load()

@@ -21,6 +21,8 @@ type Server struct {
 	delay  time.Duration // RefusalDelay
 	count  counters
 	bodies sync.Pool // of *bytes.Buffer: request bodies, which hold no secrets
+
+	strangers strangers
 }
 
 type counters struct {
@@ -32,8 +34,8 @@ type counters struct {
 	failed   atomic.Uint64
 }
 
-// Counts are what the port did since it started. Requests and Failed count release requests of accepted clients, Released
-// and Refused count headers in them.
+// Counts are what the port did since it started. Requests counts release requests of accepted clients, Failed those
+// of anybody that were well-formed, Released and Refused count headers in them. Server.Sources has the others.
 type Counts struct{ Requests, Released, Refused, Failed uint64 }
 
 // New makes a server. It listens to nothing yet.

@@ -3,7 +3,7 @@ package release
 import (
 	"bytes"
 	"context"
-	"crypto/ecdh"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -15,13 +15,10 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"filippo.io/age"
 
 	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/kra"
@@ -31,18 +28,20 @@ import (
 	"github.com/keyrelease/krabox/kra/receipt/receipttest"
 )
 
-// A world is a port on loopback with a real log, two persons' authorities and an HSM whose faults are chosen.
+// A world is a port on loopback with a real log, a real HSM whose faults are chosen, and two persons' authorities.
 type world struct {
-	t      testing.TB
-	addr   string
-	server *Server
-	log    *audit.Log
-	domain receipttest.Domain
-	hsm    *token
-	snap   atomic.Pointer[Snapshot]
-	clock  atomic.Pointer[moment]
-	health atomic.Pointer[error]
-	jour   *faultyJournal
+	t       testing.TB
+	addr    string
+	server  *Server
+	log     *audit.Log
+	domain  receipttest.Domain
+	hsm     *token
+	info    *knowledge
+	outside services
+	snap    atomic.Pointer[Snapshot]
+	clock   atomic.Pointer[moment]
+	health  atomic.Pointer[error]
+	jour    *faultyJournal
 
 	corp, stranger authority
 	box            authority
@@ -59,7 +58,7 @@ const testRule = `id.under("corp:O=Example") && clock.within("Mon-Sun 00:00-24:0
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, domain: receipttest.New(t, "example"), hsm: newToken(t), corp: newAuthority(t), stranger: newAuthority(t), box: newAuthority(t)}
+	w := &world{t: t, domain: receipttest.New(t, "example"), hsm: newToken(t), info: &knowledge{}, corp: newAuthority(t), stranger: newAuthority(t), box: newAuthority(t)}
 	var err error
 	w.log, err = audit.Open(t.TempDir(), audit.Options{Key: [32]byte{1}, Box: "box1", Now: time.Now, SegmentSize: 8 << 20})
 	if err != nil {
@@ -132,6 +131,8 @@ func (w *world) start() {
 			return w.log.Health()
 		},
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &serverCert, nil },
+		World:       func() World { return w.info.now() },
+		Services:    askable{w},
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -264,7 +265,12 @@ func (a authority) person(t testing.TB, cn, org string) tls.Certificate {
 
 func (a authority) issue(t testing.TB, name pkix.Name, use x509.ExtKeyUsage, change ...func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
-	key := newECDSA(t)
+	return a.issueTo(t, newECDSA(t), name, use, change...)
+}
+
+// issueTo certifies that key.
+func (a authority) issueTo(t testing.TB, key crypto.Signer, name pkix.Name, use x509.ExtKeyUsage, change ...func(*x509.Certificate)) tls.Certificate {
+	t.Helper()
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: name, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{use}, DNSNames: []string{"box1"}}
 	for _, f := range change {
@@ -275,99 +281,6 @@ func (a authority) issue(t testing.TB, name pkix.Name, use x509.ExtKeyUsage, cha
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-// A token unwraps with keys in memory and keeps the chain as hsmd does. It counts calls and injects faults.
-type token struct {
-	mu     sync.Mutex
-	names  map[string]block.KeyID
-	keys   map[block.KeyID]*ecdh.PrivateKey
-	chain  receipt.ChainHead
-	calls  int
-	items  int
-	before error // not done
-	after  error // done, but the answer is lost
-
-	hold    atomic.Pointer[chan struct{}] // the next operation says so on entered and waits until this is closed
-	entered chan struct{}
-}
-
-func newToken(testing.TB) *token {
-	tok := &token{names: map[string]block.KeyID{}, keys: map[block.KeyID]*ecdh.PrivateKey{}, entered: make(chan struct{})}
-	rand.Read(tok.chain.Instance[:])
-	tok.chain.Head = receipt.FirstHead(tok.chain.Instance)
-	tok.chain.MAC[0] = 1 // the log takes no head without one, and cannot check it
-	return tok
-}
-
-func (k *token) add(name string) block.KeyID {
-	key, err := ecdh.P256().GenerateKey(rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	id, err := block.KeyIDOf(key.PublicKey())
-	if err != nil {
-		panic(err)
-	}
-	k.names[name], k.keys[id] = id, key
-	return id
-}
-
-func (k *token) Unwrap(_ context.Context, grants []policy.Grant) ([]Unwrapped, receipt.ChainHead, error) {
-	if hold := k.hold.Swap(nil); hold != nil {
-		k.entered <- struct{}{}
-		<-*hold
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.calls++
-	if k.before != nil {
-		return nil, receipt.ChainHead{}, k.before
-	}
-	out := make([]Unwrapped, len(grants))
-	for i, g := range grants {
-		w := g.Wrap()
-		k.items++
-		k.chain.N++
-		k.chain.Head = receipt.NextHead(k.chain.Head, w.KeyID(), w.Hash())
-		out[i].Seq = k.chain.N
-		plain, err := block.OpenP256(k.keys[g.KeyID()], w)
-		if err != nil {
-			out[i].Err = err
-			continue
-		}
-		out[i].Key, out[i].Err = block.NewFileKey(plain)
-	}
-	if k.after != nil {
-		return nil, receipt.ChainHead{}, k.after
-	}
-	return out, k.chain, nil
-}
-
-// header returns the header of a block encrypted to the named keys, in their order.
-func (k *token) header(t testing.TB, names ...string) block.Header {
-	t.Helper()
-	var to []age.Recipient
-	for _, n := range names {
-		r, err := block.NewRecipient(k.keys[k.names[n]].PublicKey())
-		if err != nil {
-			t.Fatal(err)
-		}
-		to = append(to, r)
-	}
-	var out strings.Builder
-	w, err := age.Encrypt(&out, to...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	h, _, err := block.ParseHeader(strings.NewReader(out.String()), block.MaxHeader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
 }
 
 // A faultyJournal is the real log with faults in front of it and behind it.

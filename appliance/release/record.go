@@ -1,0 +1,75 @@
+package release
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/policy"
+)
+
+// reencrypted marks a record of a request by somebody who proved nothing: it says who could have read the answer, not
+// who asked, and is charged to nobody.
+const reencrypted = "re-encrypted"
+
+// private returns the part of a record that only the owner of the log can read: why, how the key left, and the whole
+// decision, or what was asked if nothing was decided.
+func (j *job) private(c *claimant, reason string) json.RawMessage {
+	b := make([]byte, 0, 512)
+	b = append(b, '{')
+	if reason != "" {
+		b = append(append(append(b, `"reason":`...), text(reason)...), ',')
+	}
+	if c.facts.Channel == policy.Reencrypted {
+		b = append(b, `"channel":"`+reencrypted+`",`...)
+	}
+	if c.to != kra.ToChannel {
+		b = append(append(append(b, `"delivery":`...), text(deliveryPart(c))...), ',')
+	}
+	if j.other {
+		b = append(b, `"key":"any of the header",`...)
+	}
+	if len(c.notes) > 0 {
+		b = append(append(append(b, `"notes":`...), text(c.notes)...), ',')
+	}
+	if c.refuse != nil {
+		b = append(append(b, `"request":`...), text(requestPart{c.facts.Decryptor.String(), c.claim, c.facts.Source.String()})...)
+	} else {
+		b = j.trace.AppendJSON(append(b, `"decision":`...))
+	}
+	return append(b, '}')
+}
+
+type requestPart struct {
+	Decryptor string `json:"decryptor"`
+	Claim     string `json:"claim"`
+	Source    string `json:"source"`
+}
+
+// A delivered says where to: Key is the id of the public key that the answer is sealed to.
+type delivered struct {
+	To  string `json:"to"`
+	Key string `json:"key,omitempty"`
+}
+
+func deliveryPart(c *claimant) delivered {
+	d := delivered{To: c.to.String()}
+	if c.seal == nil {
+		return d
+	}
+	if spki, err := block.MarshalPublicKey(c.seal); err == nil { // it was parsed from one
+		sum := sha256.Sum256(spki)
+		d.Key = hex.EncodeToString(sum[:])
+	}
+	return d
+}
+
+func text(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("release: text has no JSON") // cannot be: Marshal of strings does not fail
+	}
+	return b
+}

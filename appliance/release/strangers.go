@@ -1,0 +1,112 @@
+package release
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"sync"
+)
+
+// Limits of clients who did not prove who they are. What they do is charged to nobody, so that their address must bound it.
+const (
+	maxStrangers       = 128      // requests at work
+	maxFromOne         = 16       // of them from one source
+	maxStrangersBodies = 16 << 20 // bytes of their bodies
+	maxSources         = 4096     // sources that are counted one by one
+)
+
+// A Source is where clients are that did not prove who they are: an IPv4 address, or the 64 bits of an IPv6 address that
+// one subscriber has. The zero Prefix stands for all that there was no room to count one by one.
+type Source struct {
+	Prefix   netip.Prefix
+	Requests uint64 // for release
+	Released uint64 // keys, each encrypted to somebody's certificate
+}
+
+// strangers bounds and counts what they do.
+type strangers struct {
+	mu    sync.Mutex
+	at    map[netip.Prefix]int     // at work, owned by mu
+	all   int                      // at work, owned by mu
+	bytes int64                    // of their bodies, owned by mu
+	seen  map[netip.Prefix]*Source // owned by mu
+}
+
+func sourceOf(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{} // no address: all of them are one
+	}
+	return p
+}
+
+// enter counts a request with a body of n bytes and reports whether it may be worked on. If so, leave must follow.
+func (s *strangers) enter(a netip.Addr, n int64) bool {
+	p := sourceOf(a)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count(p).Requests++
+	if s.all >= maxStrangers || s.at[p] >= maxFromOne || s.bytes+n > maxStrangersBodies {
+		return false
+	}
+	if s.at == nil {
+		s.at = map[netip.Prefix]int{}
+	}
+	s.at[p]++
+	s.all++
+	s.bytes += n
+	return true
+}
+
+func (s *strangers) leave(a netip.Addr, n int64) {
+	p := sourceOf(a)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at[p]--; s.at[p] == 0 {
+		delete(s.at, p)
+	}
+	s.all--
+	s.bytes -= n
+}
+
+// released counts keys that went out.
+func (s *strangers) released(a netip.Addr, keys int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count(sourceOf(a)).Released += uint64(keys)
+}
+
+// count returns the source's counts. The caller holds mu.
+func (s *strangers) count(p netip.Prefix) *Source {
+	if s.seen == nil {
+		s.seen = map[netip.Prefix]*Source{}
+	}
+	if s.seen[p] == nil {
+		if len(s.seen) >= maxSources {
+			p = netip.Prefix{}
+		}
+		if s.seen[p] == nil {
+			s.seen[p] = &Source{Prefix: p}
+		}
+	}
+	return s.seen[p]
+}
+
+// Sources returns what clients that proved nothing asked for since the start, by source.
+func (s *Server) Sources() []Source {
+	s.strangers.mu.Lock()
+	defer s.strangers.mu.Unlock()
+	all := make([]Source, 0, len(s.strangers.seen))
+	for _, c := range s.strangers.seen {
+		all = append(all, *c)
+	}
+	slices.SortFunc(all, func(a, b Source) int {
+		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), a.Prefix.Bits()-b.Prefix.Bits())
+	})
+	return all
+}
