@@ -12,13 +12,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net/http"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +50,7 @@ type figure struct {
 	Bare  float64 `json:"bare_us"`
 	Ratio float64 `json:"ratio"`
 	P50   float64 `json:"p50_us"`
+	More  float64 `json:"p50_ratio"` // of P50, to the same figure as Ratio
 	P99   float64 `json:"p99_us"`
 	RSS   int64   `json:"rss_kib"`
 	Rate  float64 `json:"per_second"`
@@ -83,7 +84,7 @@ func BenchmarkRelease(b *testing.B) {
 	r.echo(box, &bob)
 	r.start(box, &bob)
 	if *benchKeys > 0 {
-		r.manyKeys(box, &bob)
+		r.manyKeys(*benchKeys)
 	}
 	r.print()
 }
@@ -190,7 +191,7 @@ func newLoad(b testing.TB, box *boxtest.Box, cert *tls.Certificate, access []str
 }
 
 func (l *load) send(n int) error {
-	resp, err := l.client.Post(l.url, kra.ContentType, bytes.NewReader(l.bodies[n%len(l.bodies)]))
+	resp, err := l.client.Post(l.url, kra.ContentType, bytes.NewReader(l.bodies[n]))
 	if err != nil {
 		return err
 	}
@@ -204,12 +205,11 @@ func (l *load) send(n int) error {
 	return nil
 }
 
-// run sends on conns connections until the time is over and returns how long each request took.
+// run sends bodies at random on conns connections until the time is over and returns how long each request took.
 func (l *load) run(b testing.TB, conns int, limit time.Duration) []time.Duration {
 	b.Helper()
 	var mu sync.Mutex
 	var took []time.Duration
-	var n atomic.Int64
 	end := time.Now().Add(limit)
 	var all sync.WaitGroup
 	for range conns {
@@ -217,7 +217,7 @@ func (l *load) run(b testing.TB, conns int, limit time.Duration) []time.Duration
 			var own []time.Duration
 			for time.Now().Before(end) {
 				began := time.Now()
-				if err := l.send(int(n.Add(1)) * 7919); err != nil {
+				if err := l.send(mathrand.IntN(len(l.bodies))); err != nil {
 					b.Error(err)
 					return
 				}
@@ -293,24 +293,6 @@ func median(v []float64) float64 {
 	return (v[len(v)/2] + v[(len(v)-1)/2]) / 2
 }
 
-// measure takes the figures of a load after a warm-up.
-func (r *report) measure(name string, box *boxtest.Box, l *load, conns int, than float64) figure {
-	r.b.Helper()
-	l.run(r.b, conns, *benchFor/6)
-	return r.cold(name, box, l, conns, than)
-}
-
-func (r *report) cold(name string, box *boxtest.Box, l *load, conns int, than float64) figure {
-	r.b.Helper()
-	s := l.take(r.b, box, conns, *benchFor)
-	f := s.figure(r.b, name, box)
-	if than > 0 {
-		f.Ratio = f.CPU / than
-	}
-	r.add(f)
-	return f
-}
-
 func us(d time.Duration) float64 { return d.Seconds() * 1e6 }
 
 // echo measures what a mutual-TLS server in Go costs that only sends back what it got.
@@ -339,27 +321,4 @@ func (r *report) start(box *boxtest.Box, cert *tls.Certificate) {
 	}
 	r.add(figure{Name: "start-to-first-release", P50: us(time.Since(began))})
 	box.Login()
-}
-
-// manyKeys compares requests at random among 10 keys with the same among many.
-func (r *report) manyKeys(box *boxtest.Box, cert *tls.Certificate) {
-	r.b.Helper()
-	var names []string
-	add := func(n int) {
-		for len(names) < n {
-			name := fmt.Sprintf("k%05d", len(names))
-			makeKey(r.b, box, hsm.P256, name)
-			if names = append(names, name); len(names)%500 == 0 {
-				fmt.Fprintf(os.Stderr, "%d keys\n", len(names))
-			}
-		}
-	}
-	add(10)
-	few := r.measure("release/p-256/keys10/c64", box, newLoad(r.b, box, cert, names, 1, false), 64, 0)
-	add(*benchKeys)
-	warm := newLoad(r.b, box, cert, names, 1, false)
-	r.measure(fmt.Sprintf("release/p-256/keys%d/warm/c64", *benchKeys), box, warm, 64, few.CPU)
-	box.Reset()
-	warm.url = "https://" + box.Up().Release.String() + kra.PathRelease
-	r.cold(fmt.Sprintf("release/p-256/keys%d/cold/c64", *benchKeys), box, warm, 64, few.CPU)
 }
