@@ -6,6 +6,7 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -27,7 +28,7 @@ import (
 	"github.com/keyrelease/krabox/kra/block"
 )
 
-var update = flag.Bool("update", false, "make the vectors anew")
+var update = flag.Bool("update", false, "make the vectors that are missing")
 
 const vectorDir = "testdata/vectors"
 
@@ -79,7 +80,7 @@ func checkVector(t *testing.T, v vector) {
 	}
 	var wraps []string
 	for _, w := range h.Wraps() {
-		wraps = append(wraps, w.Suite().String()+" "+w.KeyID().String())
+		wraps = append(wraps, wrapName(w))
 	}
 	if !slices.Equal(wraps, v.Wraps) {
 		t.Errorf("wraps = %q; want %q", wraps, v.Wraps)
@@ -129,18 +130,75 @@ var errNoWrap = errors.New("no wrap for this key opens")
 // openWith is an agent in six lines: the first wrap for this key that opens.
 func openWith(key crypto.PrivateKey, h block.Header) ([]byte, error) {
 	for _, w := range h.Wraps() {
+		var fileKey []byte
+		err := errNoWrap
+		w = name(w, publicOf(key))
 		switch k := key.(type) {
 		case *ecdh.PrivateKey:
-			if fileKey, err := block.OpenP256(k, w); err == nil {
-				return fileKey, nil
-			}
+			fileKey, err = block.OpenP256(k, w)
 		case *rsa.PrivateKey:
-			if fileKey, err := openRSA(k, w); err == nil {
-				return fileKey, nil
-			}
+			fileKey, err = openRSA(k, w)
+		case *hybridKey:
+			fileKey, err = k.open(w)
+		}
+		if err == nil {
+			return fileKey, nil
 		}
 	}
 	return nil, errNoWrap
+}
+
+// wrapName is how vectors.json names a wrap.
+func wrapName(w block.Wrap) string {
+	if w.Ref().Kind() == block.RefKeyID {
+		return w.Suite().String() + " " + w.KeyID().String()
+	}
+	return w.Suite().String() + " " + w.Ref().String()
+}
+
+func publicOf(key crypto.PrivateKey) crypto.PublicKey {
+	return key.(interface{ Public() crypto.PublicKey }).Public()
+}
+
+// name resolves a tag as an agent with one key does.
+func name(w block.Wrap, pub crypto.PublicKey) block.Wrap {
+	if t, err := block.NewTagged(pub); err == nil {
+		for _, id := range block.MatchTag(w, []block.Tagged{t}) {
+			return w.Named(id)
+		}
+	}
+	return w
+}
+
+// A hybridKey is both private halves in software.
+type hybridKey struct {
+	pq *mlkem.DecapsulationKey768
+	ec *ecdh.PrivateKey
+}
+
+func (k *hybridKey) Public() crypto.PublicKey {
+	pub, err := block.NewHybridKey(append(k.pq.EncapsulationKey().Bytes(), k.ec.PublicKey().Bytes()...))
+	if err != nil {
+		panic(err)
+	}
+	return pub
+}
+
+func (k *hybridKey) open(w block.Wrap) ([]byte, error) {
+	id, err := block.KeyIDOf(k.Public())
+	if err != nil {
+		return nil, err
+	}
+	return block.OpenHybridAs(id, k.pq, k.ec, w)
+}
+
+func newHybrid(t testing.TB) *hybridKey {
+	t.Helper()
+	pq, err := mlkem.GenerateKey768()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &hybridKey{pq, newKey(t)}
 }
 
 func openRSA(k *rsa.PrivateKey, w block.Wrap) ([]byte, error) {
@@ -158,6 +216,17 @@ func readKey(t testing.TB, name string) crypto.PrivateKey {
 		t.Fatal(err)
 	}
 	p, _ := pem.Decode(raw)
+	if p.Type == hybridPEM {
+		pq, err := mlkem.NewDecapsulationKey768(p.Bytes[:mlkem.SeedSize])
+		if err != nil {
+			t.Fatal(err)
+		}
+		ec, err := ecdh.P256().NewPrivateKey(p.Bytes[mlkem.SeedSize:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &hybridKey{pq, ec}
+	}
 	k, err := x509.ParsePKCS8PrivateKey(p.Bytes)
 	if err != nil {
 		t.Fatal(err)
@@ -172,10 +241,25 @@ func readKey(t testing.TB, name string) crypto.PrivateKey {
 	return k
 }
 
+// hybridPEM is a seed of ML-KEM-768 and then a scalar of P-256.
+const hybridPEM = "ML-KEM-768 P-256 PRIVATE KEY"
+
+func writeHybrid(t *testing.T, path string) {
+	k := newHybrid(t)
+	b := append(k.pq.Bytes(), k.ec.Bytes()...)
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: hybridPEM, Bytes: b}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func writeKey(t *testing.T, name string) crypto.PrivateKey {
 	t.Helper()
 	path := filepath.Join(vectorDir, name+".pem")
 	if _, err := os.Stat(path); err == nil {
+		return readKey(t, name)
+	}
+	if name == "hybrid" {
+		writeHybrid(t, path)
 		return readKey(t, name)
 	}
 	var k any
