@@ -2,6 +2,7 @@ package block_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdh"
 	"os"
 	"path/filepath"
@@ -64,7 +65,7 @@ func FuzzHeader(f *testing.F) {
 // FuzzWrap asserts that no shape makes OpenP256 panic or give a key.
 func FuzzWrap(f *testing.F) {
 	seeds(f, "FuzzWrap")
-	key := readKey(f, "p256").(*ecdh.PrivateKey)
+	key, both := readKey(f, "p256").(*ecdh.PrivateKey), readKey(f, "hybrid").(*hybridKey)
 	f.Fuzz(func(t *testing.T, suite uint8, id, enc, body, context []byte) {
 		var k block.KeyID
 		copy(k[:], id)
@@ -74,6 +75,22 @@ func FuzzWrap(f *testing.F) {
 		}
 		if got, err := block.OpenP256(key, w); err == nil {
 			t.Fatalf("OpenP256 opens a made-up wrap: %d bytes", len(got))
+		}
+		for _, pub := range []crypto.PublicKey{key.Public(), both.Public()} {
+			kid, err := block.KeyIDOf(pub)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := block.NewWrap(block.Suite(suite), block.KeyIDRef(kid), enc, body, context)
+			if err != nil {
+				t.Fatalf("a wrap to another key has another shape: %v", err)
+			}
+			if _, err := block.OpenP256(key, w); err == nil {
+				t.Fatal("OpenP256 opens a made-up wrap")
+			}
+			if _, err := both.open(w); err == nil {
+				t.Fatal("OpenHybridAs opens a made-up wrap")
+			}
 		}
 	})
 }

@@ -130,20 +130,21 @@ var errNoWrap = errors.New("no wrap for this key opens")
 // openWith is an agent in six lines: the first wrap for this key that opens.
 func openWith(key crypto.PrivateKey, h block.Header) ([]byte, error) {
 	for _, w := range h.Wraps() {
-		var fileKey []byte
-		err := errNoWrap
-		w = name(w, publicOf(key))
-		switch k := key.(type) {
-		case *ecdh.PrivateKey:
-			fileKey, err = block.OpenP256(k, w)
-		case *rsa.PrivateKey:
-			fileKey, err = openRSA(k, w)
-		case *hybridKey:
-			fileKey, err = k.open(w)
-		}
-		if err == nil {
+		if fileKey, err := openWrap(key, name(w, publicOf(key))); err == nil {
 			return fileKey, nil
 		}
+	}
+	return nil, errNoWrap
+}
+
+func openWrap(key crypto.PrivateKey, w block.Wrap) ([]byte, error) {
+	switch k := key.(type) {
+	case *ecdh.PrivateKey:
+		return block.OpenP256(k, w)
+	case *rsa.PrivateKey:
+		return openRSA(k, w)
+	case *hybridKey:
+		return k.open(w)
 	}
 	return nil, errNoWrap
 }
