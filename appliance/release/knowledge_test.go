@@ -13,7 +13,10 @@ import (
 )
 
 // A knowledge is what a World of the tests says; the real one has tests of its own. Each edit makes a new World.
-type knowledge struct{ said atomic.Pointer[sayings] }
+type knowledge struct {
+	said atomic.Pointer[sayings]
+	slow atomic.Int64 // nanoseconds that an answer takes
+}
 
 type sayings struct {
 	items       []policy.Item
@@ -22,6 +25,7 @@ type sayings struct {
 	repository  map[string][][]*x509.Certificate
 	asked       atomic.Int64
 	last        atomic.Pointer[Evidence]
+	slow        *atomic.Int64
 }
 
 func (k *knowledge) now() World {
@@ -38,6 +42,9 @@ var errForged = errors.New("not signed by any authority")
 func (s *sayings) Resolve(e Evidence, _ time.Time, _ bool) (policy.Information, error) {
 	s.asked.Add(1)
 	s.last.Store(&e)
+	if s.slow != nil {
+		time.Sleep(time.Duration(s.slow.Load()))
+	}
 	items := slices.Clone(s.items)
 	for _, a := range e.Attributes {
 		if string(a) != "good" {

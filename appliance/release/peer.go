@@ -42,6 +42,10 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
 		p.addr = a.Addr().Unmap()
 	}
+	return withThisPeer(ctx, p)
+}
+
+func withThisPeer(ctx context.Context, p *peer) context.Context {
 	return context.WithValue(ctx, peerKey{}, p)
 }
 

@@ -21,7 +21,8 @@ type job struct {
 	trace    policy.Trace
 	key      kra.MessageKey // once unwrapped and fitting the header
 	opened   bool
-	other    bool // key is that of another wrap than the access identifier's own
+	gone     bool // the HSM does not have its key any more
+	other    bool // opened by another key of the header
 	entry    audit.Entry
 
 	held    []asked // what services set aside for it
@@ -59,6 +60,9 @@ func (s *Server) run(ctx context.Context, book *policy.Book, c *claimant, jobs [
 		}
 	}
 	custodyErr := s.unwrap(ctx, c, jobs)
+	if custodyErr == nil {
+		custodyErr = s.others(ctx, book, c, jobs)
+	}
 	patience := s.patience(began)
 	entries := make([]audit.Entry, 0, len(jobs))
 	at := make([]int, len(jobs))
@@ -166,6 +170,7 @@ func (j *job) take(c *claimant, u Unwrapped, instance receipt.Instance) {
 		j.entry = audit.Entry{Kind: receipt.Release, Access: string(j.grant.Access()), Private: j.private(c, "")}
 	}
 	j.entry.Book, j.entry.Header = j.trace.Version(), &j.hash
+	j.gone = errors.Is(u.Err, ErrNoKey)
 	w := j.grant.Wrap()
 	j.entry.Item = &receipt.Item{Instance: instance, N: u.Seq, Key: receipt.Hash(w.KeyID()), Ciphertext: w.Hash()}
 }

@@ -58,7 +58,15 @@ const testRule = `id.under("corp:O=Example") && clock.within("Mon-Sun 00:00-24:0
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, domain: receipttest.New(t, "example"), hsm: newToken(t), info: &knowledge{}, corp: newAuthority(t), stranger: newAuthority(t), box: newAuthority(t)}
+	w := newWorldOn(t, newToken(t))
+	w.start()
+	return w
+}
+
+// newWorldOn is a world that nobody listens in.
+func newWorldOn(t testing.TB, hsm *token) *world {
+	t.Helper()
+	w := &world{t: t, domain: receipttest.New(t, "example"), hsm: hsm, info: &knowledge{}, corp: newAuthority(t), stranger: newAuthority(t), box: newAuthority(t)}
 	var err error
 	w.log, err = audit.Open(t.TempDir(), audit.Options{Key: [32]byte{1}, Box: "box1", Now: time.Now, SegmentSize: 8 << 20})
 	if err != nil {
@@ -76,7 +84,7 @@ func newWorld(t testing.TB) *world {
 		Access: []policy.AccessDef{{ID: "legal-team", Title: "Legal team", Keys: []block.KeyID{w.hsm.add("legal")}, Lists: []string{"nobody", "staff"}}, {ID: "board", Keys: []block.KeyID{w.hsm.add("board")}, Lists: []string{"nobody"}}},
 	}
 	w.publish()
-	w.start()
+	w.make()
 	return w
 }
 
@@ -118,7 +126,8 @@ func (l listed) PublicKey(id kra.AccessID) (kra.PublicKey, bool) {
 	return kra.PublicKey{}, false
 }
 
-func (w *world) start() {
+// make makes the server.
+func (w *world) make() {
 	w.t.Helper()
 	serverCert := w.box.issue(w.t, pkix.Name{CommonName: "box1"}, x509.ExtKeyUsageServerAuth)
 	s, err := New(Options{
@@ -137,20 +146,26 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.server = s
+}
+
+// start serves it.
+func (w *world) start() {
+	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l) }()
+	go func() { done <- w.server.Serve(ctx, l) }()
 	w.t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
 			w.t.Error(err)
 		}
 	})
-	w.server, w.addr = s, l.Addr().String()
+	w.addr = l.Addr().String()
 }
 
 // client returns an HTTP client with that certificate, or without.
