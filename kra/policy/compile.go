@@ -30,6 +30,8 @@ func (t *tools) engine(l Logic) (engine, error) {
 	switch l {
 	case Rules:
 		return t.rules, nil
+	case Cedar:
+		return cedarEngine{}, nil
 	}
 	return nil, fmt.Errorf("unknown logic %q", clip(string(l)))
 }

@@ -164,7 +164,7 @@ func (e *evaluation) passes(x *entry) bool {
 		if len(e.trace.lists) == maxTried {
 			return false
 		}
-		e.wanted = nil
+		e.wanted, e.access = nil, x.def.ID
 		v := l.top.eval(e)
 		e.trace.lists = append(e.trace.lists, ListStep{x.def.ID, i + 1, v.outcome})
 		if v.outcome == Passed {

@@ -17,6 +17,7 @@ type evaluation struct {
 	trace Trace
 	asked map[RuleName]int // index in trace.rules; only made when there are many
 
+	access AccessID   // whose lists are tried
 	open   []openRule // rules that a service could still change
 	wanted []string   // services that the rule or list being evaluated wanted to ask, each once, in order
 	asks   []string   // of the lists that could have passed with them

@@ -87,13 +87,21 @@ func (n sinceNode) eval(e *evaluation) verdict {
 }
 
 func (n netNode) eval(e *evaluation) verdict {
-	if e.facts.Channel != Authenticated {
-		return unknown(errBound)
-	}
-	if !e.facts.Source.IsValid() {
-		return unknown(errSource)
+	if v := e.knowsSource(); v.outcome != Passed {
+		return v
 	}
 	return verdictOf(netip.Prefix(n).Contains(e.facts.Source.WithZone("")))
+}
+
+// knowsSource reports whether the source address is the decryptor's.
+func (e *evaluation) knowsSource() verdict {
+	switch {
+	case e.facts.Channel != Authenticated:
+		return unknown(errBound)
+	case !e.facts.Source.IsValid():
+		return unknown(errSource)
+	}
+	return yes
 }
 
 func (n saidNode) eval(e *evaluation) verdict {
