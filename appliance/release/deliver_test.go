@@ -73,6 +73,15 @@ func toCertificate(t testing.TB) kra.Delivery {
 	return d
 }
 
+func overChannel(t testing.TB) kra.Delivery {
+	t.Helper()
+	d, err := kra.NewDelivery(kra.ToChannel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 // compose makes a request.
 func compose(t testing.TB, claim string, p kra.Presented, d kra.Delivery, headers ...block.Header) kra.Request {
 	t.Helper()

@@ -240,10 +240,7 @@ func TestStrangersAreBounded(t *testing.T) { // by their address; and counted by
 func TestStrangerNeverOverTheChannel(t *testing.T) { // whoever proves nothing gets no key in the clear, whatever he shows
 	w := newWorld(t)
 	w.anyone()
-	over, err := kra.NewDelivery(kra.ToChannel)
-	if err != nil {
-		t.Fatal(err)
-	}
+	over := overChannel(t)
 	cert := w.corp.second(t, newECDSA(t), aliceName)
 	for name, req := range map[string]kra.Request{
 		"with a certificate": compose(t, "", kra.Presented{Certificates: []*x509.Certificate{cert}}, over, w.hsm.header(t, "legal")),
