@@ -76,14 +76,18 @@ func (e Envelope) Bytes() []byte { return bytes.Clone(e.raw) }
 func (e Envelope) Hash() [sha256.Size]byte { return e.hash }
 
 // Bound reports whether Check ties every wrap to the key. Where it does not, a wrap that somebody added cannot be told
-// from the others, and only the key that a wrap names may be released from it.
-func (e Envelope) Bound() bool { return e.format == FormatAge }
+// from the others, and only the key that a wrap names may be released from it. An age header is bound unless its MAC is
+// missing: see NewHeader.
+func (e Envelope) Bound() bool { return e.format == FormatAge && !e.header.detached() }
 
-// Check reports, as nil or an error, whether key can be the key of this envelope. For age that is proof: see
-// Header.VerifyMAC. The other formats have nothing to check but its length.
+// Check reports, as nil or an error, whether key can be the key of this envelope. For one that is bound that is proof: see
+// Header.VerifyMAC. The others have nothing to check but its length.
 func (e Envelope) Check(key []byte) error {
 	switch e.format {
 	case FormatAge:
+		if e.header.detached() {
+			return checkFileKey(key)
+		}
 		return e.header.VerifyMAC(key)
 	case FormatCMS, FormatJWE:
 		if keySize(len(key)) {
@@ -92,4 +96,11 @@ func (e Envelope) Check(key []byte) error {
 		return errKeySize
 	}
 	return ErrMAC
+}
+
+func checkFileKey(key []byte) error {
+	if len(key) != FileKeySize {
+		return errFileKey
+	}
+	return nil
 }

@@ -105,7 +105,7 @@ func (a *Agent) answer(h block.Header, from issuer, res kra.Response, r kra.Resu
 		if err != nil {
 			return nil
 		}
-		if err = h.VerifyMAC(key); err != nil {
+		if err = block.EnvelopeOf(h).Check(key); err != nil {
 			return nil
 		}
 		kept, err = block.NewFileKey(append([]byte(nil), key...))
@@ -135,7 +135,8 @@ func (e Evidence) covers(h block.Header, from issuer, access kra.AccessID, t Tru
 		return errors.New("receipt is for another header")
 	}
 	for _, w := range h.Wraps() {
-		if p.Item.Key == receipt.Hash(w.KeyID()) && p.Item.Ciphertext == receipt.Hash(w.Hash()) {
+		named := w.Ref().Kind() == block.RefKeyID // else which key it was, only the agent knows
+		if (!named || p.Item.Key == receipt.Hash(w.KeyID())) && p.Item.Ciphertext == receipt.Hash(w.Hash()) {
 			return nil
 		}
 	}
