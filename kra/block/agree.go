@@ -3,9 +3,11 @@ package block
 import (
 	"crypto/ecdh"
 	"crypto/rand"
+	"crypto/sha1" // in a key derivation
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"hash"
 )
 
 // MaxContext is how many bytes the key derivation of an ECDH suite takes as its shared info.
@@ -26,13 +28,17 @@ func kekSize(context []byte) (int, error) {
 	return int(bits / 8), nil
 }
 
-// deriveX963 is the key derivation of ANSI X9.63 with SHA-256, SEC 1 section 3.6.1; one hash suffices for 32 bytes.
-func deriveX963(z, context []byte, size int) []byte {
-	h := sha256.New()
-	h.Write(z)
-	h.Write([]byte{0, 0, 0, 1})
-	h.Write(context)
-	return h.Sum(nil)[:size]
+// deriveX963 is the key derivation of ANSI X9.63, SEC 1 section 3.6.1.
+func deriveX963(hash func() hash.Hash, z, context []byte, size int) []byte {
+	var out []byte
+	for n := uint32(1); len(out) < size; n++ {
+		h := hash()
+		h.Write(z)
+		h.Write(binary.BigEndian.AppendUint32(nil, n))
+		h.Write(context)
+		out = h.Sum(out)
+	}
+	return out[:size]
 }
 
 // deriveConcat is the Concat KDF with SHA-256, NIST SP 800-56A section 5.8.1; one hash suffices for 32 bytes.
@@ -50,8 +56,11 @@ func (s Suite) kek(z, context []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s == SuiteECDHX963 {
-		return deriveX963(z, context, size), nil
+	switch s {
+	case SuiteECDHX963:
+		return deriveX963(sha256.New, z, context, size), nil
+	case SuiteECDHX963SHA1:
+		return deriveX963(sha1.New, z, context, size), nil
 	}
 	return deriveConcat(z, context, size), nil
 }

@@ -2,8 +2,11 @@ package block_test
 
 import (
 	"bytes"
+	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"hash"
 	"testing"
 
 	"github.com/keyrelease/krabox/kra/block"
@@ -59,7 +62,7 @@ func TestKeyWrapVectors(t *testing.T) {
 	}
 }
 
-// TestDeriveVectors has the vector of RFC 7518 appendix C; NIST's first for X9.63 with SHA-256; and two that OpenSSL's
+// TestDeriveVectors has the vector of RFC 7518 appendix C; NIST's first for X9.63 with SHA-256; and three that OpenSSL's
 // X963KDF computed.
 func TestDeriveVectors(t *testing.T) {
 	z := []byte{158, 86, 217, 29, 129, 113, 53, 211, 114, 131, 66, 131, 191, 132, 38, 156, 251, 49, 110, 163, 218, 128, 106, 72, 246, 218, 167, 121, 140, 254, 144, 196}
@@ -68,12 +71,16 @@ func TestDeriveVectors(t *testing.T) {
 		t.Errorf("RFC 7518 appendix C: %s", got)
 	}
 	z = fromHex(t, "96c05619d56c328ab95fe84b18264b08725b85e33fd34f08")
-	for _, v := range []struct{ info, want string }{
-		{"", "443024c3dae66b95e6f5670601558f71"},
-		{"0102030400000080", "5f3e995233cffd26fed303b4e25e353a"},
-		{"0102030400000100", "e405ddecde8f141f3f7a3ef0ea7220af53f2a836f42e8762185f4d5279cc7f4c"},
+	for _, v := range []struct {
+		hash       func() hash.Hash
+		info, want string
+	}{
+		{sha256.New, "", "443024c3dae66b95e6f5670601558f71"},
+		{sha256.New, "0102030400000080", "5f3e995233cffd26fed303b4e25e353a"},
+		{sha256.New, "0102030400000100", "e405ddecde8f141f3f7a3ef0ea7220af53f2a836f42e8762185f4d5279cc7f4c"},
+		{sha1.New, "0102030400000100", "f5b02af0811b6ad5ceacc8b37e8c5ca74a0671751dd70eb9dfa4b68546263fe8"},
 	} {
-		if got := block.DeriveX963(z, fromHex(t, v.info), len(v.want)/2); hex.EncodeToString(got) != v.want {
+		if got := block.DeriveX963(v.hash, z, fromHex(t, v.info), len(v.want)/2); hex.EncodeToString(got) != v.want {
 			t.Errorf("X9.63 with %q: %x; want %s", v.info, got, v.want)
 		}
 	}
@@ -82,7 +89,7 @@ func TestDeriveVectors(t *testing.T) {
 // TestAgreedSuites: the size of the key-encryption key is the shared info's last four bytes, and nothing else opens.
 func TestAgreedSuites(t *testing.T) {
 	k := newKey(t)
-	for _, s := range []block.Suite{block.SuiteECDHX963, block.SuiteECDHES} {
+	for _, s := range []block.Suite{block.SuiteECDHX963, block.SuiteECDHES, block.SuiteECDHX963SHA1} {
 		for _, bits := range []byte{128, 192} {
 			context := []byte{'i', 0, 0, 0, bits}
 			for _, size := range []int{16, 24, 32} {

@@ -27,7 +27,7 @@ func TestFormatDocument(t *testing.T) {
 		fmt.Sprintf("**file key**: %d bytes", block.FileKeySize),
 		"| `" + block.SuiteP256.String() + "` |", "| `" + block.SuiteRSAOAEP.String() + "` |",
 		"| `" + block.SuiteHybrid.String() + "` |", "| `" + block.SuiteOAEP.String() + "` |",
-		"| `" + block.SuiteECDHX963.String() + "` |", "| `" + block.SuiteECDHES.String() + "` |",
+		"| `" + block.SuiteECDHX963.String() + "` |", "| `" + block.SuiteECDHX963SHA1.String() + "` |", "| `" + block.SuiteECDHES.String() + "` |",
 		"-> " + block.SuiteP256Tag.String() + " TAG ENC", "-> " + block.SuiteHybridTag.String() + " TAG ENC",
 		fmt.Sprintf("at most %d keys be named by tags (`MaxTagged`)", block.MaxTagged),
 		fmt.Sprintf("shared info of the key derivation, at most %d,%03d bytes", block.MaxContext/1000, block.MaxContext%1000),

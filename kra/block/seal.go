@@ -67,7 +67,7 @@ func (s Suite) seal(pub crypto.PublicKey, id KeyID, key, context []byte) (enc, b
 	case SuiteRSAOAEP, SuiteOAEP:
 		body, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, pub.(*rsa.PublicKey), key, s.info(id))
 		return nil, body, err
-	case SuiteECDHX963, SuiteECDHES:
+	case SuiteECDHX963, SuiteECDHES, SuiteECDHX963SHA1:
 		p, _ := pointOf(pub)
 		return sealAgreed(s, p, key, context)
 	}
@@ -123,7 +123,7 @@ func OpenP256As(id KeyID, kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
 	if w.suite.home() != SuiteP256 || kx.Curve() != ecdh.P256() || id != w.key {
 		return nil, errWrongKey
 	}
-	if w.suite == SuiteECDHX963 || w.suite == SuiteECDHES {
+	if w.suite.agrees() {
 		return openAgreed(kx, w)
 	}
 	key, err := hpke.NewDHKEMPrivateKey(kx)

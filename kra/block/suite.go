@@ -28,8 +28,11 @@ const (
 	SuiteECDHX963
 	// SuiteECDHES is RFC 7518's ECDH-ES+A128KW, A192KW and A256KW on P-256: JWE.
 	SuiteECDHES
+	// SuiteECDHX963SHA1 is SuiteECDHX963 with SHA-1 in the key derivation, where no collision helps anybody: what stock
+	// openssl cms writes unless it is told otherwise.
+	SuiteECDHX963SHA1
 
-	suiteLast = SuiteECDHES
+	suiteLast = SuiteECDHX963SHA1
 )
 
 const (
@@ -50,7 +53,7 @@ const (
 var suiteNames = [...]string{
 	SuiteP256: "p256", SuiteRSAOAEP: "rsa-oaep", SuiteHybrid: "mlkem768-p256",
 	SuiteP256Tag: typeP256Tag, SuiteHybridTag: typeHybridTag,
-	SuiteOAEP: "oaep-sha256", SuiteECDHX963: "ecdh-x963-kw", SuiteECDHES: "ecdh-es-kw",
+	SuiteOAEP: "oaep-sha256", SuiteECDHX963: "ecdh-x963-kw", SuiteECDHES: "ecdh-es-kw", SuiteECDHX963SHA1: "ecdh-x963-sha1-kw",
 }
 
 // String is the suite's name.
@@ -95,7 +98,7 @@ func (s Suite) Opens(w Suite) bool { return s.home() != 0 && s.home() == w.home(
 // home is the suite of our stanzas for the same kind of key.
 func (s Suite) home() Suite {
 	switch s {
-	case SuiteP256, SuiteP256Tag, SuiteECDHX963, SuiteECDHES:
+	case SuiteP256, SuiteP256Tag, SuiteECDHX963, SuiteECDHES, SuiteECDHX963SHA1:
 		return SuiteP256
 	case SuiteRSAOAEP, SuiteOAEP:
 		return SuiteRSAOAEP
@@ -110,6 +113,11 @@ func (s Suite) ours() bool { return s != 0 && s == s.home() }
 
 // stanza reports whether the suite belongs in age headers.
 func (s Suite) stanza() bool { return s.ours() || s == SuiteP256Tag || s == SuiteHybridTag }
+
+// agrees reports whether the suite is a key agreement whose derivation takes shared info.
+func (s Suite) agrees() bool {
+	return s == SuiteECDHX963 || s == SuiteECDHES || s == SuiteECDHX963SHA1
+}
 
 // encSize is the length of the encapsulated key.
 func (s Suite) encSize() int {

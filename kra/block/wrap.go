@@ -57,8 +57,7 @@ func (w Wrap) check() error {
 			return fmt.Errorf("read encapsulated key: %w", err)
 		}
 	}
-	switch w.suite {
-	case SuiteECDHX963, SuiteECDHES:
+	if w.suite.agrees() {
 		_, err := kekSize(w.context)
 		return err
 	}
@@ -90,7 +89,7 @@ func (w Wrap) bodyFits() bool {
 	switch w.suite {
 	case SuiteRSAOAEP, SuiteOAEP:
 		return rsaSize(len(w.body))
-	case SuiteECDHX963, SuiteECDHES:
+	case SuiteECDHX963, SuiteECDHES, SuiteECDHX963SHA1:
 		return keySize(len(w.body) - wrapBlock)
 	}
 	return len(w.body) == hpkeBodySize
