@@ -3,10 +3,16 @@ package inform
 import (
 	"context"
 	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/attrcert"
 	"github.com/keyrelease/krabox/kra/policy"
+	"github.com/keyrelease/krabox/kra/repository"
 )
 
 // A Subject is whom a source is asked about: a decryptor whose chain was verified up to its anchor.
@@ -58,4 +64,116 @@ type Issuer struct {
 	Alias    kra.Anchor
 	May      []policy.Kind
 	Verifier Verifier
+}
+
+// An Authority issues attribute certificates.
+type Authority struct {
+	Alias        kra.Anchor
+	May          []policy.Kind
+	Of           []kra.Anchor // anchors whose decryptors it speaks of; none: of every anchor
+	Certificates []*x509.Certificate
+	Clearances   []ClearancePolicy
+}
+
+// of reports whether the authority speaks of an anchor's decryptors. A certificate names its holder by name, and the
+// same name under another anchor is somebody else.
+func (a Authority) of(anchor kra.Anchor) bool {
+	return len(a.Of) == 0 || slices.Contains(a.Of, anchor)
+}
+
+// A ClearancePolicy says in the box's words what the clearances of one policy mean. What it does not name means nothing.
+type ClearancePolicy struct {
+	Policy     asn1.ObjectIdentifier
+	Levels     map[int]string // by bit of the class list
+	Categories []ClearanceCategory
+}
+
+// A ClearanceCategory is a security category and the compartment that it stands for.
+type ClearanceCategory struct {
+	Type        asn1.ObjectIdentifier
+	Value       []byte // DER; empty: any
+	Compartment string
+}
+
+// A Repository is a key repository.
+type Repository struct {
+	Alias  kra.Anchor
+	Key    repository.Key
+	URL    string         // http or https, of the folder; empty: only what was pasted
+	Roots  *x509.CertPool // of the server, for https
+	Pasted []byte         // the file of all entries; empty: none
+	Stamp  string         // as of a Directory
+	Every  time.Duration
+	MaxAge time.Duration // what was fetched longer ago is not known; zero: until the repository itself says
+}
+
+// A Revocation is a source of an authority's revocation lists.
+type Revocation struct {
+	Alias   kra.Anchor
+	Of      kra.Anchor          // an anchor, or an attribute authority
+	Anchors []*x509.Certificate // its certificates
+	Issuer  *x509.Certificate   // who signs the lists, if not one of them: an authority between an anchor and its decryptors
+	URL     string              // http or https; empty: only what was pasted
+	Roots   *x509.CertPool      // of the server, for https
+	Pasted  []byte              // a list; empty: none
+	Stamp   string              // as of a Directory
+	Every   time.Duration
+}
+
+// issuers are those who may have signed a list.
+func (r Revocation) issuers() []*x509.Certificate {
+	if r.Issuer != nil {
+		return []*x509.Certificate{r.Issuer}
+	}
+	return r.Anchors
+}
+
+// A Config says which sources a World has.
+type Config struct {
+	Names        []string // of this box, by which attribute certificates may be meant for it
+	Authorities  []Authority
+	Directories  []Directory
+	Issuers      []Issuer
+	Repositories []Repository
+	Revocations  []Revocation
+}
+
+// Check refuses sources that share an alias or lack what they cannot do without.
+func (c Config) Check() error {
+	var seen []kra.Anchor
+	add := func(alias kra.Anchor, complete bool) error {
+		if _, err := kra.ParseAnchor(string(alias)); err != nil {
+			return err
+		}
+		if slices.Contains(seen, alias) {
+			return fmt.Errorf("source %s stands twice", alias)
+		}
+		if !complete {
+			return fmt.Errorf("source %s is incomplete", alias)
+		}
+		seen = append(seen, alias)
+		return nil
+	}
+	var errs []error
+	for _, a := range c.Authorities {
+		errs = append(errs, add(a.Alias, len(a.Certificates) > 0))
+		for _, cert := range a.Certificates {
+			if err := attrcert.CheckIssuer(cert); err != nil {
+				errs = append(errs, fmt.Errorf("source %s: %w", a.Alias, err))
+			}
+		}
+	}
+	for _, d := range c.Directories {
+		errs = append(errs, add(d.Alias, d.Server != nil && d.Of != "" && d.Every > 0 && d.MaxAge > 0))
+	}
+	for _, i := range c.Issuers {
+		errs = append(errs, add(i.Alias, i.Verifier != nil))
+	}
+	for _, r := range c.Repositories {
+		errs = append(errs, add(r.Alias, r.Key.Valid() && (r.URL == "" || r.Every > 0)))
+	}
+	for _, r := range c.Revocations {
+		errs = append(errs, add(r.Alias, r.Of != "" && len(r.Anchors) > 0 && (r.URL == "" || r.Every > 0)))
+	}
+	return errors.Join(errs...)
 }

@@ -23,6 +23,9 @@ const (
 // A Key is the public key by which entries are believed: Ed25519 or P-256. The zero Key believes nothing.
 type Key struct{ pub crypto.PublicKey }
 
+// Valid reports whether k believes anything.
+func (k Key) Valid() bool { return k.pub != nil }
+
 // ParseKey reads a SubjectPublicKeyInfo, DER or PEM.
 func ParseKey(b []byte) (Key, error) {
 	if p, rest := pem.Decode(b); p != nil {
