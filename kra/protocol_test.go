@@ -28,13 +28,19 @@ func TestProtocolDocument(t *testing.T) {
 			t.Errorf("%s: %v\n%s\n%s", m[1], err, m[2], again)
 		}
 	}
-	if seen != 5 {
-		t.Errorf("%d examples, want 5", seen)
+	if seen != 8 {
+		t.Errorf("%d examples, want 8", seen)
 	}
 	for what, n := range map[string]int{"headers in a request": MaxHeaders, "bytes of a header": block.MaxHeader, "`kra` stanzas in a header": block.MaxWraps,
-		"bytes of a request": MaxBody, "bytes of a response": MaxResponse, "bytes of a name": MaxName} {
+		"bytes of a request": MaxBody, "bytes of a response": MaxResponse, "bytes of a name": MaxName, "certificates in a request": MaxCertificates,
+		"attribute certificates in a request": MaxAttributes, "bytes of one of these": MaxCertificate, "tokens in a request": MaxTokens, "bytes of a token": MaxToken} {
 		if row := fmt.Sprintf("| %s | %d |", what, n); !strings.Contains(string(text), row) {
 			t.Errorf("no row %s", row)
+		}
+	}
+	for _, word := range []string{deliveryKeyContext, sealedContext, sealedP256, sealedRSA, ToChannel.String(), ToCertificate.String(), ToKey.String(), PathWhoAmI} {
+		if !strings.Contains(string(text), word) {
+			t.Errorf("no word of %s", word)
 		}
 	}
 	for _, code := range []string{CodeMalformed, CodeCertificate, CodePath, CodeMethod, CodeLength, CodeSize, CodeMedia, CodeBusy, CodeUnavailable} {
@@ -63,6 +69,13 @@ func reencode(kind string, body []byte) (string, error) {
 			return "", err
 		}
 		b, err := d.Encode()
+		return string(b), err
+	case "whoami":
+		w, err := ParseWhoAmI(body)
+		if err != nil {
+			return "", err
+		}
+		b, err := w.Encode()
 		return string(b), err
 	case "status":
 		s, err := ParseStatus(body)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
@@ -129,35 +130,40 @@ func (d *description) call(t *testing.T, w *world, c *http.Client, method, targe
 func TestPortKeepsItsDescription(t *testing.T) {
 	w, d := newWorld(t), readDescription(t)
 	w.server.delay = time.Millisecond
+	w.def.Rules = append(w.def.Rules, policy.RuleDef{Name: "example", Expr: `id.under("corp:O=Example")`})
+	w.def.Access = append(w.def.Access, policy.AccessDef{ID: "lobby", Keys: []block.KeyID{w.hsm.add("lobby")}, Lists: []string{"example"}, Delivery: policy.ToAnyone})
+	w.publish()
 	certs, all := certificates(w), states(w)
-	body := request(t, w.hsm.header(t, "legal").Bytes())
 	seen := map[string]bool{}
 	asked := 0
 	for path, methods := range d.Paths {
 		for method, op := range methods {
-			if !slices.Equal(slices.Sorted(maps.Keys(op.Answers)), slices.Sorted(maps.Keys(all))) {
-				t.Fatalf("%s %s: described states %v", method, path, slices.Sorted(maps.Keys(op.Answers)))
-			}
-			for state, answers := range op.Answers {
-				undo := all[state]()
-				for kind, clients := range certs {
-					for i, c := range clients {
-						var b []byte
-						if method == "post" {
-							b = body
-						}
-						got := d.call(t, w, c, strings.ToUpper(method), path, b)
-						if got != answers[kind] {
-							t.Errorf("%s %s, %s certificate %d, %s: %d; described is %d", method, path, kind, i, state, got, answers[kind])
-						}
-						if needs := len(op.Security) > 0; needs && (kind == "none" || kind == "wrong") && got == http.StatusOK {
-							t.Errorf("%s %s answers without a certificate", method, path)
-						}
-						seen[method+path+fmt.Sprint(got)] = true
-						asked++
+			for _, v := range op.variants(w) {
+				if v.body != nil {
+					if err := d.check(d.Components.Schemas["Request"], v.body); err != nil {
+						t.Errorf("%s request: %v", v.name, err)
 					}
 				}
-				undo()
+				if !slices.Equal(slices.Sorted(maps.Keys(v.answers)), slices.Sorted(maps.Keys(all))) {
+					t.Fatalf("%s %s, %s: described states %v", method, path, v.name, slices.Sorted(maps.Keys(v.answers)))
+				}
+				for state, answers := range v.answers {
+					undo := all[state]()
+					for kind, clients := range certs {
+						for i, c := range clients {
+							got := d.call(t, w, c, strings.ToUpper(method), path, v.body)
+							if got != answers[kind] {
+								t.Errorf("%s %s, %s, %s certificate %d, %s: %d; described is %d", method, path, v.name, kind, i, state, got, answers[kind])
+							}
+							if needs := len(op.Security) == 1; needs && (kind == "none" || kind == "wrong") && got == http.StatusOK {
+								t.Errorf("%s %s answers without a certificate", method, path)
+							}
+							seen[method+path+fmt.Sprint(got)] = true
+							asked++
+						}
+					}
+					undo()
+				}
 			}
 		}
 	}
@@ -179,6 +185,27 @@ func TestPortKeepsItsDescription(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests", asked)
+}
+
+// A variant is one form of the request of an operation.
+type variant struct {
+	name    string
+	body    []byte
+	answers map[string]map[string]int
+}
+
+// variants are the forms that the description tells apart.
+func (op operation) variants(w *world) []variant {
+	w.t.Helper()
+	if len(op.Sealed) == 0 {
+		return []variant{{"plain", nil, op.Answers}}
+	}
+	h, cert := w.hsm.header(w.t, "legal"), w.corp.second(w.t, newECDSA(w.t), aliceName)
+	free := w.hsm.header(w.t, "lobby")
+	w.info.said.Store(&sayings{repository: map[string][][]*x509.Certificate{alice: {{cert}}}})
+	return []variant{{"plain", request(w.t, h.Bytes()), op.Answers},
+		{"sealed", compose(w.t, "", kra.Presented{Certificates: []*x509.Certificate{cert}}, toCertificate(w.t), free).Encode(), op.Sealed},
+		{"named", compose(w.t, alice, kra.Presented{}, toCertificate(w.t), free).Encode(), op.Named}}
 }
 
 func TestPortOtherMethodsAndPaths(t *testing.T) {
@@ -235,6 +262,15 @@ func badRequests(t *testing.T, w *world) []badRequest {
 		post("base64url", `{"headers":["__-_"]}`, 400),
 		post("unpadded", `{"headers":["AAA"]}`, 400),
 		post("line in base64", `{"headers":["AA\nAA"]}`, 400),
+		post("certificate that is none", strings.Replace(good, "{", `{"certificates":["AAAA"],`, 1), 400),
+		post("no certificates", strings.Replace(good, "{", `{"certificates":[],`, 1), 400),
+		post("token with a space", strings.Replace(good, "{", `{"tokens":["a b"],`, 1), 400),
+		post("too many attributes", strings.Replace(good, "{", `{"attributes":["`+strings.Repeat(`AAAA","`, 8)+`AAAA"],`, 1), 400),
+		post("deliver elsewhere", strings.Replace(good, "{", `{"deliver":{"to":"mail"},`, 1), 400),
+		post("deliver to no key", strings.Replace(good, "{", `{"deliver":{"to":"key"},`, 1), 400),
+		post("group of one's own", strings.Replace(good, "{", `{"groups":["board"],`, 1), 400),
+		post("decision only", strings.Replace(good, "{", `{"explain":true,`, 1), 400),
+		post("channel is fine", strings.Replace(good, "{", `{"deliver":{"to":"channel"},`, 1), 200),
 		header("no header", []byte("hello")),
 		header("cut header", h[:len(h)-10]),
 		header("header and more", append(slices.Clone(h), "payload"...)),

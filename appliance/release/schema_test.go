@@ -29,6 +29,8 @@ type operation struct {
 		} `yaml:"content"`
 	} `yaml:"responses"`
 	Answers map[string]map[string]int `yaml:"x-answers"` // state -> certificate -> status
+	Sealed  map[string]map[string]int `yaml:"x-answers-sealed"`
+	Named   map[string]map[string]int `yaml:"x-answers-named"`
 }
 
 // A schema is the part of JSON Schema that the description uses. An unknown keyword fails the test that reads it.
