@@ -28,15 +28,30 @@ func TestRulesDocument(t *testing.T) {
 		}
 		compiles(t, cel, "counsel")
 	}
-	sections := strings.Split(string(text), "\n## ")
-	for _, line := range indented(sections[1]) {
+	section := map[string]string{}
+	for _, text := range strings.Split(string(text), "\n## ") {
+		title, _, _ := strings.Cut(text, "\n")
+		section[title] = text
+	}
+	for _, line := range indented(section["What a rule can ask"]) {
 		compiles(t, line, "counsel")
 	}
-	for _, line := range indented(sections[3]) {
+	for _, line := range indented(section["Rule lists"]) {
 		compiles(t, "true", line)
 	}
-	mistakes := indented(sections[5])
-	if len(mistakes) < 12 {
+	policies := indented(section["Cedar"])
+	if len(policies) < 4 {
+		t.Fatalf("%d lines of Cedar", len(policies))
+	}
+	for _, line := range policies {
+		d := documented("true", line)
+		d.Access[0].Logic = Cedar
+		if _, err := Compile(1, d, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	mistakes := indented(section["Mistakes"])
+	if len(mistakes) < 22 {
 		t.Fatalf("%d lines of mistakes", len(mistakes))
 	}
 	for i := 0; i < len(mistakes); i += 2 {
@@ -59,12 +74,16 @@ func indented(section string) (out []string) {
 	return out
 }
 
-// documented is a definition with the groups and rules that RULES.md speaks of.
+// documented is a definition with the names that RULES.md speaks of.
 func documented(rule, list string) Definition {
 	return Definition{
 		Groups: []GroupDef{{Name: "legal"}, {Name: "board"}, {Name: "suspended"}},
 		Rules:  []RuleDef{{"r", rule}, {"counsel", "true"}, {"office", "true"}, {"director", "true"}, {"auditor", "true"}},
-		Access: []AccessDef{{ID: "a", Lists: []string{list}}},
+		Roles:  []RoleDef{{"teller", []Need{{Kind: Group, Name: "legal"}}}},
+		Authorities: []AuthorityDef{{"corp", []Kind{Alias}}, {"corp-aa", []Kind{Role, Clearance}}, {"corp-ldap", []Kind{Group, Attribute}},
+			{"mdm-aa", []Kind{Device}}},
+		Services: []string{"credit"},
+		Access:   []AccessDef{{ID: "a", Lists: []string{list}}},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 //	when "Mon-Fri 08:00-18:00 Europe/Berlin" from 10.20.0.0/16
 //	group legal,board until "2027-01-31T00:00:00Z"
 //	id "corp:CN=alice,O=Example" "corp:CN=bob,O=Example"
+//	role teller clearance secret/crypto ask credit
 //
 // Clauses are joined by &&, the values of a clause by ||. A text that does not begin with a clause is CEL already and
 // comes back as it is. A mistake is a *SyntaxError with its caret in the short form.
@@ -63,6 +64,12 @@ func clauseOf(word string) func(value string) string {
 		return call(wordSource + "." + fnNet)
 	case "group":
 		return call(wordGroups + "." + fnHas)
+	case "role":
+		return call(wordRoles + "." + fnHas)
+	case wordClearance:
+		return call(wordClearance + "." + fnDominates)
+	case "ask":
+		return call(wordExternal + "." + fnAllows)
 	case "under":
 		return call(wordID + "." + fnUnder)
 	case wordID:
@@ -86,6 +93,15 @@ func checkOf(word, value string) error {
 	case "group":
 		_, err := ParseGroupName(value)
 		return err
+	case "role":
+		_, err := ParseRoleName(value)
+		return err
+	case wordClearance:
+		_, err := parseClearance(value)
+		return err
+	case "ask":
+		_, err := ParseService(value)
+		return err
 	case "under":
 		return checkBase(value)
 	}
@@ -105,10 +121,13 @@ func (s *sugar) space() {
 // clause reads one clause: its word and one value or more.
 func (s *sugar) clause() (string, error) {
 	start := s.at
-	word := s.word()
-	write := clauseOf(word)
+	word := s.word(" ,\"")
+	write, ends := clauseOf(word), " ,\""
+	if word == wordClearance {
+		ends = " \"" // a comma is part of it
+	}
 	if write == nil {
-		return "", s.fail(start, "want when, from, group, id, under, until or after")
+		return "", s.fail(start, "want when, from, group, role, clearance, ask, id, under, until or after")
 	}
 	var values []string
 	for {
@@ -117,7 +136,7 @@ func (s *sugar) clause() (string, error) {
 			return "", s.fail(s.at, "ends too soon: want a value after "+word)
 		}
 		at := s.at
-		v, err := s.value()
+		v, err := s.value(ends)
 		if err != nil {
 			return "", err
 		}
@@ -148,9 +167,9 @@ func (s *sugar) more() bool {
 }
 
 // value reads a quoted string or a word.
-func (s *sugar) value() (string, error) {
+func (s *sugar) value(ends string) (string, error) {
 	if s.text[s.at] != '"' {
-		return s.word(), nil
+		return s.word(ends), nil
 	}
 	start := s.at
 	for s.at++; s.at < len(s.text); s.at++ {
@@ -169,9 +188,10 @@ func (s *sugar) value() (string, error) {
 	return "", s.fail(start, "string has no end")
 }
 
-func (s *sugar) word() string {
+// word reads up to one of the characters that end it.
+func (s *sugar) word(ends string) string {
 	start := s.at
-	for s.at < len(s.text) && s.text[s.at] != ' ' && s.text[s.at] != ',' && s.text[s.at] != '"' {
+	for s.at < len(s.text) && !strings.ContainsRune(ends, s.text[s.at]) {
 		s.at++
 	}
 	return string(s.text[start:s.at])

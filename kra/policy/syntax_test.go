@@ -141,12 +141,17 @@ func TestExpand(t *testing.T) {
 		`id in ["corp:CN=a"]`:                                        `id in ["corp:CN=a"]`,
 		`under "corp:O=x" until "2027-01-31T00:00:00Z"`:              `id.under("corp:O=x") && clock.before("2027-01-31T00:00:00Z")`,
 		`groups.has("legal")`:                                        `groups.has("legal")`,
+		`clearance secret/crypto,nato from 10.20.0.0/16`:             `clearance.dominates("secret/crypto,nato") && source.net("10.20.0.0/16")`,
+		`role teller,auditor ask credit`:                             `(roles.has("teller") || roles.has("auditor")) && external.allows("credit")`,
 	} {
 		got, err := Expand(text)
 		if err != nil || got != want {
 			t.Errorf("Expand(%s) = %s, %v; want %s", text, got, err, want)
 		}
-		if _, err := Compile(1, one(got), nil); err != nil {
+		d := one(got)
+		d.Authorities, d.Services = []AuthorityDef{{"corp-aa", []Kind{Clearance}}}, []string{"credit"}
+		d.Roles = []RoleDef{{"teller", []Need{{Kind: Group, Name: "legal"}}}, {"auditor", []Need{{Kind: Group, Name: "empty"}}}}
+		if _, err := Compile(1, d, nil); err != nil {
 			t.Errorf("Expand(%s) does not compile: %v", text, err)
 		}
 	}
@@ -158,6 +163,7 @@ func TestExpand(t *testing.T) {
 		`group`:                    `     ^`,
 		`group legal until "soon"`: `                  ^`,
 		`under "nobody"`:           `      ^`,
+		`clearance secret/b,a`:     `          ^`,
 	} {
 		_, err := Expand(text)
 		var at *SyntaxError
