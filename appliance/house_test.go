@@ -24,6 +24,7 @@ var house = []struct {
 }{
 	// The words: no machine, no I/O of their own.
 	{"kra/block", ""},
+	{"kra/block/cms", "kra/block"},
 	{"kra/label", ""},
 	{"kra/attrcert", ""},
 	{"kra/immutable", ""},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/keyrelease/krabox/appliance/book"
 	"github.com/keyrelease/krabox/appliance/release"
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/kra/policy"
@@ -33,12 +34,16 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 		old = &posted{}
 	}
 	diff := st.Since(old.state)
-	book, err := old.Book.Revise(version, revision(st, diff))
+	edit, err := book.Edit(st, old.state, diff)
 	if err != nil {
 		return nil, err
 	}
-	next := &posted{release.Snapshot{Domain: b.domain, Box: st.Box().Name, Book: book, Anchors: old.Anchors, Directory: old.Directory}, st}
-	if diff.Anchors || next.Anchors == nil {
+	rules, err := old.Book.Revise(version, edit)
+	if err != nil {
+		return nil, err
+	}
+	next := &posted{release.Snapshot{Domain: b.domain, Box: st.Box().Name, Book: rules, Anchors: old.Anchors, Directory: old.Directory}, st}
+	if len(diff.Anchors) > 0 || next.Anchors == nil {
 		if next.Anchors, err = anchorsOf(st); err != nil {
 			return nil, err
 		}
@@ -47,32 +52,6 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 		next.Directory = release.NewDirectory(b.domain, next.Box, published{st})
 	}
 	return next, nil
-}
-
-// revision is what a difference means for the book.
-func revision(st *store.State, diff store.Difference) (r policy.Edit) {
-	for _, name := range diff.Rules {
-		if x, ok := st.Rule(name); ok {
-			r.Put.Rules = append(r.Put.Rules, policy.RuleDef{Name: policy.RuleName(x.Name), Expr: x.Expr})
-		} else {
-			r.Rules = append(r.Rules, policy.RuleName(name))
-		}
-	}
-	for _, id := range diff.Access {
-		if x, ok := st.Access(id); ok {
-			r.Put.Access = append(r.Put.Access, policy.AccessDef{ID: x.ID, Title: x.Title, Keys: x.Keys, Lists: x.Lists})
-		} else {
-			r.Access = append(r.Access, id)
-		}
-	}
-	for _, name := range diff.Groups {
-		if x, ok := st.Group(name); ok {
-			r.Put.Groups = append(r.Put.Groups, policy.GroupDef{Name: policy.GroupName(x.Name), Members: x.Members})
-		} else {
-			r.Gone = append(r.Gone, policy.GroupName(name))
-		}
-	}
-	return r
 }
 
 func anchorsOf(st *store.State) (*release.Anchors, error) {

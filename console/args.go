@@ -33,10 +33,19 @@ func (a args) get(kind string) string {
 	return ""
 }
 
+// nth returns one of several words of a kind, from 0.
+func (a args) nth(kind string, n int) string {
+	if w := a.words[kind]; n < len(w) {
+		return w[n]
+	}
+	return ""
+}
+
 func (a args) access() kra.AccessID { return kra.AccessID(a.get("ACCESS")) }
 func (a args) rule() Rule           { return Rule(a.get("RULE")) }
 func (a args) group() Group         { return Group(a.get("GROUP")) }
 func (a args) alias() kra.Anchor    { return kra.Anchor(a.get("ALIAS")) }
+func (a args) anchor() kra.Anchor   { return kra.Anchor(a.get("ANCHOR")) }
 func (a args) officer() Officer     { return Officer(a.get("OFFICER")) }
 
 func (a args) custody() Custody {
@@ -72,6 +81,29 @@ func (a args) keys() []KeyRef {
 	var out []KeyRef
 	for _, k := range a.words["KEYS"] {
 		out = append(out, KeyRef(k))
+	}
+	return out
+}
+
+func (a args) infoKinds() []InfoKind {
+	all, _ := parseInfoKinds(a.get("KINDS")) // checked
+	return all
+}
+
+func (a args) items(kind string) []Item {
+	var out []Item
+	for _, w := range a.words[kind] {
+		i, _ := parseItem(w) // checked
+		out = append(out, i)
+	}
+	return out
+}
+
+func (a args) marks() []Mark {
+	var out []Mark
+	for _, w := range a.words["MARKS"] {
+		m, _ := parseMark(w) // checked
+		out = append(out, m)
 	}
 	return out
 }

@@ -122,13 +122,14 @@ type (
 		confirmed
 		Access kra.AccessID
 	}
-	// AccessTest asks what would be decided. A zero From is the box itself, a zero At is now.
+	// AccessTest asks what would be decided. A zero From is no known address, a zero At is now.
 	AccessTest struct {
 		quiet
 		Access kra.AccessID
 		As     kra.Decryptor
 		From   netip.Addr
 		At     time.Time
+		With   []Item
 	}
 	// WhoAmI asks to which access identifiers somebody belongs.
 	WhoAmI struct {
@@ -136,6 +137,7 @@ type (
 		As   kra.Decryptor
 		From netip.Addr
 		At   time.Time
+		With []Item
 	}
 
 	// RuleAdd makes a rule; Expr is CEL or the short form of package policy.
@@ -216,9 +218,12 @@ type (
 	NetworkDHCP struct{ confirmed }
 
 	OfficerList struct{ quiet }
-	OfficerAdd  struct {
+
+	// OfficerAdd makes an administrator, or with a Group somebody who may maintain that group only.
+	OfficerAdd struct {
 		secret
 		Officer Officer
+		Group   Group
 	}
 	OfficerRemove struct {
 		confirmed

@@ -27,7 +27,7 @@ type Ask uint8
 const (
 	AskNothing Ask = iota + 1
 	AskConfirm     // it destroys or interrupts: the officer types yes
-	AskPaste       // a PEM block is pasted
+	AskPaste       // something is pasted: PEM or JSON
 	AskSecret      // passphrases are typed without echo
 )
 

@@ -33,10 +33,12 @@ const (
 	NamesAccess  = "access"
 	NamesRule    = "rule"
 	NamesGroup   = "group"
-	NamesAlias   = "alias"
 	NamesKey     = "key"
 	NamesMember  = "member"
 	NamesOfficer = "officer"
+	NamesRole    = "role"
+	NamesAlias   = "alias"  // certification authorities and sources
+	NamesAnchor  = "anchor" // certification and attribute authorities
 )
 
 // Limits of words.
@@ -61,7 +63,26 @@ var kinds = []kind{
 	{"EXPRESSION", "a condition in the rule language, such as groups.has(\"legal\")", restOfLine, nil, true, ""},
 	{"CONDITION", `its value, and more: when "Mon-Fri 08:00-18:00 Europe/Berlin" from 10.20.0.0/16 group legal`, restOfLine, nil, false, NamesGroup},
 	{"GROUP", "a group's name, such as legal", oneWord, checkAccess, false, NamesGroup},
-	{"ALIAS", "a short name for a certification authority, such as corp", oneWord, checkAccess, false, NamesAlias},
+	{"ALIAS", "a short name for a certification authority or a source, such as corp", oneWord, checkAccess, false, NamesAlias},
+	{"ANCHOR", "the alias of a certification or attribute authority", oneWord, checkAccess, false, NamesAnchor},
+	{"ROLE", "a role's name, such as teller", oneWord, checkAccess, false, NamesRole},
+	{"NEEDS", "what it takes: group:legal attribute:department=sales@corp-ldap clearance:secret/crypto@corp-aa", manyWords, checkItem, false, ""},
+	{"ITEMS", "what is known: role:teller@corp-aa attribute:department=sales@corp-ldap clearance:secret@corp-aa", manyWords, checkItem, false, ""},
+	{"KINDS", "what its word counts for: any of group,role,attribute,clearance,alias,device", oneWord, checkInfoKinds, false, ""},
+	{"LEVELS", "levels, lowest first: unclassified restricted confidential secret top-secret", manyWords, checkAccess, false, ""},
+	{"LDAPS", "a directory server, such as ldaps://ldap.example.com", oneWord, checkURL("ldaps"), false, ""},
+	{"HTTPS", "an address, such as https://keys.example.com/", oneWord, checkURL("https"), false, ""},
+	{"URL", "an address, such as http://ca.example.com/people.crl", oneWord, checkURL("http", "https"), false, ""},
+	{"DN", `where entries are, such as "ou=people,dc=example,dc=com"`, oneWord, checkText, false, ""},
+	{"USER", `whom to bind as, such as "cn=kra,dc=example,dc=com"; asks for the password`, oneWord, checkText, false, ""},
+	{"FILTER", `an LDAP filter, such as "(objectClass=person)"`, oneWord, checkText, false, ""},
+	{"ISSUER", "the issuer as tokens name it, such as https://idp.example.com", oneWord, checkText, false, ""},
+	{"AUDIENCE", "the audience that tokens must be for", oneWord, checkText, false, ""},
+	{"FIELD", "an attribute of a directory's entries, or a claim of a token", oneWord, checkText, false, ""},
+	{"NAME", "the name that rules use: department, or for an alias mail, dns, uri or upn", oneWord, checkText, false, ""},
+	{"POLICY", "the object identifier of a security policy, such as 1.3.6.1.4.1.99.1", oneWord, checkOID, false, ""},
+	{"MARKS", "BIT=LEVEL, OID=COMPARTMENT or OID:HEX=COMPARTMENT: 4=secret 1.3.6.1.4.1.99.2=crypto", manyWords, checkMark, false, ""},
+	{"NUMBER", "a number", oneWord, checkNumber, false, ""},
 	{"OFFICER", "an officer's name, such as olga", oneWord, checkAccess, false, NamesOfficer},
 	{"COUNT", "how many records", oneWord, checkCount, false, ""},
 	{"INDEX", "the number of the first record, from 0", oneWord, checkIndex, false, ""},

@@ -26,7 +26,7 @@ func manual() string {
 		case AskConfirm:
 			b.WriteString("; asks first")
 		case AskPaste:
-			b.WriteString("; asks for a PEM block")
+			b.WriteString("; asks for a paste")
 		case AskSecret:
 			b.WriteString("; asks for passphrases")
 		}

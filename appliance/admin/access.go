@@ -3,15 +3,12 @@ package admin
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
-	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/console/wire"
 	"github.com/keyrelease/krabox/kra/block"
-	"github.com/keyrelease/krabox/kra/policy"
 )
 
 func (s *step) accessAdd(ctx context.Context, c console.AccessAdd) error {
@@ -43,6 +40,10 @@ func (s *step) accessShow(c console.AccessShow) error {
 	for i, id := range a.Keys {
 		k, _ := s.state().Key(id)
 		field(s, "key", fmt.Sprintf("%s %s, %s, %s", short(id), k.Suite, k.Custody, keyState(k, i)))
+	}
+	field(s, "delivery", deliveryWords(a.Delivery))
+	if a.Logic == store.Cedar {
+		return field(s, "policies", "Cedar: "+strings.Join(a.Lists, " "))
 	}
 	for i, l := range a.Lists {
 		field(s, fmt.Sprintf("list %d", i+1), l)
@@ -114,64 +115,62 @@ func (s *step) accessRemove(ctx context.Context, c console.AccessRemove) error {
 	return s.say("Access identifier %s was removed.", c.Access)
 }
 
-func (s *step) accessTest(c console.AccessTest) error {
-	facts, now, about := s.facts(c.As, c.From, c.At)
-	trace, err := s.a.c.Book().Explain(c.Access, facts, now)
+func deliveryWords(d store.Delivery) string {
+	if d == store.ToAnyone {
+		return "anyone: also to who proved nothing, encrypted to the certificate that the rules let pass"
+	}
+	return "channel: only to who proved to be the decryptor"
+}
+
+func (s *step) accessDeliver(ctx context.Context, c console.AccessDeliver) error {
+	to := store.ToChannel
+	if c.Delivery == console.Delivery(store.ToAnyone) {
+		to = store.ToAnyone
+	}
+	if err := s.commit(ctx, store.AccessDelivery{ID: c.Access, Delivery: to}); err != nil {
+		return err
+	}
+	return s.say("Keys of %s are delivered to %s.", c.Access, deliveryWords(to))
+}
+
+func (s *step) accessRules(ctx context.Context, c console.AccessRules) error {
+	a, ok := s.state().Access(c.Access)
+	switch {
+	case !ok:
+		return fmt.Errorf("there is no access identifier %q", c.Access)
+	case a.Logic == store.Rules:
+		return fmt.Errorf("rule lists decide about %s already", c.Access)
+	}
+	if err := s.confirm("Remove the Cedar policies of %s? It is nobody's until it has rule lists.", c.Access); err != nil {
+		return err
+	}
+	if err := s.commit(ctx, store.AccessLogic{ID: c.Access, Logic: store.Rules, Lists: []string{}}); err != nil {
+		return err
+	}
+	return s.say("Rule lists decide about %s now; it has none yet (access lists).", c.Access)
+}
+
+func (s *step) accessCedar(ctx context.Context, c console.AccessCedar) error {
+	if _, ok := s.state().Access(c.Access); !ok {
+		return fmt.Errorf("there is no access identifier %q", c.Access)
+	}
+	text, err := s.next(wire.Paste, "Paste the Cedar policies of "+string(c.Access)+".")
 	if err != nil {
 		return err
 	}
-	s.say("%s", about)
-	t := newTable("RULE", "OUTCOME", "WHY")
-	for _, r := range trace.Rules() {
-		t.row(string(r.Rule), r.Outcome.String(), r.Reason)
+	if err := s.commit(ctx, store.AccessLogic{ID: c.Access, Logic: store.Cedar, Lists: []string{oneLine(text)}}); err != nil {
+		return err
 	}
-	if len(t.rows) > 0 {
-		if err := t.print(s, ""); err != nil {
-			return err
+	return s.say("Cedar policies decide about %s now.", c.Access)
+}
+
+// oneLine joins lines, but for those that are a comment: a comment would swallow what follows.
+func oneLine(text string) string {
+	var kept []string
+	for l := range strings.Lines(text) {
+		if l = strings.TrimSpace(strings.ReplaceAll(l, "\t", " ")); l != "" && !strings.HasPrefix(l, "//") {
+			kept = append(kept, l)
 		}
 	}
-	passed := false
-	for _, l := range trace.Lists() {
-		s.say("list %d of %s: %s", l.List, l.Access, l.Outcome)
-		passed = l.Outcome == policy.Passed
-	}
-	if !passed {
-		return s.say("Refused: %s does not belong to %s.", c.As, c.Access)
-	}
-	return s.say("Allowed: %s belongs to %s.", c.As, c.Access)
-}
-
-// facts are what a question at the console assumes: this moment and clock, unless the officer names another time, and an
-// address only if the officer names one.
-func (s *step) facts(who kra.Decryptor, from netip.Addr, at time.Time) (policy.Facts, time.Time, string) {
-	trusted, _ := s.a.c.Clock()
-	now := at
-	if at.IsZero() {
-		now = time.Now()
-	} else {
-		trusted = true
-	}
-	about := []string{"As " + who.String(), "from no known address", "at " + stamp(now)}
-	if from.IsValid() {
-		about[1] = "from " + from.String()
-	}
-	if !trusted {
-		about = append(about, "by a clock that is not trusted")
-	}
-	return policy.Facts{Decryptor: who, Source: from, ClockTrusted: trusted, Channel: policy.Authenticated}, now, strings.Join(about, ", ") + ":"
-}
-
-func (s *step) whoAmI(c console.WhoAmI) error {
-	facts, now, about := s.facts(c.As, c.From, c.At)
-	s.say("%s", about)
-	ids := s.a.c.Book().WhoAmI(facts, now)
-	if len(ids) == 0 {
-		return s.say("belongs to no access identifier.")
-	}
-	t := newTable("ACCESS", "TITLE")
-	for _, id := range ids {
-		a, _ := s.state().Access(id)
-		t.row(string(id), a.Title)
-	}
-	return t.print(s, "")
+	return strings.Join(kept, " ")
 }

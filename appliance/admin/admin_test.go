@@ -175,13 +175,13 @@ func TestRules(t *testing.T) {
 	w.fail("group remove legal", []string{"yes"}, "in use by rule legal")
 
 	monday := "2026-11-23T10:00:00Z"
-	w.has("access test legal-team as "+alice+" from 10.20.1.7 at "+monday, "office", "passed", "Allowed")
-	w.has("access test legal-team as "+alice+" from 10.99.1.7 at "+monday, "office", "failed", "Refused")
+	w.has("access test legal-team as "+alice+" from 10.20.1.7 at "+monday, "office", "true", "Allowed")
+	w.has("access test legal-team as "+alice+" from 10.99.1.7 at "+monday, "office", "false", "Refused")
 	w.has("access test legal-team as "+alice+" from 10.20.1.7 at 2026-11-22T10:00:00Z", "Refused")
 	w.has("access test legal-team as "+alice+" from 10.20.1.7", "by a clock that is not trusted", "error", "Refused")
 	w.has("access test legal-team as corp:CN=Bob from 10.20.1.7 at "+monday, "Refused")
-	w.has("access who "+alice+" from 10.20.1.7 at "+monday, "legal-team")
-	w.has("access who corp:CN=Bob from 10.20.1.7 at "+monday, "belongs to no access identifier")
+	w.has("who-am-i "+alice+" from 10.20.1.7 at "+monday, "legal-team")
+	w.has("who-am-i corp:CN=Bob from 10.20.1.7 at "+monday, "belongs to no access identifier")
 
 	w.do(`rule set office is true`) // one change, wherever it is used
 	w.has("access test legal-team as "+alice, "Allowed")

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/keyrelease/krabox/appliance/store"
@@ -26,7 +27,11 @@ func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string 
 	case console.NamesGroup:
 		return each(st.Groups(), func(x store.Group) string { return x.Name })
 	case console.NamesAlias:
-		return each(st.Anchors(), func(x store.Anchor) string { return string(x.Alias) })
+		return append(anchors(st), each(st.Sources(), func(x store.Source) string { return string(x.Alias) })...)
+	case console.NamesAnchor:
+		return append(anchors(st), each(authorities(st), func(x store.Source) string { return string(x.Alias) })...)
+	case console.NamesRole:
+		return each(st.Roles(), func(x store.Role) string { return x.Name })
 	case console.NamesKey:
 		return each(st.Keys(), func(x store.Key) string { return short(x.ID) })
 	case console.NamesOfficer:
@@ -35,6 +40,15 @@ func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string 
 		return members(st)
 	}
 	return nil
+}
+
+func anchors(st *store.State) []string {
+	return each(st.Anchors(), func(x store.Anchor) string { return string(x.Alias) })
+}
+
+// authorities are the attribute authorities.
+func authorities(st *store.State) []store.Source {
+	return slices.DeleteFunc(st.Sources(), func(x store.Source) bool { return x.Attribute == nil })
 }
 
 func each[V any](all []V, name func(V) string) []string {

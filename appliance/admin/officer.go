@@ -21,11 +21,18 @@ func (s *step) logout(ctx context.Context) error {
 }
 
 func (s *step) officerList() error {
-	t := newTable("OFFICER", "FAILED LOG-INS", "LAST FAILURE")
+	t := newTable("OFFICER", "MAY", "FAILED LOG-INS", "LAST FAILURE")
 	for _, o := range s.a.c.Store.State().Officers() {
-		t.row(o.Name, fmt.Sprint(o.Failures), stamp(o.Failed))
+		t.row(o.Name, duty(o), fmt.Sprint(o.Failures), stamp(o.Failed))
 	}
 	return t.print(s, "There are no officers.")
+}
+
+func duty(o store.Officer) string {
+	if o.Group != "" {
+		return "maintain " + o.Group
+	}
+	return "everything"
 }
 
 func (s *step) officerPassphrase(ctx context.Context) error {
@@ -37,7 +44,7 @@ func (s *step) officerPassphrase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o, known := s.a.c.Store.State().Officer(s.officer)
+	o, known := s.a.c.Store.State().Officer(s.officer.Name)
 	err = s.a.door.pass(ctx, func() error {
 		if !s.a.passes(o, known, old) {
 			return errors.New("that is not your present passphrase")
@@ -47,10 +54,10 @@ func (s *step) officerPassphrase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.commit(ctx, store.OfficerPassphrase{Name: s.officer, Hash: account.Hash([]byte(fresh))}); err != nil {
+	if err := s.commit(ctx, store.OfficerPassphrase{Name: s.officer.Name, Hash: account.Hash([]byte(fresh))}); err != nil {
 		return err
 	}
-	s.a.sessions.endOf(s.officer, s.session)
+	s.a.sessions.endOf(s.officer.Name, s.session)
 	return s.say("The passphrase was changed. Your other sessions were ended.")
 }
 
@@ -74,12 +81,20 @@ func (s *step) officerAdd(ctx context.Context, c console.OfficerAdd) error {
 	if _, ok := s.state().Officer(string(c.Officer)); ok {
 		return fmt.Errorf("officer %q exists already", c.Officer)
 	}
+	if c.Group != "" {
+		if _, ok := s.state().Group(string(c.Group)); !ok {
+			return fmt.Errorf("there is no group %q; make it with: group add %s DECRYPTOR", c.Group, c.Group)
+		}
+	}
 	pass, err := s.newPassphrase("New passphrase of " + string(c.Officer))
 	if err != nil {
 		return err
 	}
-	if err := s.commit(ctx, store.OfficerAdd{Name: string(c.Officer), Hash: account.Hash([]byte(pass))}); err != nil {
+	if err := s.commit(ctx, store.OfficerAdd{Name: string(c.Officer), Hash: account.Hash([]byte(pass)), Group: string(c.Group)}); err != nil {
 		return err
+	}
+	if c.Group != "" {
+		return s.say("%s maintains the group %s now and nothing else, and should change that passphrase: officer passphrase", c.Officer, c.Group)
 	}
 	return s.say("%s is an officer now, and should change that passphrase: officer passphrase", c.Officer)
 }

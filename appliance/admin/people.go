@@ -17,59 +17,6 @@ import (
 	"github.com/keyrelease/krabox/kra"
 )
 
-func (s *step) groupAdd(ctx context.Context, c console.GroupAdd) error {
-	if err := s.commit(ctx, store.GroupAdd{Group: string(c.Group), Member: c.Member.String()}); err != nil {
-		return err
-	}
-	s.say("%s is in group %s now.", c.Member, c.Group)
-	if _, ok := s.state().Anchor(c.Member.Anchor()); !ok {
-		return s.say("Note: no certification authority has the alias %q yet (trust add), so nobody can be %s.", c.Member.Anchor(), c.Member)
-	}
-	return nil
-}
-
-func (s *step) groupRemove(ctx context.Context, c console.GroupRemove) error {
-	g, ok := s.state().Group(string(c.Group))
-	if !ok {
-		return fmt.Errorf("there is no group %q", c.Group)
-	}
-	question := fmt.Sprintf("Remove the group %s with its %s?", c.Group, count(len(g.Members), "member", "members"))
-	done := fmt.Sprintf("Group %s was removed.", c.Group)
-	if c.Member.Valid() {
-		question = fmt.Sprintf("Take %s out of group %s?", c.Member, c.Group)
-		done = fmt.Sprintf("%s is no longer in group %s.", c.Member, c.Group)
-	}
-	if err := s.confirm("%s", question); err != nil {
-		return err
-	}
-	if err := s.commit(ctx, store.GroupRemove{Group: string(c.Group), Member: c.Member.String()}); err != nil {
-		return err
-	}
-	return s.say("%s", done)
-}
-
-func (s *step) groupList() error {
-	t := newTable("GROUP", "MEMBERS", "FIRST MEMBERS")
-	for _, g := range s.state().Groups() {
-		t.row(g.Name, fmt.Sprint(len(g.Members)), strings.Join(g.Members[:min(3, len(g.Members))], "  "))
-	}
-	return t.print(s, "There are no groups. Make one with: group add")
-}
-
-func (s *step) groupShow(c console.GroupShow) error {
-	g, ok := s.state().Group(string(c.Group))
-	if !ok {
-		return fmt.Errorf("there is no group %q", c.Group)
-	}
-	field(s, "group", g.Name)
-	for _, m := range g.Members {
-		if err := field(s, "member", m); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // trustAdd takes a certification authority of decryptors. The domain's own are refused: whoever can issue label
 // certificates must not also say who people are.
 func (s *step) trustAdd(ctx context.Context, c console.TrustAdd) error {

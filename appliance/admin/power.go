@@ -77,7 +77,7 @@ func (s *step) timeSet(ctx context.Context, c console.TimeSet) error {
 	if err := s.commit(ctx, set); err != nil {
 		return err
 	}
-	return s.say("The clock is %s: manual, on the word of %s.", stamp(c.At), s.officer)
+	return s.say("The clock is %s: manual, on the word of %s.", stamp(c.At), s.officer.Name)
 }
 
 // ahead warns of a step that a slip of the fingers makes, and nobody could take back.

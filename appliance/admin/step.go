@@ -2,12 +2,14 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/keyrelease/krabox/appliance/audit"
+	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
 	"github.com/keyrelease/krabox/kra/receipt"
@@ -24,8 +26,9 @@ type step struct {
 	a       *Agent
 	ctx     context.Context // of the request, for the lazy begin in Write
 	command console.Command
+	does    action
 	line    string
-	officer string
+	officer store.Officer
 	session wire.Session
 	answers []string
 	out     io.Writer
@@ -82,7 +85,7 @@ func (s *step) begin(ctx context.Context) error {
 		return nil
 	}
 	err := s.record(ctx, receipt.Command, stageAsked, "")
-	if err != nil && !mends(s.command) {
+	if err != nil && !s.does.mend {
 		return fmt.Errorf("nothing was done: the log takes no record (%w). Until that is mended only status, log health, log size, "+
 			"time show, network show, reboot and poweroff work", err)
 	}
@@ -94,18 +97,8 @@ func (s *step) record(ctx context.Context, kind receipt.Kind, stage, detail stri
 	if s.a.c.Log == nil {
 		return nil // not enrolled: there is no log
 	}
-	_, err := s.a.c.Log.Append(ctx, audit.Entry{Kind: kind, Private: commandRecord{s.officer, s.line, stage, clip(detail)}})
+	_, err := s.a.c.Log.Append(ctx, audit.Entry{Kind: kind, Private: commandRecord{s.officer.Name, s.line, stage, clip(detail)}})
 	return err
-}
-
-// mends reports commands without which a box whose log is broken could not be looked after. None of them changes state.
-func mends(c console.Command) bool {
-	switch c.(type) {
-	case console.Status, console.LogHealth, console.LogSize, console.TimeShow, console.NetworkShow,
-		console.Help, console.Logout, console.Reboot, console.PowerOff:
-		return true
-	}
-	return false
 }
 
 // Write shows text, logging the command first.
@@ -151,7 +144,7 @@ func (s *step) finish(ctx context.Context, err error) wire.Outcome {
 	if err != nil {
 		stage = stageFailed
 	}
-	if logged := s.record(ctx, outcomeKind(s.command), stage, o.Error); logged != nil && !mends(s.command) {
+	if logged := s.record(ctx, cmp.Or(s.does.kind, receipt.Command), stage, o.Error); logged != nil && !s.does.mend {
 		o.Error = sentence(errors.Join(err, fmt.Errorf("what came of this command is not in the log: %w", logged)))
 	}
 	if s.kept == nil {
@@ -159,14 +152,4 @@ func (s *step) finish(ctx context.Context, err error) wire.Outcome {
 	}
 	s.out.Write(s.kept.Bytes()) // a console that has gone is told nothing; the log knows
 	return o
-}
-
-func outcomeKind(c console.Command) receipt.Kind {
-	switch c.(type) {
-	case console.TimeSet:
-		return receipt.Time
-	case console.EnrolInstall:
-		return receipt.Enrol
-	}
-	return receipt.Command
 }

@@ -52,14 +52,19 @@ func newTable(head ...string) *table { return &table{head: head} }
 // row adds a row. A cell is one line, whatever a certificate has in its name.
 func (t *table) row(cells ...string) {
 	for i, c := range cells {
-		cells[i] = strings.Map(func(r rune) rune {
-			if !unicode.IsPrint(r) {
-				return '·'
-			}
-			return r
-		}, c)
+		cells[i] = printable(c)
 	}
 	t.rows = append(t.rows, cells)
+}
+
+// printable is text from elsewhere that cannot steer the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '·'
+		}
+		return r
+	}, s)
 }
 
 // print writes the table, or the text if it has no rows.

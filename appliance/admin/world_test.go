@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/audit"
+	"github.com/keyrelease/krabox/appliance/book"
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/console"
@@ -84,6 +85,7 @@ type world struct {
 	store  *store.Store
 	log    *audit.Log
 	book   atomic.Pointer[policy.Book]
+	state  *store.State // that the book was made of
 	fault  *faulty
 	key    [32]byte
 	closed bool
@@ -228,18 +230,12 @@ func (w *world) token() {
 
 // prepare compiles the book, as krad does.
 func (w *world) prepare(next *store.State) (func(), error) {
-	var d policy.Definition
-	for _, r := range next.Rules() {
-		d.Rules = append(d.Rules, policy.RuleDef{Name: policy.RuleName(r.Name), Expr: r.Expr})
+	edit, err := book.Edit(next, w.state, next.Since(w.state))
+	if err != nil {
+		return nil, err
 	}
-	for _, a := range next.Accesses() {
-		d.Access = append(d.Access, policy.AccessDef{ID: a.ID, Title: a.Title, Keys: a.Keys, Lists: a.Lists})
-	}
-	for _, g := range next.Groups() {
-		d.Groups = append(d.Groups, policy.GroupDef{Name: policy.GroupName(g.Name), Members: g.Members})
-	}
-	b, err := policy.Compile(next.Generation()+1, d, w.book.Load())
-	return func() { w.book.Store(b) }, err
+	b, err := w.book.Load().Revise(next.Generation()+1, edit)
+	return func() { w.book.Store(b); w.state = next }, err
 }
 
 // start makes the agent of an enrolled box: nobody is logged in.

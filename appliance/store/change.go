@@ -121,6 +121,8 @@ var parsers = map[string]func([]byte) (Change, error){
 	AnchorRemove{}.kind():      parseAs[AnchorRemove],
 	KeyAdd{}.kind():            parseAs[KeyAdd],
 	KeyMark{}.kind():           parseAs[KeyMark],
+	KeyTag{}.kind():            parseAs[KeyTag],
+	KeyUntag{}.kind():          parseAs[KeyUntag],
 	KeyRemove{}.kind():         parseAs[KeyRemove],
 	CertificateSet{}.kind():    parseAs[CertificateSet],
 	TokenSet{}.kind():          parseAs[TokenSet],

@@ -47,7 +47,7 @@ func (c KeyAdd) apply(d *State) error {
 		return invalid("key %s exists already", id)
 	case d.keys.size() >= MaxTotalKeys:
 		return invalid("there are %d keys already, which is the limit", MaxTotalKeys)
-	case k.Suite < hsm.P256 || k.Suite > hsm.RSA3072, k.Custody < hsm.Bound || k.Custody > hsm.Replicable,
+	case k.Suite < hsm.P256 || k.Suite > hsm.Hybrid, k.Custody < hsm.Bound || k.Custody > hsm.Replicable,
 		k.Origin < hsm.Generated || k.Origin > hsm.Imported:
 		return invalid("key %s: suite, custody or origin is not set", id)
 	}
@@ -55,6 +55,9 @@ func (c KeyAdd) apply(d *State) error {
 		return err
 	}
 	d.keys.put(id, Key{Key: k, State: Active, Made: c.Made.UTC().Truncate(time.Second)})
+	if r, ok := recipientOf(k.SPKI); ok && d.tags.size() < block.MaxTagged {
+		d.tags.put(id, Tag{r})
+	}
 	if c.Access == "" {
 		return nil
 	}
@@ -97,6 +100,56 @@ func (c KeyMark) apply(d *State) error {
 	return nil
 }
 
+// recipientOf returns the recipient by which stock age encrypts to a key, if there is one for its kind.
+func recipientOf(spki []byte) (string, bool) {
+	pub, err := block.ParsePublicKey(spki)
+	if err != nil {
+		return "", false
+	}
+	r, err := block.AgeRecipient(pub)
+	return r, err == nil
+}
+
+// KeyTag lets stock age encrypt to a key. New keys can be encrypted to so while there are few of them.
+type KeyTag struct {
+	ID block.KeyID `json:"id"`
+}
+
+func (KeyTag) kind() string { return "key-tag" }
+
+func (c KeyTag) apply(d *State) error {
+	k, ok := d.keys.get(c.ID.String())
+	switch {
+	case !ok:
+		return invalid("there is no key %s", c.ID)
+	case d.tags.has(c.ID.String()):
+		return invalid("stock age encrypts to key %s already", c.ID)
+	case d.tags.size() >= block.MaxTagged:
+		return invalid("stock age encrypts to %d keys already, which is the limit: untag one", block.MaxTagged)
+	}
+	r, ok := recipientOf(k.SPKI)
+	if !ok {
+		return invalid("stock age cannot encrypt to key %s, which is of type %s", c.ID, k.Suite)
+	}
+	d.tags.put(c.ID.String(), Tag{r})
+	return nil
+}
+
+// KeyUntag has what stock age encrypts to a key no longer be released.
+type KeyUntag struct {
+	ID block.KeyID `json:"id"`
+}
+
+func (KeyUntag) kind() string { return "key-untag" }
+
+func (c KeyUntag) apply(d *State) error {
+	if !d.tags.has(c.ID.String()) {
+		return invalid("stock age does not encrypt to key %s", c.ID)
+	}
+	d.tags.remove(c.ID.String())
+	return nil
+}
+
 // KeyRemove forgets a key that the token has destroyed and that no access identifier uses.
 type KeyRemove struct {
 	ID    block.KeyID       `json:"id"`
@@ -113,6 +166,9 @@ func (c KeyRemove) apply(d *State) error {
 		return invalid("key %s is in use by %s", c.ID, strings.Join(users, ", "))
 	}
 	d.keys.remove(c.ID.String())
+	if d.tags.has(c.ID.String()) {
+		d.tags.remove(c.ID.String())
+	}
 	return TokenSet{c.Files}.apply(d)
 }
 

@@ -10,9 +10,8 @@ import (
 type Difference struct {
 	Rules, Groups, Roles []string // by name, sorted
 	Access               []kra.AccessID
-	Sources              []kra.Anchor
-	Keys                 []string // ids
-	Anchors              bool     // any certification authority of decryptors
+	Anchors, Sources     []kra.Anchor
+	Keys, Tagged         []string // ids
 	Levels               bool     // the classification levels
 	Published            bool     // anything that the directory shows: the box's name, or a current key, its title or certificate
 }
@@ -25,7 +24,10 @@ func (s *State) Since(old *State) Difference {
 	}
 	d := Difference{
 		Rules: s.rules.since(&old.rules), Groups: s.groups.since(&old.groups), Roles: s.roles.since(&old.roles),
-		Keys: s.keys.since(&old.keys), Anchors: len(s.anchors.since(&old.anchors)) > 0, Levels: len(s.levels.since(&old.levels)) > 0,
+		Keys: s.keys.since(&old.keys), Tagged: s.tags.since(&old.tags), Levels: len(s.levels.since(&old.levels)) > 0,
+	}
+	for _, alias := range s.anchors.since(&old.anchors) {
+		d.Anchors = append(d.Anchors, kra.Anchor(alias))
 	}
 	for _, alias := range s.sources.since(&old.sources) {
 		d.Sources = append(d.Sources, kra.Anchor(alias))

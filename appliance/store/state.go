@@ -35,6 +35,7 @@ type State struct {
 	roles    table[Role]
 	levels   table[Levels]
 	retired  table[Retired]
+	tags     table[Tag]
 	files    fileTable
 
 	mark  mark
@@ -48,12 +49,15 @@ const only = ""
 
 const fileBucket = "file"
 
+// Empty returns the state of which all others come by changes: it has no records.
+func Empty() *State { return newState() }
+
 func newState() *State {
 	s := &State{tree: newTree()}
 	for name, t := range map[string]*string{"officer": &s.officers.name, "rule": &s.rules.name, "access": &s.access.name,
 		"group": &s.groups.name, "anchor": &s.anchors.name, "key": &s.keys.name, "certificate": &s.certs.name,
 		"receipt": &s.receipts.name, "network": &s.network.name, "clock": &s.clock.name, "box": &s.box.name,
-		"pin": &s.pins.name, "source": &s.sources.name, "role": &s.roles.name, "levels": &s.levels.name, "retired": &s.retired.name,
+		"pin": &s.pins.name, "source": &s.sources.name, "role": &s.roles.name, "levels": &s.levels.name, "retired": &s.retired.name, "tag": &s.tags.name,
 		fileBucket: &s.files.name} {
 		*t = name
 	}
@@ -63,7 +67,7 @@ func newState() *State {
 // buckets returns all tables, always in this order.
 func (s *State) buckets() []bucket {
 	return []bucket{&s.officers, &s.rules, &s.access, &s.groups, &s.anchors, &s.keys, &s.certs, &s.receipts, &s.network,
-		&s.clock, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.files}
+		&s.clock, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.tags, &s.files}
 }
 
 // draft returns a copy that may be changed.
@@ -165,6 +169,12 @@ type Key struct {
 	State KeyState    `json:"state"`
 	Made  time.Time   `json:"made"`            // by the box's clock
 	Names []block.Ref `json:"names,omitempty"` // that certificates of it ever gave it: issuer and serial number, key identifier
+}
+
+// A Tag is the recipient by which stock age encrypts to a key without naming it. Each costs a trial for each stanza of
+// stock age, so that only so many keys have one.
+type Tag struct {
+	Recipient string `json:"recipient"`
 }
 
 // Refs returns how headers may name the key.
@@ -326,6 +336,12 @@ func (s *State) Keys() []Key { return s.keys.sorted() }
 
 // Key returns one key.
 func (s *State) Key(id block.KeyID) (Key, bool) { return s.keys.get(id.String()) }
+
+// Tag returns the recipient by which stock age encrypts to the key, "" if it has none.
+func (s *State) Tag(id block.KeyID) string {
+	t, _ := s.tags.get(id.String())
+	return t.Recipient
+}
 
 // Certificate returns the path that certifies the key for the access identifier, leaf first, nil if there is none.
 func (s *State) Certificate(a kra.AccessID, id block.KeyID) [][]byte {

@@ -1,0 +1,156 @@
+package admin
+
+import (
+	"context"
+	"io"
+
+	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/kra/receipt"
+)
+
+// An action is how one kind of command is executed.
+type action struct {
+	fits func(console.Command) bool
+	run  func(*step, context.Context) error
+	long bool         // it may take long, changes nothing, and stops when nobody listens any more
+	mend bool         // it changes no state, and without it a box whose log is broken could not be looked after
+	kind receipt.Kind // of the record that says what came of it; zero: Command
+}
+
+// does executes a command that may change something.
+func does[C console.Command](f func(*step, context.Context, C) error) action {
+	return action{fits: is[C], run: func(s *step, ctx context.Context) error { return f(s, ctx, s.command.(C)) }}
+}
+
+// tells executes a command that only looks.
+func tells[C console.Command](f func(*step, C) error) action {
+	return action{fits: is[C], run: func(s *step, _ context.Context) error { return f(s, s.command.(C)) }}
+}
+
+// just executes a command that has nothing but its name.
+func just[C console.Command](f func(*step, context.Context) error) action {
+	return action{fits: is[C], run: f}
+}
+
+// shows executes a command that only looks and has nothing but its name.
+func shows[C console.Command](f func(*step) error) action {
+	return action{fits: is[C], run: func(s *step, _ context.Context) error { return f(s) }}
+}
+
+func is[C console.Command](c console.Command) bool {
+	_, ok := c.(C)
+	return ok
+}
+
+func (a action) reading() action             { a.long = true; return a }
+func (a action) mending() action             { a.mend = true; return a }
+func (a action) noted(k receipt.Kind) action { a.kind = k; return a }
+func nothing(*step) error                    { return nil }
+func (s *step) help(c console.Help) error {
+	_, err := io.WriteString(s, console.HelpText(c.Topic, s.a.c.Mode))
+	return err
+}
+
+// actions are all of them, one for each kind of command.
+var actions = []action{
+	shows[console.Nothing](nothing),
+	tells((*step).help).mending(),
+	just[console.Logout]((*step).logout).mending(),
+	just[console.Status]((*step).status).mending(),
+	just[console.Reboot]((*step).reboot).mending(),
+	just[console.PowerOff]((*step).powerOff).mending(),
+	just[console.EnrolRequest]((*step).enrolRequest),
+	just[console.EnrolInstall]((*step).enrolInstall).noted(receipt.Enrol),
+
+	does((*step).keyGenerate),
+	does((*step).keyImport),
+	shows[console.KeyList]((*step).keyList),
+	tells((*step).keyShow),
+	does((*step).keyMark),
+
+	does((*step).accessAdd),
+	shows[console.AccessList]((*step).accessList),
+	tells((*step).accessShow),
+	does((*step).accessTitle),
+	does((*step).accessLists),
+	does((*step).accessKeys),
+	does((*step).accessRemove),
+	does((*step).accessDeliver),
+	does((*step).accessRules),
+	does((*step).accessCedar),
+	tells((*step).accessTest),
+	tells((*step).whoAmI),
+
+	does((*step).ruleAdd),
+	does((*step).ruleSet),
+	shows[console.RuleList]((*step).ruleList),
+	tells((*step).ruleShow),
+	does((*step).ruleRemove),
+
+	does((*step).groupAdd),
+	does((*step).groupRemove),
+	does((*step).groupNest),
+	does((*step).groupUnnest),
+	does((*step).maintainerAdd),
+	does((*step).maintainerRemove),
+	shows[console.GroupList]((*step).groupList),
+	tells((*step).groupShow),
+
+	does((*step).roleAdd),
+	does((*step).roleSet),
+	shows[console.RoleList]((*step).roleList),
+	tells((*step).roleShow),
+	does((*step).roleRemove),
+	shows[console.LevelsShow]((*step).levelsShow),
+	does((*step).levelsSet),
+
+	does((*step).trustAdd),
+	shows[console.TrustList]((*step).trustList),
+	does((*step).trustRemove),
+
+	does((*step).sourceAttribute),
+	does((*step).sourceDirectory),
+	does((*step).sourceIssuer),
+	does((*step).sourceRepository),
+	does((*step).sourceService),
+	does((*step).sourceRevocation),
+	does((*step).sourceMap),
+	does((*step).sourceUnmap),
+	does((*step).sourceClearance),
+	does((*step).sourceSet),
+	does((*step).sourceFilter),
+	does((*step).sourceName),
+	does((*step).sourceRenew),
+	does((*step).sourceSecret),
+	shows[console.SourceList]((*step).sourceList),
+	tells((*step).sourceShow),
+	does((*step).sourceRemove),
+
+	shows[console.TimeShow]((*step).timeShow).mending(),
+	does((*step).timeSet).noted(receipt.Time),
+
+	tells((*step).logShow).reading(),
+	shows[console.LogSize]((*step).logSize).mending(),
+	tells((*step).logExport).reading(),
+	just[console.LogVerify]((*step).logVerify).reading(),
+	shows[console.LogHealth]((*step).logHealth).mending(),
+
+	just[console.NetworkShow]((*step).networkShow).mending(),
+	does((*step).networkStatic),
+	just[console.NetworkDHCP]((*step).networkDHCP),
+
+	shows[console.OfficerList]((*step).officerList),
+	does((*step).officerAdd),
+	does((*step).officerRemove),
+	just[console.OfficerPassphrase]((*step).officerPassphrase),
+}
+
+// actionOf returns how a command is executed.
+func actionOf(c console.Command) (action, bool) {
+	for _, a := range actions {
+		if a.fits(c) {
+			return a, true
+		}
+	}
+	return action{}, false
+}

@@ -1,0 +1,103 @@
+package admin
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/policy"
+)
+
+// truth is how an officer reads the outcome of a rule.
+func truth(o policy.Outcome) string {
+	switch o {
+	case policy.Passed:
+		return "true"
+	case policy.Failed:
+		return "false"
+	}
+	return "error"
+}
+
+// accessTest says what would be decided, and of each rule that was asked what it came to and why it could not be known.
+func (s *step) accessTest(c console.AccessTest) error {
+	facts, now, about, err := s.facts(c.As, c.From, c.At, c.With)
+	if err != nil {
+		return err
+	}
+	trace, err := s.a.c.Book().Explain(c.Access, facts, now)
+	if err != nil {
+		return err
+	}
+	s.say("%s", about)
+	t := newTable("RULE", "IS", "CONDITION, OR WHY IT CANNOT BE KNOWN")
+	for _, r := range trace.Rules() {
+		why := r.Reason
+		if def, ok := s.state().Rule(string(r.Rule)); ok && r.Outcome != policy.Errored {
+			why = def.Expr
+		}
+		t.row(string(r.Rule), truth(r.Outcome), why)
+	}
+	if len(t.rows) > 0 {
+		if err := t.print(s, ""); err != nil {
+			return err
+		}
+	}
+	passed := false
+	for _, l := range trace.Lists() {
+		s.say("list %d of %s: %s", l.List, l.Access, truth(l.Outcome))
+		passed = l.Outcome == policy.Passed
+	}
+	if !passed {
+		return s.say("Refused: %s does not belong to %s.", c.As, c.Access)
+	}
+	return s.say("Allowed: %s belongs to %s.", c.As, c.Access)
+}
+
+// facts are what a question at the console assumes: this moment and clock, unless the officer names another time, and an
+// address and information only as the officer names them.
+func (s *step) facts(who kra.Decryptor, from netip.Addr, at time.Time, with []console.Item) (policy.Facts, time.Time, string, error) {
+	known, err := s.information(with)
+	if err != nil {
+		return policy.Facts{}, time.Time{}, "", err
+	}
+	trusted, _ := s.a.c.Clock()
+	now := at
+	if at.IsZero() {
+		now = time.Now()
+	} else {
+		trusted = true
+	}
+	about := []string{"As " + who.String(), "from no known address", "at " + stamp(now)}
+	if from.IsValid() {
+		about[1] = "from " + from.String()
+	}
+	if !trusted {
+		about = append(about, "by a clock that is not trusted")
+	}
+	for _, i := range with {
+		about = append(about, "with "+i.String())
+	}
+	return policy.Facts{Decryptor: who, Source: from, ClockTrusted: trusted, Channel: policy.Authenticated, Information: known}, now,
+		strings.Join(about, ", ") + ":", nil
+}
+
+func (s *step) whoAmI(c console.WhoAmI) error {
+	facts, now, about, err := s.facts(c.As, c.From, c.At, c.With)
+	if err != nil {
+		return err
+	}
+	s.say("%s", about)
+	ids := s.a.c.Book().WhoAmI(facts, now)
+	if len(ids) == 0 {
+		return s.say("belongs to no access identifier.")
+	}
+	t := newTable("ACCESS", "TITLE")
+	for _, id := range ids {
+		a, _ := s.state().Access(id)
+		t.row(string(id), a.Title)
+	}
+	return t.print(s, "")
+}

@@ -1,0 +1,227 @@
+// Package book turns the records of the sealed state into the definition that decides.
+package book
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/policy"
+)
+
+// Edit is what a difference between two states, of which old may be nil, means for the book. It takes time in proportion
+// to what changed.
+func Edit(st, old *store.State, diff store.Difference) (e policy.Edit, err error) {
+	if old == nil {
+		old = store.Empty()
+	}
+	rules(&e, st, diff)
+	accesses(&e, st, diff)
+	groups(&e, st, old, diff)
+	roles(&e, st, diff)
+	authorities(&e, st, old, diff)
+	if diff.Levels {
+		if e.Put.Levels = st.Levels(); len(e.Put.Levels) == 0 {
+			e.Put.Levels = policy.DefaultLevels()
+		}
+	}
+	return e, keys(&e, st, old, diff)
+}
+
+func rules(e *policy.Edit, st *store.State, diff store.Difference) {
+	for _, name := range diff.Rules {
+		if x, ok := st.Rule(name); ok {
+			e.Put.Rules = append(e.Put.Rules, policy.RuleDef{Name: policy.RuleName(x.Name), Expr: x.Expr})
+		} else {
+			e.Rules = append(e.Rules, policy.RuleName(name))
+		}
+	}
+}
+
+func accesses(e *policy.Edit, st *store.State, diff store.Difference) {
+	for _, id := range diff.Access {
+		if x, ok := st.Access(id); ok {
+			e.Put.Access = append(e.Put.Access, policy.AccessDef{ID: x.ID, Title: x.Title, Keys: x.Keys, Lists: x.Lists,
+				Logic: policy.Logic(x.Logic), Delivery: policy.Delivery(x.Delivery)})
+		} else {
+			e.Access = append(e.Access, id)
+		}
+	}
+}
+
+// groups writes who joined and who left, not the whole group: a book is logged, and groups are large.
+func groups(e *policy.Edit, st, old *store.State, diff store.Difference) {
+	for _, name := range diff.Groups {
+		is, there := st.Group(name)
+		was, known := old.Group(name)
+		switch {
+		case !there && known:
+			e.Gone = append(e.Gone, policy.GroupName(name))
+		case there && !known:
+			e.Put.Groups = append(e.Put.Groups, groupOf(is))
+		case there:
+			d := policy.Diff(policy.Definition{Groups: []policy.GroupDef{groupOf(was)}}, policy.Definition{Groups: []policy.GroupDef{groupOf(is)}})
+			e.Groups = append(e.Groups, d.Groups...)
+		}
+	}
+}
+
+func groupOf(g store.Group) policy.GroupDef {
+	def := policy.GroupDef{Name: policy.GroupName(g.Name), Members: g.Members}
+	for _, x := range g.Groups {
+		def.Groups = append(def.Groups, policy.GroupName(x))
+	}
+	return def
+}
+
+func roles(e *policy.Edit, st *store.State, diff store.Difference) {
+	for _, name := range diff.Roles {
+		x, ok := st.Role(name)
+		if !ok {
+			e.Roles = append(e.Roles, policy.RoleName(name))
+			continue
+		}
+		def := policy.RoleDef{Name: policy.RoleName(x.Name)}
+		for _, n := range x.Needs {
+			def.Needs = append(def.Needs, policy.Need{Kind: kind(n.Kind), Name: n.Name, Value: n.Value, Authority: n.Authority})
+		}
+		e.Put.Roles = append(e.Put.Roles, def)
+	}
+}
+
+// Kinds are the kinds of information in the words of package policy.
+func Kinds(may []store.InformationKind) (out []policy.Kind) {
+	for _, k := range may {
+		out = append(out, kind(k))
+	}
+	return out
+}
+
+// kind returns 0, which no book accepts, for a kind that is none.
+func kind(k store.InformationKind) policy.Kind {
+	p, err := policy.ParseKind(string(k))
+	if err != nil {
+		return 0
+	}
+	return p
+}
+
+// authorities are the certification authorities of decryptors, whose certificates say how somebody is also called, and the
+// sources that vouch for something. Services are what rules may ask.
+func authorities(e *policy.Edit, st, old *store.State, diff store.Difference) {
+	for _, alias := range diff.Anchors {
+		if _, ok := st.Anchor(alias); ok {
+			e.Put.Authorities = append(e.Put.Authorities, policy.AuthorityDef{Alias: alias, May: []policy.Kind{policy.Alias}})
+		} else if _, vouches := vouching(st, alias); !vouches {
+			e.Authorities = append(e.Authorities, alias)
+		}
+	}
+	for _, alias := range diff.Sources {
+		if x, ok := vouching(st, alias); ok {
+			e.Put.Authorities = append(e.Put.Authorities, policy.AuthorityDef{Alias: alias, May: Kinds(x.May)})
+		} else if _, was := vouching(old, alias); was && !anchored(st, alias) {
+			e.Authorities = append(e.Authorities, alias)
+		}
+		if serving(st, alias) {
+			e.Put.Services = append(e.Put.Services, string(alias))
+		} else if serving(old, alias) {
+			e.Services = append(e.Services, string(alias))
+		}
+	}
+}
+
+func vouching(st *store.State, alias kra.Anchor) (store.Source, bool) {
+	x, ok := st.Source(alias)
+	return x, ok && x.Kind().Vouches()
+}
+
+func serving(st *store.State, alias kra.Anchor) bool {
+	x, ok := st.Source(alias)
+	return ok && x.Service != nil
+}
+
+func anchored(st *store.State, alias kra.Anchor) bool {
+	_, ok := st.Anchor(alias)
+	return ok
+}
+
+// keys writes how headers may name the keys that came, went or were certified anew. No two keys have the same name: an
+// issuer gives a serial number once.
+func keys(e *policy.Edit, st, old *store.State, diff store.Difference) error {
+	put := map[block.Ref]block.KeyID{}
+	gone := map[block.Ref]struct{}{}
+	for _, id := range diff.Keys {
+		was, err := aliases(old, id)
+		if err != nil {
+			return err
+		}
+		is, err := aliases(st, id)
+		if err != nil {
+			return err
+		}
+		for ref := range was {
+			if _, stays := is[ref]; !stays {
+				gone[ref] = struct{}{}
+			}
+		}
+		for ref, key := range is {
+			if _, there := was[ref]; !there {
+				put[ref] = key
+			}
+		}
+	}
+	for ref, key := range put {
+		delete(gone, ref)
+		e.Put.Aliases = append(e.Put.Aliases, policy.KeyAlias{Ref: ref, Key: key})
+	}
+	e.Aliases = slices.Collect(maps.Keys(gone))
+	slices.SortFunc(e.Put.Aliases, func(a, b policy.KeyAlias) int { return cmp.Compare(a.Ref.String(), b.Ref.String()) })
+	slices.SortFunc(e.Aliases, func(a, b block.Ref) int { return cmp.Compare(a.String(), b.String()) })
+	return tags(e, st, old, diff)
+}
+
+// tags are the recipients that stock age may encrypt to.
+func tags(e *policy.Edit, st, old *store.State, diff store.Difference) error {
+	for _, id := range diff.Tagged {
+		key, err := block.ParseKeyID(id)
+		if err != nil {
+			return fmt.Errorf("name keys: %w", err)
+		}
+		is, was := st.Tag(key), old.Tag(key)
+		switch {
+		case is == was:
+		case is == "":
+			e.Tagged = append(e.Tagged, was)
+		default:
+			e.Put.Tagged = append(e.Put.Tagged, is)
+		}
+	}
+	return nil
+}
+
+// aliases are the names of a key but for its id.
+func aliases(st *store.State, id string) (map[block.Ref]block.KeyID, error) {
+	key, err := block.ParseKeyID(id)
+	if err != nil {
+		return nil, fmt.Errorf("name keys: %w", err)
+	}
+	k, ok := st.Key(key)
+	if !ok {
+		return nil, nil
+	}
+	refs, err := k.Refs()
+	if err != nil {
+		return nil, err
+	}
+	out := map[block.Ref]block.KeyID{}
+	for _, r := range refs {
+		if r.Kind() != block.RefKeyID {
+			out[r] = key
+		}
+	}
+	return out, nil
+}
