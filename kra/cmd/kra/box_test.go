@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ func TestBox(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               func(e *testscript.Env) error { return setUpBox(t, e) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"box": typeAtBox, "code": code, "flip": flip, "age-recipient": ageRecipientOf, "serve": serveFolder,
+			"box": typeAtBox, "code": code, "flip": flip, "age-recipient": ageRecipientOf, "serve": serveFolder, "stock-age": stockAge,
 		},
 	})
 }
@@ -65,6 +66,14 @@ func typeAtBox(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("the console says: %s", failure)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs("console"), []byte(shown), 0o600))
+}
+
+// stock-age PATH: builds age's own command, as go.mod has it.
+func stockAge(ts *testscript.TestScript, neg bool, args []string) {
+	c := exec.Command("go", "build", "-o", ts.MkAbs(args[0]), "filippo.io/age/cmd/age")
+	if out, err := c.CombinedOutput(); err != nil {
+		ts.Fatalf("build age: %v\n%s", err, out)
+	}
 }
 
 // serve FOLDER VAR: a plain HTTP file server, without any security.

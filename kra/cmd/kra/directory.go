@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/client"
 )
 
@@ -20,12 +21,20 @@ directory is written as published, to be kept for encrypting without the network
 
   kra directory -json >directory.json
   kra encrypt -directory directory.json -to legal-team contract.pdf
+
+-age and -plugin write a file of recipients for age -R: of the keys that age 1.3 and
+later encrypts to by itself, or of all keys, for age with the plugin age-plugin-kra.
+
+  kra directory -age >recipients.txt
+  age -R recipients.txt -o contract.pdf.age contract.pdf
 `,
 	run: runDirectory,
 }
 
 func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
 	asJSON := fs.Bool("json", false, "write the directory as published")
+	asAge := fs.Bool("age", false, "write recipients for age 1.3 and later")
+	asPlugin := fs.Bool("plugin", false, "write recipients for age with age-plugin-kra")
 	set := t.settings(fs, setURL, setRoot, setDirectory)
 	files, err := parse(fs, args)
 	if err != nil {
@@ -38,11 +47,30 @@ func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string)
 	if err != nil {
 		return err
 	}
-	if *asJSON {
+	switch {
+	case *asJSON:
 		_, err := t.stdout.Write(d.Bytes())
 		return err
+	case *asAge:
+		return t.listRecipients(d, func(k client.Key) (string, error) { return block.AgeRecipient(k.Public()) })
+	case *asPlugin:
+		return t.listRecipients(d, pluginString)
 	}
 	return t.listKeys(d)
+}
+
+// listRecipients writes a file for age -R. A key that has no such recipient is a comment.
+func (t *tool) listRecipients(d client.Directory, of func(client.Key) (string, error)) error {
+	for _, k := range d.Keys() {
+		r, err := of(k)
+		if err != nil {
+			r = "# " + err.Error()
+		}
+		if _, err := fmt.Fprintf(t.stdout, "# %s: %s\n%s\n", k.Access(), plain(k.Title()), r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *tool) listKeys(d client.Directory) error {

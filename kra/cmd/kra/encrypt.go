@@ -10,6 +10,7 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+	"filippo.io/age/tag"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/client"
@@ -122,9 +123,14 @@ func ageRecipient(w string) (r age.Recipient, ok bool, err error) {
 	if !strings.HasPrefix(strings.ToLower(w), "age1") {
 		return nil, false, nil
 	}
-	if strings.HasPrefix(w, "age1pq1") {
+	switch {
+	case strings.HasPrefix(w, "age1pq1"):
 		r, err = age.ParseHybridRecipient(w)
-	} else {
+	case strings.HasPrefix(w, "age1tag1"), strings.HasPrefix(w, "age1tagpq1"):
+		r, err = tag.ParseRecipient(w)
+	case strings.HasPrefix(w, "age1"+pluginName+"1"):
+		r, err = keyRecipient(w)
+	default:
 		r, err = age.ParseX25519Recipient(w)
 	}
 	if err != nil {

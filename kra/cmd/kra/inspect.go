@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/client"
@@ -39,6 +40,7 @@ type stanzaRow struct {
 	Type   string `json:"type"`
 	Suite  string `json:"suite,omitempty"`
 	KeyID  string `json:"key_id,omitempty"`
+	Tag    string `json:"tag,omitempty"`
 	Access string `json:"access,omitempty"`
 }
 
@@ -89,26 +91,46 @@ func (t *tool) view(path string, set settings) (v view, err error) {
 	return v, err
 }
 
-func accessNames(set settings) (map[block.KeyID]string, error) {
-	names := map[block.KeyID]string{}
+// known is what a directory tells of keys: to whom they belong, and what their tags are.
+type known struct {
+	access map[block.KeyID]string
+	tagged []block.Tagged
+}
+
+// of returns whom a wrap is for, or nothing.
+func (k known) of(w block.Wrap) string {
+	ids := append(block.MatchTag(w, k.tagged), w.KeyID())
+	return k.access[ids[0]]
+}
+
+func accessNames(set settings) (known, error) {
+	names := known{access: map[block.KeyID]string{}}
 	path := set.get(setDirectory)
 	if path == "" {
 		return names, nil
 	}
 	d, err := set.directoryFile(path)
 	for _, k := range d.Keys() {
-		names[k.ID()] = string(k.Access())
+		names.access[k.ID()] = string(k.Access())
+		if t, err := block.NewTagged(k.Public()); err == nil {
+			names.tagged = append(names.tagged, t)
+		}
 	}
 	return names, err
 }
 
 // rows lists the stanzas in their order. A kra stanza of a suite that is not known
 // here has a type only.
-func rows(h block.Header, names map[block.KeyID]string) (out []stanzaRow) {
+func rows(h block.Header, names known) (out []stanzaRow) {
 	for i, kind := range h.StanzaTypes() {
 		row := stanzaRow{Type: kind}
 		if w, ok := h.WrapOf(i); ok {
-			row.Suite, row.KeyID, row.Access = w.Suite().String(), w.KeyID().String(), names[w.KeyID()]
+			row.Suite, row.Access = w.Suite().String(), names.of(w)
+			if id, ok := w.Ref().KeyID(); ok {
+				row.KeyID = id.String()
+			} else {
+				row.Tag = strings.TrimPrefix(w.Ref().String(), "tag:")
+			}
 		}
 		out = append(out, row)
 	}
@@ -120,15 +142,15 @@ func (v view) write(w io.Writer) error {
 		plain(v.Name), v.Header, v.Hash, v.Ciphertext)
 	for _, s := range v.Stanzas {
 		switch {
+		case s.Tag != "":
+			fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("    %-12s tag %s  %s", s.Type, s.Tag, s.Access), " "))
 		case s.KeyID == "":
 			fmt.Fprintf(w, "    %s\n", s.Type)
-		case s.Access == "":
-			fmt.Fprintf(w, "    kra %-8s key %s\n", s.Suite, s.KeyID)
 		default:
-			fmt.Fprintf(w, "    kra %-8s key %s  %s\n", s.Suite, s.KeyID, s.Access)
+			fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("    kra %-8s key %s  %s", s.Suite, s.KeyID, s.Access), " "))
 		}
 	}
-	if !slices.ContainsFunc(v.Stanzas, func(s stanzaRow) bool { return s.Type == block.StanzaType }) {
+	if !slices.ContainsFunc(v.Stanzas, func(s stanzaRow) bool { return s.KeyID != "" || s.Access != "" }) {
 		return nil
 	}
 	_, err := fmt.Fprintln(w, "  who may open it, the agent decides when asked")

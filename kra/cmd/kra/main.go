@@ -2,4 +2,4 @@ package main
 
 import "os"
 
-func main() { os.Exit(run(os.Args[1:], process())) }
+func main() { os.Exit(start(os.Args, process())) }

@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kra": main})
+	testscript.Main(m, map[string]func(){"kra": main, pluginFile: main})
 }
 
 // scripts is the number of committed manual pages in testdata/script. Fewer is a failure.
