@@ -14,10 +14,10 @@ import (
 
 // Forms of aliases.
 const (
-	formMail = "mail" // local part as written, domain in lower case
-	formDNS  = "dns"  // in lower case
-	formURI  = "uri"  // as written
-	formUPN  = "upn"  // a user principal name, as written
+	formMail = "mail"
+	formDNS  = "dns"
+	formURI  = "uri"
+	formUPN  = "upn" // a user principal name
 )
 
 const (
@@ -89,27 +89,15 @@ func Aliases(cert *x509.Certificate, note func(string)) []policy.Item {
 func aliasOf(tag der.Tag, body cryptobyte.String) (form, value string) {
 	switch tag {
 	case der.Tag(1).ContextSpecific():
-		local, domain, ok := cutLast(string(body), '@')
-		if !ok {
-			return "", ""
-		}
-		return formMail, local + "@" + strings.ToLower(domain)
+		return formMail, policy.NormalAlias(formMail, string(body))
 	case der.Tag(2).ContextSpecific():
-		return formDNS, strings.ToLower(string(body))
+		return formDNS, policy.NormalAlias(formDNS, string(body))
 	case der.Tag(6).ContextSpecific():
 		return formURI, string(body)
 	case der.Tag(0).ContextSpecific().Constructed():
 		return formUPN, principalName(body)
 	}
 	return "", ""
-}
-
-func cutLast(s string, sep byte) (before, after string, ok bool) {
-	i := strings.LastIndexByte(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+1:], true
 }
 
 // principalName reads OtherName if it is a user principal name.
