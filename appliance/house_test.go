@@ -25,6 +25,7 @@ var house = []struct {
 	// The words: no machine, no I/O of their own.
 	{"kra/block", ""},
 	{"kra/block/cms", "kra/block"},
+	{"kra/block/jwe", "kra/block"},
 	{"kra/label", ""},
 	{"kra/attrcert", ""},
 	{"kra/immutable", ""},
@@ -95,6 +96,7 @@ var only = map[string]string{
 	"cel.dev/cel-go/":                 "kra/policy",
 	"github.com/cedar-policy/":        "kra/policy",
 	"go.etcd.io/bbolt":                "appliance/store",
+	"github.com/go-jose/go-jose/v4":   "kra/block/jwe",
 	"filippo.io/age":                  "kra/block kra/client kra/cmd/kra kra/label tpm image/desk",
 	"golang.org/x/term":               "console kra/cmd/kra image/desk qemu qemu/cmd/kra-vm",
 	"os/exec":                         "appliance/boxtest boot image qemu qemu/eval hsm/hsmtest tpm/tpmtest",

@@ -1,0 +1,155 @@
+package jwe_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	jose "github.com/go-jose/go-jose/v4"
+
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/block/jwe"
+)
+
+var keys = sync.OnceValue(func() (k struct {
+	rsa *rsa.PrivateKey
+	ec  *ecdsa.PrivateKey
+}) {
+	k.rsa, _ = rsa.GenerateKey(rand.Reader, 2048)
+	k.ec, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	return k
+})
+
+// thumbprint is go-jose's, as an independent opinion.
+func thumbprint(t testing.TB, pub crypto.PublicKey) string {
+	t.Helper()
+	b, err := (&jose.JSONWebKey{Key: pub}).Thumbprint(crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// release finds the content key of a head as an agent does, which is sent nothing else.
+func release(t testing.TB, h jwe.Head, key crypto.Signer) []byte {
+	t.Helper()
+	sent, err := jwe.ParseHead(h.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := sent.Envelope()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := block.KeyIDOf(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range e.Wraps() {
+		if w.Ref().String() != "thumbprint:"+thumbprint(t, key.Public()) {
+			continue
+		}
+		var out []byte
+		switch k := key.(type) {
+		case *rsa.PrivateKey:
+			out, err = rsa.DecryptOAEP(sha256.New(), nil, k, w.Body(), w.OAEPLabel())
+		case *ecdsa.PrivateKey:
+			var kx *ecdh.PrivateKey
+			if kx, err = k.ECDH(); err == nil {
+				out, err = block.OpenP256(kx, w.Named(id))
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	t.Fatalf("no wrap names the key: %v", e.Wraps())
+	return nil
+}
+
+// TestGoJoseWrites: what go-jose writes, in each of the three forms, is released from one recipient and read here.
+func TestGoJoseWrites(t *testing.T) {
+	want := []byte(strings.Repeat("content ", 1000))
+	rsaTo := jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: keys().rsa.Public(), KeyID: thumbprint(t, keys().rsa.Public())}
+	ecTo := jose.Recipient{Algorithm: jose.ECDH_ES_A256KW, Key: keys().ec.Public(), KeyID: thumbprint(t, keys().ec.Public())}
+	ec128 := ecTo
+	ec128.Algorithm = jose.ECDH_ES_A128KW
+	foreign := jose.Recipient{Algorithm: jose.A256KW, Key: make([]byte, 32)}
+	compact := func(m *jose.JSONWebEncryption) (string, error) { return m.CompactSerialize() }
+	full := func(m *jose.JSONWebEncryption) (string, error) { return m.FullSerialize(), nil }
+	for name, c := range map[string]struct {
+		enc  jose.ContentEncryption
+		to   []jose.Recipient
+		form func(*jose.JSONWebEncryption) (string, error)
+		by   []crypto.Signer
+	}{
+		"compact, rsa":   {jose.A256GCM, []jose.Recipient{rsaTo}, compact, []crypto.Signer{keys().rsa}},
+		"compact, ec":    {jose.A128GCM, []jose.Recipient{ecTo}, compact, []crypto.Signer{keys().ec}},
+		"flattened, ec":  {jose.A192GCM, []jose.Recipient{ec128}, full, []crypto.Signer{keys().ec}},
+		"flattened, rsa": {jose.A128CBC_HS256, []jose.Recipient{rsaTo}, full, []crypto.Signer{keys().rsa}},
+		"general":        {jose.A256GCM, []jose.Recipient{foreign, rsaTo, ecTo}, full, []crypto.Signer{keys().rsa, keys().ec}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, err := jose.NewMultiEncrypter(c.enc, c.to, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := e.Encrypt(want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := c.form(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := jwe.Read(strings.NewReader(text + "\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range c.by {
+				plain, err := got.Open(release(t, got.Head(), k))
+				if err != nil || !bytes.Equal(plain, want) {
+					t.Errorf("opens to %d bytes, %v; want %d", len(plain), err, len(want))
+				}
+			}
+			if _, err := got.Open(make([]byte, 32)); !errors.Is(err, jwe.ErrContent) {
+				t.Errorf("opens under another key: %v", err)
+			}
+		})
+	}
+}
+
+// TestGoJoseReads what Encrypt writes.
+func TestGoJoseReads(t *testing.T) {
+	for _, to := range [][]crypto.PublicKey{{keys().rsa.Public()}, {keys().ec.Public()}, {keys().ec.Public(), keys().rsa.Public()}} {
+		want := bytes.Repeat([]byte{7}, 10_000)
+		text, err := jwe.Encrypt(want, to...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := jose.ParseEncryptedJSON(string(text), []jose.KeyAlgorithm{jose.RSA_OAEP_256, jose.ECDH_ES_A256KW}, []jose.ContentEncryption{jose.A256GCM})
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened := 0
+		for _, k := range []any{keys().rsa, keys().ec} {
+			if _, _, got, err := m.DecryptMulti(k); err == nil && bytes.Equal(got, want) {
+				opened++
+			}
+		}
+		if opened != len(to) {
+			t.Errorf("go-jose opens with %d of %d keys", opened, len(to))
+		}
+	}
+}
