@@ -26,17 +26,20 @@ type Config struct {
 	URL   string // "https://box.example:8443"; a path is refused
 	Trust Trust  // the domain's root
 
-	// Certificate says who the decryptor is. Nil is enough for encryptors: only
-	// release asks for one.
+	// Certificate says who the decryptor is. Nil is enough for encryptors, and for
+	// keys that are delivered sealed.
 	Certificate *tls.Certificate
+
+	Delivery Delivery
 }
 
 // An Agent is a key release agent across the network. Its connections are kept
 // alive and shared; it may be used by many goroutines at once.
 type Agent struct {
-	base  *url.URL
-	trust Trust
-	http  *http.Client
+	base    *url.URL
+	trust   Trust
+	deliver delivery
+	http    *http.Client
 }
 
 // NewAgent prepares an agent. It opens no connection yet.
@@ -48,12 +51,16 @@ func NewAgent(c Config) (*Agent, error) {
 	if !c.Trust.Valid() {
 		return nil, errors.New("prepare agent: no domain root to believe it by")
 	}
+	deliver, err := c.Delivery.close(c.Certificate)
+	if err != nil {
+		return nil, err
+	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: c.Trust.roots, VerifyConnection: checkPeer}
 	if c.Certificate != nil {
 		conf.Certificates = []tls.Certificate{*c.Certificate}
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
-	return &Agent{base: base, trust: c.Trust, http: &http.Client{
+	return &Agent{base: base, trust: c.Trust, deliver: deliver, http: &http.Client{
 		Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           dialer.DialContext,

@@ -49,18 +49,18 @@ func ParseDirectory(raw []byte, t Trust, now time.Time) (Directory, error) {
 	d := Directory{raw: slices.Clone(raw), domain: w.Domain, box: w.Box}
 	seen := map[kra.AccessID]bool{}
 	for _, k := range w.Keys {
-		c, err := t.releaseKey(k.Certificate, now)
+		key, err := t.key(k, now)
 		if err != nil {
-			return Directory{}, untrusted("verify key of %s: %w", k.Access, err)
+			return Directory{}, err
 		}
-		if c.access != k.Access || c.domain != w.Domain || c.id.String() != k.KeyID || c.suite.String() != k.Suite {
+		if key.domain != w.Domain {
 			return Directory{}, untrusted("verify key of %s: the directory says other than the certificate", k.Access)
 		}
-		if seen[c.access] {
+		if seen[key.access] {
 			return Directory{}, untrusted("verify directory: %s is listed twice", k.Access)
 		}
-		seen[c.access] = true
-		d.keys = append(d.keys, Key{c, k.Title})
+		seen[key.access] = true
+		d.keys = append(d.keys, key)
 	}
 	return d, nil
 }

@@ -33,7 +33,7 @@ type Answer struct {
 func (a *Agent) Release(ctx context.Context, headers []block.Header) ([]Answer, error) {
 	out := make([]Answer, 0, len(headers))
 	for len(headers) > 0 {
-		n := batch(headers)
+		n := batch(headers, a.deliver.overhead())
 		if n == 0 {
 			return nil, &Damaged{fmt.Errorf("ask for release: header has %d bytes, an agent takes %d", len(headers[0].Bytes()), block.MaxHeader)}
 		}
@@ -47,9 +47,7 @@ func (a *Agent) Release(ctx context.Context, headers []block.Header) ([]Answer, 
 }
 
 // batch returns how many headers fit one request, 0 if not even the first does.
-func batch(headers []block.Header) int {
-	const punctuation = 64
-	size := punctuation
+func batch(headers []block.Header, size int) int {
 	for i, h := range headers {
 		n := len(h.Bytes())
 		size += (n+2)/3*4 + 3
@@ -68,11 +66,12 @@ func (a *Agent) release(ctx context.Context, headers []block.Header) ([]Answer, 
 	for i, h := range headers {
 		raw[i] = h.Bytes()
 	}
-	req, err := kra.NewRequest(raw, "")
+	req, private, err := a.deliver.request(raw)
 	if err != nil {
 		return nil, err
 	}
-	ans, err := a.exchange(ctx, kra.PathRelease, req.Encode(), kra.MaxResponse)
+	body := req.Encode()
+	ans, err := a.exchange(ctx, kra.PathRelease, body, kra.MaxResponse)
 	if err != nil {
 		return nil, err
 	}
@@ -84,24 +83,31 @@ func (a *Agent) release(ctx context.Context, headers []block.Header) ([]Answer, 
 		return nil, untrusted("%w", err)
 	}
 	out := make([]Answer, len(headers))
+	binding := kra.NewBinding(ans.from.domain, ans.from.box, body)
 	for i, h := range headers {
-		out[i] = a.answer(h, ans.from, res, res.Results[i])
+		if res.Results[i].Refused() {
+			out[i].Err = ErrRefused
+			continue
+		}
+		key, err := a.deliver.key(res, i, binding, private)
+		if err != nil {
+			out[i].Err = untrusted("believe the release: %w", err)
+			continue
+		}
+		out[i] = a.answer(h, ans.from, res, res.Results[i], key)
 	}
 	return out, nil
 }
 
 // answer accepts a released key only with the receipt that names this very header and
 // wrap, and only if it is the header's key.
-func (a *Agent) answer(h block.Header, from issuer, res kra.Response, r kra.Result) Answer {
-	if r.Refused() {
-		return Answer{Err: ErrRefused}
-	}
+func (a *Agent) answer(h block.Header, from issuer, res kra.Response, r kra.Result, released block.FileKey) Answer {
 	ev, err := evidenceOf(r.Receipt(), res.Checkpoint, res.Chain)
 	if err == nil {
 		err = ev.covers(h, from, r.Access(), a.trust)
 	}
 	var kept block.FileKey
-	used := r.Key().Use(func(key []byte) error {
+	used := released.Use(func(key []byte) error {
 		if err != nil {
 			return nil
 		}

@@ -4,13 +4,16 @@ package clienttest
 import (
 	"crypto"
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
@@ -37,6 +40,8 @@ type Agent struct {
 	requests int
 	busy     int
 	opened   int // connections
+	last     kra.Request
+	named    map[string]*x509.Certificate // of decryptors that requests only name
 }
 
 // A Rule decides whether the holder of a certificate with this common name gets a key.
@@ -49,7 +54,12 @@ type Lie struct {
 	Receipt    []byte
 	Checkpoint string
 	Chain      string
+	InTheClear bool // although it should be sealed
+	Elsewhere  int  // sealed as the result so many places further on
 }
+
+// As is the place that a key is sealed for.
+func (l Lie) As(i int) int { return i + l.Elsewhere }
 
 type key struct {
 	public  kra.PublicKey
@@ -71,6 +81,7 @@ func NewAs(t testing.TB, label string) *Agent {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+kra.PathKeys, a.serveKeys)
 	mux.HandleFunc("GET "+kra.PathStatus, a.serveStatus)
+	mux.HandleFunc("GET "+kra.PathWhoAmI, a.serveWhoAmI)
 	mux.HandleFunc("POST "+kra.PathRelease, a.serveRelease)
 	a.server = httptest.NewUnstartedServer(a.oddly(mux))
 	a.server.TLS = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.pki.server(t)},
@@ -213,13 +224,48 @@ func (a *Agent) serveRelease(w http.ResponseWriter, r *http.Request) {
 		send(w, http.StatusServiceUnavailable, kra.Error{Code: kra.CodeBusy}.Encode(), nil)
 		return
 	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, kra.MaxBody+1))
+	if err != nil {
+		send(w, 0, nil, err)
+		return
+	}
+	ask, ok, err := a.asking(body, r.TLS.PeerCertificates)
+	if !ok && err == nil {
+		send(w, http.StatusUnauthorized, kra.Error{Code: kra.CodeCertificate}.Encode(), nil)
+		return
+	}
+	if err == nil {
+		body, err = a.release(ask)
+	}
+	send(w, http.StatusOK, body, err)
+}
+
+// Last returns the last request for release.
+func (a *Agent) Last() kra.Request {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last
+}
+
+func (a *Agent) serveWhoAmI(w http.ResponseWriter, r *http.Request) {
 	if len(r.TLS.PeerCertificates) == 0 {
 		send(w, http.StatusUnauthorized, kra.Error{Code: kra.CodeCertificate}.Encode(), nil)
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, kra.MaxBody+1))
-	if err == nil {
-		body, err = a.release(body, r.TLS.PeerCertificates[0].Subject.CommonName)
+	name := r.TLS.PeerCertificates[0].Subject.CommonName
+	who := kra.WhoAmI{Decryptor: "corp:CN=" + name, Information: []kra.Known{
+		{Kind: "attribute", Name: "department", Value: "sales", Authority: "ldap", Via: "directory", Until: &lasting},
+		{Kind: "clearance", Value: "secret/crypto", Authority: "corp-aa", Via: "presented"}}, Unavailable: []kra.Anchor{"mdm-aa"}}
+	a.mu.Lock()
+	for _, k := range a.keys {
+		if a.rule(k.public.Access, name) {
+			who.Access = append(who.Access, k.public.Access)
+		}
 	}
-	send(w, http.StatusOK, body, err)
+	a.mu.Unlock()
+	slices.Sort(who.Access)
+	b, err := who.Encode()
+	send(w, http.StatusOK, b, err)
 }
+
+var lasting = time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -195,6 +195,33 @@ func pemOf(kind string, der []byte) string {
 // RootPEM returns the domain's root certificate.
 func (a *Agent) RootPEM() []byte { return []byte(pemOf("CERTIFICATE", a.pki.root.cert.Raw)) }
 
+// Second issues a certificate of the person for encryption, with an EC or an RSA key; both results are PEM. Requests that
+// only name the decryptor find it too.
+func (a *Agent) Second(t testing.TB, name string, s block.Suite) (cert, key []byte) {
+	t.Helper()
+	tmpl := &x509.Certificate{Subject: pkix.Name{CommonName: name}, KeyUsage: x509.KeyUsageKeyAgreement, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}}
+	var k crypto.Signer = ecKey(t)
+	if s == block.SuiteRSAOAEP {
+		r, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, tmpl.KeyUsage = r, x509.KeyUsageKeyEncipherment
+	}
+	leaf := a.pki.persons.issue(t, k.Public(), tmpl)
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.named == nil {
+		a.named = map[string]*x509.Certificate{}
+	}
+	a.named["corp:CN="+name] = leaf
+	return []byte(pemOf("CERTIFICATE", leaf.Raw)), []byte(pemOf("PRIVATE KEY", der))
+}
+
 // Person issues a client certificate with this common name; both results are PEM.
 func (a *Agent) Person(t testing.TB, name string) (cert, key []byte) {
 	t.Helper()

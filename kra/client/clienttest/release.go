@@ -1,30 +1,74 @@
 package clienttest
 
 import (
+	"crypto"
 	"crypto/ecdh"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
 )
 
-// release answers a request's body. All records of a request are logged before any key is sent.
-func (a *Agent) release(body []byte, name string) ([]byte, error) {
-	req, err := kra.ParseRequest(body)
-	if err != nil {
-		return nil, err
+// An asking is a request with what follows from it: whom it is for, and what keys are sealed to.
+type asking struct {
+	req     kra.Request
+	name    string
+	to      crypto.PublicKey // nil: over the channel
+	binding kra.Binding
+}
+
+// asking finds out whom a request is for, as an agent does; ok is false for nobody. What is presented is looked at no
+// further than its certificates.
+func (a *Agent) asking(body []byte, channel []*x509.Certificate) (ask asking, ok bool, err error) {
+	if ask.req, err = kra.ParseRequest(body); err != nil {
+		return ask, false, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	opened := make([]opening, len(req.Headers()))
-	for i, raw := range req.Headers() {
-		opened[i] = a.open(raw, name)
+	a.last = ask.req
+	ask.binding = kra.NewBinding(Domain, Box, body)
+	shown, d := ask.req.Presented().Certificates, ask.req.Delivery()
+	var cert *x509.Certificate
+	switch {
+	case len(channel) == 0 && d.To() == kra.ToChannel:
+		return ask, false, nil
+	case len(shown) > 0:
+		cert = shown[0]
+		_, err = cert.Verify(x509.VerifyOptions{Roots: a.pki.clientPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	case len(channel) > 0:
+		cert = channel[0]
+	default:
+		cert = a.named[ask.req.Claim()]
+	}
+	if cert == nil || err != nil {
+		return ask, false, err
+	}
+	if ask.name = cert.Subject.CommonName; len(channel) > 0 {
+		ask.name = channel[0].Subject.CommonName
+	}
+	switch d.To() {
+	case kra.ToCertificate:
+		ask.to, err = kra.Sealable(cert)
+	case kra.ToKey:
+		ask.to, err = d.Key(), d.VerifyKey(cert, ask.req.Headers())
+	}
+	return ask, err == nil, err
+}
+
+// release answers a request. All records of a request are logged before any key is sent.
+func (a *Agent) release(ask asking) ([]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	opened := make([]opening, len(ask.req.Headers()))
+	for i, raw := range ask.req.Headers() {
+		opened[i] = a.open(raw, ask.name)
 		if opened[i].fileKey != nil {
 			opened[i].index = a.log.append(opened[i])
 		}
 	}
-	return a.answer(opened)
+	return a.answer(ask, opened)
 }
 
 type opening struct {
@@ -60,7 +104,7 @@ func (k key) open(w block.Wrap) ([]byte, error) {
 	return block.OpenP256(k.private.(*ecdh.PrivateKey), w)
 }
 
-func (a *Agent) answer(opened []opening) ([]byte, error) {
+func (a *Agent) answer(ask asking, opened []opening) ([]byte, error) {
 	checkpoint, err := a.log.checkpoint()
 	if err != nil {
 		return nil, err
@@ -74,7 +118,7 @@ func (a *Agent) answer(opened []opening) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		l := Lie{o.fileKey, o.key.public.Access, raw, checkpoint, a.pki.receiptPath.PEM()}
+		l := Lie{Key: o.fileKey, Access: o.key.public.Access, Receipt: raw, Checkpoint: checkpoint, Chain: a.pki.receiptPath.PEM()}
 		if a.lie != nil {
 			a.lie(&l)
 		}
@@ -83,6 +127,13 @@ func (a *Agent) answer(opened []opening) ([]byte, error) {
 			return nil, err
 		}
 		res.Results[i] = kra.Released(k, l.Access, l.Receipt)
+		if ask.to != nil && !l.InTheClear {
+			s, err := ask.binding.Seal(ask.to, l.As(i), k)
+			if err != nil {
+				return nil, err
+			}
+			res.Results[i] = kra.ReleasedSealed(s, l.Access, l.Receipt)
+		}
 		res.Checkpoint, res.Chain = l.Checkpoint, l.Chain
 	}
 	return res.Append(nil)
