@@ -34,9 +34,9 @@ var house = []struct {
 	{"kra/receipt", "kra/block"},
 	{"kra/receipt/receipttest", "kra/receipt"},
 	{"kra/policy", "kra kra/block kra/immutable"},
-	{"kra/client", "kra kra/block kra/receipt"},
+	{"kra/client", "kra kra/block kra/receipt kra/repository"},
 	{"kra/client/clienttest", "kra kra/block kra/receipt"},
-	{"kra/cmd/kra", "kra kra/block kra/client kra/receipt"},
+	{"kra/cmd/kra", "kra kra/attrcert kra/block kra/client kra/receipt kra/repository"},
 	// The devices, each behind a protocol that needs no device.
 	{"hsm/wire", "kra/block kra/receipt"},
 	{"hsm", "hsm/wire kra/block kra/receipt"},
