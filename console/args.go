@@ -110,7 +110,7 @@ func (a args) marks() []Mark {
 
 // short is a condition in the short form of package policy, from its first word on.
 func (a args) short() string {
-	return a.pick("when", "from", "group", "id", "under", "until", "after") + " " + a.get("CONDITION")
+	return a.pick("when", "from", "group", "role", "clearance", "ask", "id", "under", "until", "after") + " " + a.get("CONDITION")
 }
 
 func (a args) lists() []string {

@@ -31,10 +31,12 @@ type Mark struct {
 
 // The commands about who says what of decryptors.
 type (
+	// SourceAttribute names an attribute authority. Without Of it speaks of everybody's decryptors.
 	SourceAttribute struct {
 		pasted
 		Alias kra.Anchor
 		May   []InfoKind
+		Of    kra.Anchor
 	}
 	// SourceDirectory names an LDAP server. Who is to be bound as may be empty.
 	SourceDirectory struct {

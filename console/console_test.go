@@ -50,6 +50,7 @@ func TestParse(t *testing.T) {
 		{`access test legal-team as "corp:CN=Alice Smith,O=Example\, Inc" at 2026-11-21T12:30`, AccessTest{Access: "legal-team", As: alice, At: noon}},
 		{`rule add office when "Mon-Fri 08:00-18:00 Europe/Berlin" from 10.20.0.0/16`,
 			RuleAdd{Rule: "office", Expr: `when "Mon-Fri 08:00-18:00 Europe/Berlin" from 10.20.0.0/16`}},
+		{`rule add teller role teller clearance secret/crypto,nato from 10.0.0.0/8`, RuleAdd{Rule: "teller", Expr: `role teller clearance secret/crypto,nato from 10.0.0.0/8`}},
 		{`rule set legal  group  legal,board`, RuleSet{Rule: "legal", Expr: `group legal,board`}},
 		{`rule add r is  id == 'corp:CN=O"Neil' ? true : groups.has("it's") `, RuleAdd{Rule: "r", Expr: `id == 'corp:CN=O"Neil' ? true : groups.has("it's")`}},
 		{`group add legal "corp:CN=Alice Smith,O=Example\, Inc"`, GroupAdd{Group: "legal", Member: alice}},
@@ -73,6 +74,7 @@ func TestParse(t *testing.T) {
 		{`role set teller needs "attribute:title=Head of Sales@corp-ldap"`, RoleSet{Role: "teller", Needs: []Item{{Kind: "attribute", Name: "title", Value: "Head of Sales", Authority: "corp-ldap"}}}},
 		{"levels set open closed", LevelsSet{Levels: []string{"open", "closed"}}},
 		{"levels set", LevelsSet{}},
+		{"source add attribute corp-aa may group of corp", SourceAttribute{Alias: "corp-aa", May: []InfoKind{"group"}, Of: "corp"}},
 		{"source add attribute corp-aa may clearance,group", SourceAttribute{Alias: "corp-aa", May: []InfoKind{"group", "clearance"}}},
 		{`source add directory corp-ldap may group,attribute of corp at ldaps://ldap.example.com base "ou=people,dc=example" bind cn=kra,dc=example`,
 			SourceDirectory{Alias: "corp-ldap", May: []InfoKind{"group", "attribute"}, Of: "corp", URL: "ldaps://ldap.example.com", Base: "ou=people,dc=example", Bind: "cn=kra,dc=example"}},
@@ -222,7 +224,7 @@ func TestHelpFits(t *testing.T) {
 	if got := HelpText("key", Factory); !strings.Contains(got, "No command begins") {
 		t.Errorf("a factory box offers keys: %q", got)
 	}
-	if got := HelpText(" rule   add ", Enrolled); strings.Count(got, "rule add RULE") != 2 {
+	if got := HelpText(" rule   add ", Enrolled); strings.Count(got, "rule add RULE") != 3 {
 		t.Errorf("HelpText(rule add) = %q", got)
 	}
 }

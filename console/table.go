@@ -59,8 +59,10 @@ var table = []row{
 	}},
 
 	{"rule add RULE is EXPRESSION", "make a rule from a condition", "", func(a args) Command { return RuleAdd{Rule: a.rule(), Expr: a.get("EXPRESSION")} }},
+	{"rule add RULE role|clearance|ask CONDITION", "make a rule for roles, clearances or what a service allows, in any combination", "", func(a args) Command { return RuleAdd{Rule: a.rule(), Expr: a.short()} }},
 	{"rule add RULE when|from|group|id|under|until|after CONDITION", "make a rule for times, networks, groups or persons, in any combination", "", func(a args) Command { return RuleAdd{Rule: a.rule(), Expr: a.short()} }},
 	{"rule set RULE is EXPRESSION", "change a rule, wherever it is used", "", func(a args) Command { return RuleSet{Rule: a.rule(), Expr: a.get("EXPRESSION")} }},
+	{"rule set RULE role|clearance|ask CONDITION", "change a rule to roles, clearances or what a service allows, in any combination", "", func(a args) Command { return RuleSet{Rule: a.rule(), Expr: a.short()} }},
 	{"rule set RULE when|from|group|id|under|until|after CONDITION", "change a rule to times, networks, groups or persons", "", func(a args) Command { return RuleSet{Rule: a.rule(), Expr: a.short()} }},
 	{"rule list", "all rules and where they are used", "", func(args) Command { return RuleList{} }},
 	{"rule show RULE", "one rule", "", func(a args) Command { return RuleShow{Rule: a.rule()} }},
@@ -98,8 +100,8 @@ var table = []row{
 	{"trust list", "all certification authorities of decryptors", "", func(args) Command { return TrustList{} }},
 	{"trust remove ALIAS", "trust a certification authority no longer", "", func(a args) Command { return TrustRemove{Alias: a.alias()} }},
 
-	{"source add attribute ALIAS may KINDS", "paste the certificate of an attribute authority", "", func(a args) Command {
-		return SourceAttribute{Alias: a.alias(), May: a.infoKinds()}
+	{"source add attribute ALIAS may KINDS [of ANCHOR]", "paste the certificate of an attribute authority, which speaks of the decryptors of an authority or of all", "", func(a args) Command {
+		return SourceAttribute{Alias: a.alias(), May: a.infoKinds(), Of: a.anchor()}
 	}},
 	{"source add directory ALIAS may KINDS of ANCHOR at LDAPS base DN [bind USER]", "read a directory server; paste the certification authority of the server", "", func(a args) Command {
 		return SourceDirectory{Alias: a.alias(), May: a.infoKinds(), Of: a.anchor(), URL: a.get("LDAPS"), Base: a.get("DN"), Bind: a.get("USER")}
