@@ -218,7 +218,7 @@ func (l *load) run(b testing.TB, conns int, limit time.Duration) []time.Duration
 			for time.Now().Before(end) {
 				began := time.Now()
 				if err := l.send(mathrand.IntN(len(l.bodies))); err != nil {
-					b.Error(err)
+					b.Errorf("%d connections, after %v: %v", conns, time.Since(began), err)
 					return
 				}
 				own = append(own, time.Since(began))
