@@ -35,8 +35,8 @@ var house = []struct {
 	{"kra/receipt/receipttest", "kra/receipt"},
 	{"kra/policy", "kra kra/block kra/immutable"},
 	{"kra/client", "kra kra/block kra/receipt kra/repository"},
-	{"kra/client/clienttest", "kra kra/block kra/receipt"},
-	{"kra/cmd/kra", "kra kra/attrcert kra/block kra/client kra/receipt kra/repository"},
+	{"kra/client/clienttest", "kra kra/block kra/block/cms kra/block/jwe kra/receipt"},
+	{"kra/cmd/kra", "kra kra/attrcert kra/block kra/block/cms kra/block/jwe kra/client kra/receipt kra/repository"},
 	// The devices, each behind a protocol that needs no device.
 	{"hsm/wire", "kra/block kra/receipt"},
 	{"hsm", "hsm/wire kra/block kra/receipt"},
@@ -53,7 +53,7 @@ var house = []struct {
 	{"appliance/audit", "kra/block kra/receipt"},
 	{"appliance/store", "boot/machine hsm/wire kra kra/block kra/immutable kra/label"},
 	{"appliance/book", "appliance/store kra kra/block kra/policy"},
-	{"appliance/release", "appliance/audit kra kra/block kra/policy kra/receipt"},
+	{"appliance/release", "appliance/audit kra kra/block kra/block/cms kra/block/jwe kra/policy kra/receipt"},
 	{"appliance/inform/crl", ""},
 	{"appliance/inform", "appliance/inform/crl kra kra/attrcert kra/policy kra/repository"},
 	{"console/wire", ""},
@@ -61,7 +61,7 @@ var house = []struct {
 	{"console/cmd/console", "console"},
 	{"appliance/admin", "appliance/account appliance/store appliance/audit boot/machine console console/wire hsm/wire kra kra/block kra/label kra/policy kra/receipt tpm/wire"},
 	// The assemblies: the only rooms where everything meets.
-	{"appliance", "appliance/account appliance/admin appliance/audit appliance/book appliance/release appliance/store boot/machine console console/wire hsm/wire kra kra/block kra/label kra/policy kra/receipt tpm/wire"},
+	{"appliance", "appliance/account appliance/admin appliance/audit appliance/book appliance/inform appliance/release appliance/store boot/machine console console/wire hsm/wire kra kra/block kra/label kra/policy kra/receipt kra/repository tpm/wire"},
 	{"appliance/cmd/krad", "appliance"},
 	{"boot", "boot/compartment boot/machine kra/label tpm/wire"},
 	{"boot/cmd/init", "boot"},

@@ -31,6 +31,16 @@ type Answer struct {
 // connections that stay open. The answers are in the order of the headers. An error
 // means that the exchange as a whole failed.
 func (a *Agent) Release(ctx context.Context, headers []block.Header) ([]Answer, error) {
+	envelopes := make([]block.Envelope, len(headers))
+	for i, h := range headers {
+		envelopes[i] = block.EnvelopeOf(h)
+	}
+	return a.ReleaseEnvelopes(ctx, envelopes)
+}
+
+// ReleaseEnvelopes is Release for blocks of any format. Only of an age block does it see that a released key is the
+// block's; of others the content tells, when it is decrypted.
+func (a *Agent) ReleaseEnvelopes(ctx context.Context, headers []block.Envelope) ([]Answer, error) {
 	out := make([]Answer, 0, len(headers))
 	for len(headers) > 0 {
 		n := batch(headers, a.deliver.overhead())
@@ -47,7 +57,7 @@ func (a *Agent) Release(ctx context.Context, headers []block.Header) ([]Answer, 
 }
 
 // batch returns how many headers fit one request, 0 if not even the first does.
-func batch(headers []block.Header, size int) int {
+func batch(headers []block.Envelope, size int) int {
 	for i, h := range headers {
 		n := len(h.Bytes())
 		size += (n+2)/3*4 + 3
@@ -61,7 +71,7 @@ func batch(headers []block.Header, size int) int {
 	return len(headers)
 }
 
-func (a *Agent) release(ctx context.Context, headers []block.Header) ([]Answer, error) {
+func (a *Agent) release(ctx context.Context, headers []block.Envelope) ([]Answer, error) {
 	raw := make([][]byte, len(headers))
 	for i, h := range headers {
 		raw[i] = h.Bytes()
@@ -101,7 +111,7 @@ func (a *Agent) release(ctx context.Context, headers []block.Header) ([]Answer, 
 
 // answer accepts a released key only with the receipt that names this very header and
 // wrap, and only if it is the header's key.
-func (a *Agent) answer(h block.Header, from issuer, res kra.Response, r kra.Result, released block.FileKey) Answer {
+func (a *Agent) answer(h block.Envelope, from issuer, res kra.Response, r kra.Result, released block.FileKey) Answer {
 	ev, err := evidenceOf(r.Receipt(), res.Checkpoint, res.Chain)
 	if err == nil {
 		err = ev.covers(h, from, r.Access(), a.trust)
@@ -111,7 +121,7 @@ func (a *Agent) answer(h block.Header, from issuer, res kra.Response, r kra.Resu
 		if err != nil {
 			return nil
 		}
-		if err = block.EnvelopeOf(h).Check(key); err != nil {
+		if err = h.Check(key); err != nil {
 			return nil
 		}
 		kept, err = block.NewFileKey(append([]byte(nil), key...))
@@ -125,7 +135,7 @@ func (a *Agent) answer(h block.Header, from issuer, res kra.Response, r kra.Resu
 
 // covers verifies the receipt up to the domain root and that it is about the release
 // of h's key to access by the box that the channel leads to.
-func (e Evidence) covers(h block.Header, from issuer, access kra.AccessID, t Trust) error {
+func (e Evidence) covers(h block.Envelope, from issuer, access kra.AccessID, t Trust) error {
 	v, err := e.Verify(t)
 	if err != nil {
 		return err
