@@ -34,8 +34,15 @@ they do not open is asked of the agent, for all files at once. -ask always asks
 the agent only, -ask never your identities only. A key is used only with a receipt
 that proves that the agent logged its release; -receipt keeps the receipts.
 
+Keys travel inside the connection, where -cert says who you are. With -certificate
+they travel sealed to a certificate for encryption, and only its private key opens
+them; -deliver key seals them to a key made for the request and signed by that one.
+The connection then needs no -cert, if the officers of the agent allow it. What
+others say about you may go along: -attributes, -token.
+
   kra decrypt contract.pdf.age
   kra decrypt -i me.txt -ask never <plans.tar.age | tar x
+  kra decrypt -certificate encryption.pem contract.pdf.age
 `,
 	run: runDecrypt,
 }
@@ -46,6 +53,7 @@ type decryptArgs struct {
 	receipts string
 	ids      many
 	ask      client.Ask
+	deliver  client.Delivery
 }
 
 func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
@@ -55,7 +63,8 @@ func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	fs.StringVar(&a.receipts, "receipt", "", "append the receipts to `FILE`, for 'kra log verify'")
 	fs.Var(&a.ids, setIdentity.flag, setIdentity.help+" ("+setIdentity.env+"); may be given several times")
 	ask := fs.String("ask", "auto", "`WHEN` to ask the agent: auto, always or never")
-	set := t.settings(fs, setURL, setRoot, setCert, setKey)
+	set := t.settings(fs, setURL, setRoot, setCert, setKey, setCertificate, setCertificateKey)
+	deliver := deliveryFlags(fs)
 	files, err := parse(fs, args)
 	if err != nil {
 		return err
@@ -68,6 +77,9 @@ func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	}
 	a.over = overwriteOf(*force)
 	if a.ask, err = parseAsk(*ask); err != nil {
+		return err
+	}
+	if a.deliver, err = set.delivery(deliver); err != nil {
 		return err
 	}
 	o, done, err := set.opener(a)
@@ -103,7 +115,7 @@ func (s settings) opener(a decryptArgs) (o *client.Opener, done func(), err erro
 		return nil, nil, err
 	}
 	if url != "" && a.ask != client.AskNever {
-		if agent, err = s.agent(url); err != nil {
+		if agent, err = s.agentFor(url, a.deliver); err != nil {
 			return nil, nil, err
 		}
 		done = agent.Close

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,6 +57,10 @@ func setUp(t *testing.T, e *testscript.Env) error {
 		cert, key := a.Person(t, name)
 		files[name+".pem"] = append(cert, key...)
 	}
+	for name, s := range map[string]block.Suite{"alice": block.SuiteRSAOAEP, "bob": block.SuiteP256} {
+		cert, key := a.Second(t, name, s)
+		files[name+"-encryption.pem"], files[name+"-encryption-key.pem"] = append(cert, key...), key
+	}
 	for name, b := range files {
 		if err := os.WriteFile(filepath.Join(e.WorkDir, name), b, 0o600); err != nil {
 			return err
@@ -84,6 +89,12 @@ func agentCommand(ts *testscript.TestScript, neg bool, args []string) {
 		f, err := os.Create(ts.MkAbs(rest[0]))
 		ts.Check(err)
 		ts.Check(errors.Join(a.Export(f), f.Close()))
+	case "saw": // certificates attributes tokens delivery decryptor
+		q := a.Last()
+		p := q.Presented()
+		if got := fmt.Sprintln(len(p.Certificates), len(p.Attributes), len(p.Tokens), q.Delivery().To(), q.Claim()); strings.Join(strings.Fields(got), " ") != strings.Join(rest, " ") {
+			ts.Fatalf("the agent saw %s", got)
+		}
 	case "requests":
 		if got := strconv.Itoa(a.Requests()); got != rest[0] {
 			ts.Fatalf("%s requests for release; want %s", got, rest[0])
@@ -99,8 +110,10 @@ func lies() map[string]func(*clienttest.Lie) {
 		"receipt": func(l *clienttest.Lie) {
 			l.Receipt = []byte(strings.Replace(string(l.Receipt), `"book":1`, `"book":2`, 1))
 		},
-		"access": func(l *clienttest.Lie) { l.Access = "board" },
-		"none":   nil,
+		"clear":     func(l *clienttest.Lie) { l.InTheClear = true },
+		"elsewhere": func(l *clienttest.Lie) { l.Elsewhere = 1 },
+		"access":    func(l *clienttest.Lie) { l.Access = "board" },
+		"none":      nil,
 	}
 }
 
@@ -173,7 +186,7 @@ func TestLiesParse(t *testing.T) {
 			continue
 		}
 		lie(l)
-		if l.Key[0] == 0 && l.Access == "legal-team" && strings.Contains(string(l.Receipt), `"book":1`) {
+		if l.Key[0] == 0 && !l.InTheClear && l.Elsewhere == 0 && l.Access == "legal-team" && strings.Contains(string(l.Receipt), `"book":1`) {
 			t.Errorf("lie %q changes nothing", name)
 		}
 	}

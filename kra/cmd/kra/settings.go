@@ -18,12 +18,14 @@ import (
 type setting struct{ flag, env, help string }
 
 var (
-	setURL       = setting{"url", "KRA_URL", "address of the agent, a `URL` such as https://kra.example:8443"}
-	setRoot      = setting{"root", "KRA_ROOT", "PEM `FILE` of the domain root, by which everything is believed"}
-	setCert      = setting{"cert", "KRA_CERT", "PEM `FILE` of your client certificate"}
-	setKey       = setting{"key", "KRA_KEY", "PEM `FILE` of its private key, if not in the same file"}
-	setIdentity  = setting{"i", "KRA_IDENTITY", "`FILE` of age identities of your own"}
-	setDirectory = setting{"directory", "KRA_DIRECTORY", "directory kept in a `FILE` by 'kra directory -json', instead of asking"}
+	setURL           = setting{"url", "KRA_URL", "address of the agent, a `URL` such as https://kra.example:8443"}
+	setRoot          = setting{"root", "KRA_ROOT", "PEM `FILE` of the domain root, by which everything is believed"}
+	setCert          = setting{"cert", "KRA_CERT", "PEM `FILE` of your client certificate"}
+	setKey           = setting{"key", "KRA_KEY", "PEM `FILE` of its private key, if not in the same file"}
+	setIdentity      = setting{"i", "KRA_IDENTITY", "`FILE` of age identities of your own"}
+	setDirectory     = setting{"directory", "KRA_DIRECTORY", "directory kept in a `FILE` by 'kra directory -json', instead of asking"}
+	setRepository    = setting{"repository", "KRA_REPOSITORY", "key repository, a `FOLDER` or a URL, instead of the directory"}
+	setRepositoryKey = setting{"repository-key", "KRA_REPOSITORY_KEY", "PEM `FILE` of the public key that signs the repository"}
 )
 
 func settingTable() []setting {
@@ -37,7 +39,7 @@ func settingTable() []setting {
 		return setting{s.flag, s.env, string(out)}
 	}
 	var all []setting
-	for _, s := range []setting{setURL, setRoot, setCert, setKey, setIdentity, setDirectory} {
+	for _, s := range []setting{setURL, setRoot, setCert, setKey, setCertificate, setCertificateKey, setIdentity, setDirectory, setRepository, setRepositoryKey} {
 		all = append(all, plain(s))
 	}
 	return all
@@ -89,12 +91,15 @@ func (s settings) trust() (client.Trust, error) {
 }
 
 // agent connects to url, with the person's certificate where the command has one.
-func (s settings) agent(url string) (*client.Agent, error) {
+func (s settings) agent(url string) (*client.Agent, error) { return s.agentFor(url, client.Delivery{}) }
+
+// agentFor is agent for keys that travel as d says.
+func (s settings) agentFor(url string, d client.Delivery) (*client.Agent, error) {
 	tr, err := s.trust()
 	if err != nil {
 		return nil, err
 	}
-	conf := client.Config{URL: url, Trust: tr}
+	conf := client.Config{URL: url, Trust: tr, Delivery: d}
 	if path := s.get(setCert); path != "" {
 		key := s.get(setKey)
 		if key == "" {
