@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/keyrelease/krabox/appliance/admin"
+	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/release"
 	"github.com/keyrelease/krabox/appliance/store"
 	hsm "github.com/keyrelease/krabox/hsm/wire"
@@ -71,19 +73,20 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if err != nil {
 		return err
 	}
-	b := &board{domain: a.domain.Name}
+	b := &board{domain: a.domain, sources: inform.NewKeeper(func() time.Time { now, _ := o.clock.now(); return now }, a.log)}
+	defer b.sources.Close()
 	first, err := b.build(o.store.State(), o.store.State().Generation())
 	if err != nil {
 		return fmt.Errorf("compile rules: %w", err)
 	}
-	b.now.Store(first)
+	b.use(first)
 	l, err := newLeaf(ctx, a.tpm, a.log)
 	if err != nil {
 		return err
 	}
-	h := &health{open: o, token: token}
+	h := &health{open: o, token: token, board: b}
 	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered}, Journal: o.log, Snapshot: b.snapshot, Clock: o.clock.now,
-		Health: h.port, Certificate: l.get, Log: a.log})
+		Health: h.port, Certificate: l.get, World: b.world, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -145,14 +148,14 @@ func (a *agent) enrolledAdmin(o opened, b *board, h *health, token *hsm.Client) 
 		if err != nil {
 			return nil, err
 		}
-		return func() { b.use(s, o, next) }, nil
+		return func() { o.use(b, s, next) }, nil
 	}
 	return c, nil
 }
 
 // use puts a snapshot to work once its state is committed. A committed clock is an officer's word of this moment.
-func (b *board) use(s *posted, o opened, next *store.State) {
-	b.now.Store(s)
+func (o opened) use(b *board, s *posted, next *store.State) {
+	b.use(s)
 	o.log.SetState(o.store.State().Generation(), o.resets)
 	if !next.Clock().Time.Equal(o.clock.committed()) {
 		o.clock.trust(next.Clock().Time)
@@ -201,6 +204,7 @@ func (a *agent) remember(ctx context.Context, o opened) error {
 type health struct {
 	open  opened
 	token *hsm.Client
+	board *board
 	gone  atomic.Pointer[error] // why the token does not answer
 }
 
@@ -209,7 +213,7 @@ func (h *health) port() error {
 	if err := h.gone.Load(); err != nil {
 		return *err
 	}
-	if err := h.open.log.Health(); err != nil {
+	if err := cmp.Or(h.open.log.Health(), h.board.health()); err != nil {
 		return err
 	}
 	return h.open.store.Health() // what cannot be revoked must not be released
@@ -217,7 +221,7 @@ func (h *health) port() error {
 
 // words says all that is wrong, for the console and the health port.
 func (h *health) words() (bad []string) {
-	for _, err := range []error{h.open.log.Health(), h.open.store.Health()} {
+	for _, err := range []error{h.open.log.Health(), h.open.store.Health(), h.board.health()} {
 		if err != nil {
 			bad = append(bad, err.Error())
 		}

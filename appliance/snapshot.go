@@ -6,25 +6,31 @@ import (
 	"sync/atomic"
 
 	"github.com/keyrelease/krabox/appliance/book"
+	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/release"
 	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
 // A board holds what the port serves from: one snapshot of the state, replaced as a whole.
 type board struct {
-	domain string
-	now    atomic.Pointer[posted]
+	domain  label.Domain
+	sources *inform.Keeper // follows what was posted
+	now     atomic.Pointer[posted]
+	astray  atomic.Pointer[error] // why the sources are not those of now
 }
 
 // posted is a snapshot and the state that it was made of.
 type posted struct {
 	release.Snapshot
-	state *store.State
+	state   *store.State
+	informs *inform.Config // who else says something about decryptors
 }
 
 func (b *board) snapshot() *release.Snapshot { return &b.now.Load().Snapshot }
 func (b *board) book() *policy.Book          { return b.now.Load().Book }
+func (b *board) world() release.World        { return world{b.sources.World()} }
 
 // build makes the snapshot of a state from the present one, in time that depends on what changed; version is the
 // generation that the state has or will have.
@@ -42,16 +48,45 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &posted{release.Snapshot{Domain: b.domain, Box: st.Box().Name, Book: rules, Anchors: old.Anchors, Directory: old.Directory}, st}
+	next := &posted{release.Snapshot{Domain: b.domain.Name, Box: st.Box().Name, Book: rules, Anchors: old.Anchors, Directory: old.Directory}, st, old.informs}
 	if len(diff.Anchors) > 0 || next.Anchors == nil {
 		if next.Anchors, err = anchorsOf(st); err != nil {
 			return nil, err
 		}
 	}
+	if len(diff.Anchors)+len(diff.Sources) > 0 || next.informs == nil || next.Box != old.Box {
+		c, err := informers(b.domain, st)
+		if err != nil {
+			return nil, err
+		}
+		next.informs = &c
+	}
 	if diff.Published || next.Directory == nil {
-		next.Directory = release.NewDirectory(b.domain, next.Box, published{st})
+		next.Directory = release.NewDirectory(b.domain.Name, next.Box, published{st})
 	}
 	return next, nil
+}
+
+// use puts a snapshot to work. Sources that cannot be followed keep the box from releasing: what they would take back, it
+// would not know.
+func (b *board) use(p *posted) {
+	old := b.now.Swap(p)
+	if old != nil && old.informs == p.informs {
+		return
+	}
+	if err := b.sources.Configure(*p.informs); err != nil {
+		b.astray.Store(&err)
+	} else {
+		b.astray.Store(nil)
+	}
+}
+
+// health returns why the sources are not those of the snapshot, or nil.
+func (b *board) health() error {
+	if err := b.astray.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func anchorsOf(st *store.State) (*release.Anchors, error) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/store"
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra"
@@ -78,8 +79,15 @@ func (b *board) post(t testing.TB, st *store.State) *posted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.now.Store(p)
+	b.use(p)
 	return p
+}
+
+func newBoard(t testing.TB) *board {
+	t.Helper()
+	k := inform.NewKeeper(time.Now, nil)
+	t.Cleanup(k.Close)
+	return &board{domain: label.Domain{Name: "example"}, sources: k}
 }
 
 func (b *board) version() uint64 {
@@ -110,7 +118,7 @@ func TestSnapshotFollowsTheState(t *testing.T) {
 	legal, tax := a.keyAdd("legal"), a.keyAdd("tax")
 	st := firstState(t, store.RuleAdd{Name: "staff", Expr: `groups.has("staff")`}, store.GroupAdd{Group: "staff", Member: "corp:CN=bob"},
 		store.AccessAdd{ID: "legal", Title: "Legal"}, legal, store.AccessAdd{ID: "tax", Title: "Tax"}, tax)
-	b := &board{domain: "example"}
+	b := newBoard(t)
 	directory := func(p *posted) string {
 		t.Helper()
 		all, err := p.Directory.Encode()
@@ -143,7 +151,7 @@ func TestSnapshotFollowsTheState(t *testing.T) {
 		if (now.Directory != before.Directory) != step.another {
 			t.Errorf("%s: another directory: %v; want %v", step.name, !step.another, step.another)
 		}
-		fresh := (&board{domain: "example"}).post(t, st)
+		fresh := (newBoard(t)).post(t, st)
 		if got, want := directory(now), directory(fresh); got != want || (got != was) != step.another {
 			t.Errorf("%s: the directory is\n%s\nwant\n%s", step.name, got, want)
 		}
@@ -171,7 +179,7 @@ func manyKeys(t testing.TB, n int) *store.State {
 // One more key costs the same, however many there are: what a change does to 10,000 keys takes a few milliseconds at most.
 func TestChangeCostsTheChange(t *testing.T) {
 	st, a := manyKeys(t, 10_000), newAuthor(t)
-	b := &board{domain: "example"}
+	b := newBoard(t)
 	b.post(t, st)
 	took := time.Hour
 	for i := range 10 {
@@ -194,7 +202,7 @@ func TestChangeCostsTheChange(t *testing.T) {
 func BenchmarkOneMoreKey(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
 		st, a := manyKeys(b, n), newAuthor(b)
-		x := &board{domain: "example"}
+		x := newBoard(b)
 		x.post(b, st)
 		add := a.keyAdd("access-1")
 		b.Run(fmt.Sprintf("keys%d", n), func(b *testing.B) {
@@ -214,7 +222,7 @@ func BenchmarkOneMoreKey(b *testing.B) {
 func BenchmarkDirectory(b *testing.B) {
 	st := manyKeys(b, 10_000)
 	for b.Loop() {
-		p := (&board{domain: "example"}).post(b, st)
+		p := newBoard(b).post(b, st)
 		if _, err := p.Directory.Encode(); err != nil {
 			b.Fatal(err)
 		}
