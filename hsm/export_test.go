@@ -93,6 +93,12 @@ func (c *Custodian) SeedKey(id block.KeyID) p11.ObjectHandle {
 	return c.token.Load().index.get(id).hybrid.key.at()
 }
 
+// ExchangeSeeds gives each of two hybrid keys the sealed seed, and the key over it, of the other.
+func (c *Custodian) ExchangeSeeds(a, b block.KeyID) {
+	x, y := c.token.Load().index.get(a), c.token.Load().index.get(b)
+	x.hybrid, y.hybrid = y.hybrid, x.hybrid
+}
+
 // Objects counts what the token has.
 func (c *Custodian) Objects() (n int) {
 	c.onSession(func(s *session) {

@@ -170,3 +170,18 @@ func TestHybridKeyIsThreeObjects(t *testing.T) {
 	reopen(t, c, token)
 	checkKeys(t, c, nil)
 }
+
+// TestHybridSeedIsOfItsKey: the seed of one key does not open as another's.
+func TestHybridSeedIsOfItsKey(t *testing.T) {
+	c, _ := hsmtest.New(t)
+	a, b := custodyKey(t, c, wire.Hybrid, wire.Bound), custodyKey(t, c, wire.Hybrid, wire.Bound)
+	c.ExchangeSeeds(a.ID, b.ID)
+	for _, k := range []wire.Key{a, b} {
+		r, _ := unwrap(t, c, wrapTo(t, k, 1))
+		if r[0].Err == nil || r[0].Err == wire.ErrUnwrap {
+			t.Errorf("with the seed of another key: %v, want that the seed does not open", r[0].Err)
+		}
+	}
+	c.ExchangeSeeds(a.ID, b.ID)
+	checkKeys(t, c, []wire.Key{a, b})
+}

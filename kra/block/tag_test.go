@@ -143,6 +143,22 @@ func openAny(key crypto.PrivateKey, w block.Wrap) ([]byte, error) {
 	return openWrap(key, name(w, publicOf(key)))
 }
 
+// TestHybridIsNotMixed: nobody beside a hybrid key gives the file key to a quantum computer.
+func TestHybridIsNotMixed(t *testing.T) {
+	h, err := block.NewRecipient(newHybrid(t).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w, err := age.Encrypt(&bytes.Buffer{}, h, recipient(t, newKey(t))); err == nil {
+		t.Errorf("a hybrid key beside a P-256 key: %v, want a refusal", w)
+	}
+	for name, beside := range map[string]age.Recipient{"age's tagged hybrid": stock(t, newHybrid(t).Public()), "another": h} {
+		if _, err := age.Encrypt(&bytes.Buffer{}, h, beside); err != nil {
+			t.Errorf("a hybrid key beside %s: %v", name, err)
+		}
+	}
+}
+
 func TestAgeRecipientRefused(t *testing.T) {
 	p, err := block.AgeRecipient(newKey(t).PublicKey())
 	if err != nil {
