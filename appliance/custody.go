@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/release"
@@ -36,6 +37,9 @@ func (c custody) Unwrap(ctx context.Context, grants []policy.Grant) ([]release.U
 	out := make([]release.Unwrapped, len(results))
 	for i, r := range results {
 		out[i] = release.Unwrapped{Seq: r.Seq, Key: r.Key, Err: r.Err}
+		if errors.Is(r.Err, hsm.ErrNoKey) {
+			out[i].Err = release.ErrNoKey
+		}
 	}
 	return out, head, nil
 }
