@@ -13,7 +13,7 @@ import (
 
 var directoryCommand = command{
 	name:  "directory",
-	args:  "",
+	args:  "[publish -o DIR -sign KEY FILE...]",
 	brief: "list the access identifiers to which one can encrypt (also: kra keys)",
 	help: `
 Every key is verified up to the domain root before it is shown. With -json the
@@ -27,21 +27,43 @@ later encrypts to by itself, or of all keys, for age with the plugin age-plugin-
 
   kra directory -age >recipients.txt
   age -R recipients.txt -o contract.pdf.age contract.pdf
+
+publish makes a key repository: static files, signed, for a folder or any web server.
+Each FILE holds a directory (-json), the certificates of a decryptor in PEM, or an
+attribute certificate. With -repository, a repository is listed instead of the agent's.
+
+  openssl genpkey -algorithm ed25519 -out repository.key
+  openssl pkey -in repository.key -pubout -out repository.pem
+  kra directory publish -o keys -sign repository.key directory.json alice.pem alice.ac
+  kra encrypt -repository keys -repository-key repository.pem -to legal-team contract.pdf
 `,
 	run: runDirectory,
 }
 
 func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
+	if len(args) > 0 && args[0] == "publish" {
+		return runPublish(t, fs, args[1:])
+	}
 	asJSON := fs.Bool("json", false, "write the directory as published")
 	asAge := fs.Bool("age", false, "write recipients for age 1.3 and later")
 	asPlugin := fs.Bool("plugin", false, "write recipients for age with age-plugin-kra")
-	set := t.settings(fs, setURL, setRoot, setDirectory)
+	set := t.settings(fs, setURL, setRoot, setDirectory, setRepository, setRepositoryKey)
 	files, err := parse(fs, args)
 	if err != nil {
 		return err
 	}
 	if len(files) != 0 {
 		return usagef("no file is needed, and %q was given", files[0])
+	}
+	r, err := set.repository()
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		if *asJSON || *asAge || *asPlugin {
+			return usagef("-json, -age and -plugin are of an agent's directory, not of a repository")
+		}
+		return t.listRepository(ctx, r)
 	}
 	d, err := set.directory(ctx)
 	if err != nil {
@@ -78,9 +100,13 @@ func (t *tool) listKeys(d client.Directory) error {
 		_, err := fmt.Fprintf(t.stdout, "%s of domain %s publishes no keys yet\n", plain(d.Box()), plain(d.Domain()))
 		return err
 	}
+	return t.keyTable(d.Keys())
+}
+
+func (t *tool) keyTable(keys []client.Key) error {
 	w := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ACCESS\tTITLE\tSUITE\tKEY\tUNTIL")
-	for _, k := range d.Keys() {
+	for _, k := range keys {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Access(), plain(k.Title()), k.Suite(), k.ID().String()[:16], k.Until().UTC().Format(time.DateOnly))
 	}
 	return w.Flush()

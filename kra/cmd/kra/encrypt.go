@@ -26,7 +26,9 @@ var encryptCommand = command{
 	help: `
 WHO is an access identifier of the agent's directory, such as legal-team, or an
 age recipient (age1...). Any one of them can decrypt. Who belongs to an access
-identifier is decided by the agent when somebody asks, not now.
+identifier is decided by the agent when somebody asks, not now. With -repository, it
+is looked up in a key repository instead, a folder or a web server, and the agent is
+not asked.
 
 FILE becomes FILE.age, an age file that the recipients can open with stock age too;
 without FILE, standard input is encrypted to standard output. It holds no names and
@@ -51,7 +53,7 @@ func runEncrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	fs.StringVar(&a.out, "o", "", "write to `FILE`, '-' for standard output")
 	force := fs.Bool("f", false, "replace an output file that exists")
 	fs.BoolVar(&a.armor, "a", false, "write text (PEM) instead of binary")
-	set := t.settings(fs, setURL, setRoot, setDirectory)
+	set := t.settings(fs, setURL, setRoot, setDirectory, setRepository, setRepositoryKey)
 	files, err := parse(fs, args)
 	if err != nil {
 		return err
@@ -78,11 +80,10 @@ func overwriteOf(force bool) overwrite {
 	return keepOld
 }
 
-// recipients turns words into keys. The directory is asked for only if a word needs it.
+// recipients turns words into keys. Directory or repository is asked only if a word needs it.
 func recipients(ctx context.Context, set settings, words []string) ([]age.Recipient, error) {
 	var out []age.Recipient
-	var dir client.Directory
-	fetched := false
+	f := &finder{set: set}
 	for _, w := range strings.FieldsFunc(strings.Join(words, ","), func(r rune) bool { return r == ',' }) {
 		if r, ok, err := ageRecipient(w); ok {
 			if err != nil {
@@ -95,17 +96,11 @@ func recipients(ctx context.Context, set settings, words []string) ([]age.Recipi
 		if err != nil {
 			return nil, usagef("-to %s: neither an age recipient nor an access identifier (a-z, 0-9 and '-')", w)
 		}
-		if !fetched {
-			if dir, err = set.directory(ctx); err != nil {
-				return nil, err
-			}
-			fetched = true
-		}
-		r, err := lookup(dir, id)
+		found, err := f.find(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, r)
+		out = append(out, found...)
 	}
 	if len(out) == 0 {
 		return nil, usagef("nobody to encrypt to: give -to, such as -to legal-team")

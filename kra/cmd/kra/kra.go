@@ -124,7 +124,7 @@ func overview() string {
 	b.WriteString("\n'kra COMMAND -h' explains a command.\n\nEnvironment; a flag says the same and wins:\n")
 	for _, s := range settingTable() {
 		if s.env != "" {
-			fmt.Fprintf(&b, "  %-14s -%-10s %s\n", s.env, s.flag, s.help)
+			fmt.Fprintf(&b, "  %-19s -%-15s %s\n", s.env, s.flag, s.help)
 		}
 	}
 	b.WriteString("\nExit codes:\n")
@@ -144,7 +144,7 @@ func (c command) usage(fs *flag.FlagSet) string {
 			first = false
 		}
 		value, help := flag.UnquoteUsage(f)
-		fmt.Fprintf(&b, "  %-18s %s\n", strings.TrimSpace("-"+f.Name+" "+value), help)
+		fmt.Fprintf(&b, "  %-20s %s\n", strings.TrimSpace("-"+f.Name+" "+value), help)
 	})
 	return b.String()
 }

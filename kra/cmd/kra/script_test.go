@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 // scripts is the number of committed manual pages in testdata/script. Fewer is a failure.
-const scripts = 14
+const scripts = 17
 
 // TestScripts runs the manual: each script has an agent of its own, with the access
 // identifiers legal-team (p256) and board (rsa-oaep), and the persons alice and mallory.
@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 		Setup:               func(e *testscript.Env) error { return setUp(t, e) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"agent": agentCommand, "code": code, "copies": copies, "cut": cut, "flip": flip, "mode": mode, "age-recipient": ageRecipientOf,
+			"certificate": certificateOf, "attest": attest, "serve": serve,
 		},
 	})
 }
