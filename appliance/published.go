@@ -5,6 +5,7 @@ import (
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
 )
 
 // published are the current, certified keys of a state. Certificates become text when somebody asks for them.
@@ -38,7 +39,12 @@ func (p published) of(a store.Access) (kra.PublicKey, bool) {
 	if !ok || len(chain) == 0 {
 		return kra.PublicKey{}, false
 	}
-	return kra.PublicKey{Access: a.ID, Title: a.Title, KeyID: k.ID.String(), Suite: k.Suite.Wraps().String(), Certificate: pemChain(chain)}, true
+	pub, err := block.ParsePublicKey(k.SPKI)
+	if err != nil {
+		return kra.PublicKey{}, false // cannot be: the token made it
+	}
+	entry, err := kra.NewPublicKey(a.ID, a.Title, pub, pemChain(chain))
+	return entry, err == nil
 }
 
 func pemChain(chain [][]byte) string {

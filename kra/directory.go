@@ -1,9 +1,13 @@
 package kra
 
 import (
+	"crypto"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/keyrelease/krabox/kra/block"
 )
 
 // A Directory is the answer of PathKeys: for each access identifier the one key that encryptors use now.
@@ -18,9 +22,31 @@ type Directory struct {
 type PublicKey struct {
 	Access      AccessID `json:"access"`
 	Title       string   `json:"title"`
-	KeyID       string   `json:"key_id"`      // lower-case hexadecimal of SHA-256 over the SubjectPublicKeyInfo
-	Suite       string   `json:"suite"`       // "p256" or "rsa-oaep"
-	Certificate string   `json:"certificate"` // PEM: leaf first, up to but not including the domain's root
+	KeyID       string   `json:"key_id"`              // lower-case hexadecimal of SHA-256 over the SubjectPublicKeyInfo
+	Suite       string   `json:"suite"`               // of our own stanzas: "p256", "rsa-oaep" or "mlkem768-p256"
+	Suites      []string `json:"suites,omitempty"`    // every suite that its holder opens, Suite first
+	Recipient   string   `json:"recipient,omitempty"` // for stock age: age1tag1… or age1tagpq1…; none for RSA
+	Certificate string   `json:"certificate"`         // PEM: leaf first, up to but not including the domain's root
+}
+
+// NewPublicKey makes the entry of a key whose certificate is chain, in PEM.
+func NewPublicKey(access AccessID, title string, key crypto.PublicKey, chain string) (PublicKey, error) {
+	id, err := block.KeyIDOf(key)
+	if err != nil {
+		return PublicKey{}, fmt.Errorf("make directory entry of %s: %w", access, err)
+	}
+	suites, err := block.SuitesOf(key)
+	if err != nil {
+		return PublicKey{}, fmt.Errorf("make directory entry of %s: %w", access, err)
+	}
+	k := PublicKey{Access: access, Title: title, KeyID: id.String(), Suite: suites[0].String(), Certificate: chain}
+	for _, s := range suites {
+		k.Suites = append(k.Suites, s.String())
+	}
+	if r, err := block.AgeRecipient(key); err == nil { // RSA has none
+		k.Recipient = r
+	}
+	return k, nil
 }
 
 // MaxDirectory is the greatest size in bytes of a directory: some 20,000 keys.
@@ -57,6 +83,13 @@ func (k PublicKey) check() error {
 		return errors.New("suite or certificate is empty")
 	}
 	return nil
+}
+
+// Words reports whether what k says of its key in words is what o says, as far as it says so: its suites and its recipient
+// may be left out.
+func (k PublicKey) Words(o PublicKey) bool {
+	return k.Access == o.Access && k.KeyID == o.KeyID && k.Suite == o.Suite &&
+		(k.Suites == nil || slices.Equal(k.Suites, o.Suites)) && (k.Recipient == "" || k.Recipient == o.Recipient)
 }
 
 // Encode returns the directory's JSON.

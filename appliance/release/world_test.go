@@ -43,6 +43,7 @@ type world struct {
 	health  atomic.Pointer[error]
 	jour    *faultyJournal
 
+	groups         *ledger
 	corp, stranger authority
 	box            authority
 	def            policy.Definition
@@ -66,7 +67,7 @@ func newWorld(t testing.TB) *world {
 // newWorldOn is a world that nobody listens in.
 func newWorldOn(t testing.TB, hsm *token) *world {
 	t.Helper()
-	w := &world{t: t, domain: receipttest.New(t, "example"), hsm: hsm, info: &knowledge{}, corp: newAuthority(t), stranger: newAuthority(t), box: newAuthority(t)}
+	w := &world{t: t, domain: receipttest.New(t, "example"), hsm: hsm, groups: newLedger(), info: &knowledge{}, corp: newAuthority(t), stranger: newAuthority(t), box: newAuthority(t)}
 	var err error
 	w.log, err = audit.Open(t.TempDir(), audit.Options{Key: [32]byte{1}, Box: "box1", Now: time.Now, SegmentSize: 8 << 20})
 	if err != nil {
@@ -106,7 +107,16 @@ func (w *world) publish() {
 	}
 	var keys listed
 	for _, a := range book.AllAccess() {
-		keys = append(keys, kra.PublicKey{Access: a.ID, Title: a.Title, KeyID: a.Keys[0].String(), Suite: "p256", Certificate: "-----BEGIN CERTIFICATE-----\n"})
+		for _, pub := range w.hsm.pubs {
+			if id, err := block.KeyIDOf(pub); err != nil || id != a.Keys[0] {
+				continue
+			}
+			k, err := kra.NewPublicKey(a.ID, a.Title, pub, "-----BEGIN CERTIFICATE-----\n")
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			keys = append(keys, k)
+		}
 	}
 	dir := NewDirectory("example", "box1", keys)
 	w.snap.Store(&Snapshot{"example", "box1", book, anchors, dir})
@@ -131,7 +141,7 @@ func (w *world) make() {
 	w.t.Helper()
 	serverCert := w.box.issue(w.t, pkix.Name{CommonName: "box1"}, x509.ExtKeyUsageServerAuth)
 	s, err := New(Options{
-		Custody: w.hsm, Journal: w.jour, Snapshot: w.snap.Load,
+		Custody: w.hsm, Journal: w.jour, Snapshot: w.snap.Load, Groups: w.groups,
 		Clock: func() (time.Time, bool) { m := w.clock.Load(); return m.now, m.trusted },
 		Health: func() error {
 			if e := w.health.Load(); e != nil {

@@ -151,7 +151,7 @@ func (t Trust) key(e kra.PublicKey, now time.Time) (Key, error) {
 	if err != nil {
 		return Key{}, untrusted("verify key of %s: %w", e.Access, err)
 	}
-	if c.access != e.Access || c.id.String() != e.KeyID || c.suite.String() != e.Suite {
+	if said, err := kra.NewPublicKey(c.access, e.Title, c.pub, e.Certificate); err != nil || !e.Words(said) {
 		return Key{}, untrusted("verify key of %s: the directory says other than the certificate", e.Access)
 	}
 	return Key{c, e.Title}, nil

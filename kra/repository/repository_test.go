@@ -142,7 +142,7 @@ func TestLookUps(t *testing.T) {
 			t.Errorf("%s: attribute certificates are not found by their holder", name)
 		}
 		keys, err := s.Key().ParseAccess(files[repository.AccessFile("legal-team")], "legal-team", now)
-		if err != nil || len(keys) != 2 || keys[0] != publicKey("legal-team", 1) {
+		if err != nil || len(keys) != 2 || keys[0].KeyID != publicKey("legal-team", 1).KeyID || keys[0].Title != "A <title>" {
 			t.Errorf("%s: keys of legal-team = %v, %v", name, keys, err)
 		}
 	}

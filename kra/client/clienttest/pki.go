@@ -149,8 +149,11 @@ func (p *pki) releaseKey(t testing.TB, access kra.AccessID, title string, s bloc
 	}
 	leaf := p.label.issue(t, pub, tmpl)
 	k.id = block.KeyIDOfSPKI(leaf.RawSubjectPublicKeyInfo)
-	k.public = kra.PublicKey{Access: access, Title: title, KeyID: k.id.String(), Suite: s.String(),
-		Certificate: pemOf("CERTIFICATE", leaf.Raw) + pemOf("CERTIFICATE", p.label.cert.Raw)}
+	public, err := kra.NewPublicKey(access, title, pub, pemOf("CERTIFICATE", leaf.Raw)+pemOf("CERTIFICATE", p.label.cert.Raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.public = public
 	return k
 }
 
