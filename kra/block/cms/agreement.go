@@ -92,7 +92,7 @@ func (a agreement) parseKey(in *cryptobyte.String) (Recipient, error) {
 
 // ephemeral returns the originator's point: an uncompressed one of P-256. The curve need not be said.
 func ephemeral(from cryptobyte.String) ([]byte, error) {
-	errCurve := errors.New("key agreement is not with an ephemeral key on P-256")
+	errCurve := errors.New("key agreement is not with an ephemeral key on P-256, an uncompressed point")
 	var key cryptobyte.String
 	if !from.ReadASN1(&key, asn1.Tag(1).ContextSpecific().Constructed()) || !from.Empty() {
 		return nil, errCurve
@@ -105,11 +105,13 @@ func ephemeral(from cryptobyte.String) ([]byte, error) {
 	if !key.ReadASN1BitStringAsBytes(&point) || !key.Empty() {
 		return nil, errCurve
 	}
-	if !alg.plain(oidEC) && (alg.id != oidEC || string(alg.params) != oidP256) {
+	if !alg.plain(oidEC) && (alg.id != oidEC || string(alg.params) != oidP256) || len(point) != pointSize {
 		return nil, errCurve
 	}
 	return point, nil
 }
+
+const pointSize = 65
 
 // kekBits is the size of the key-encryption key that each key wrap takes.
 var kekBits = map[string]uint32{oidWrap128: 128, oidWrap192: 192, oidWrap256: 256}
