@@ -43,7 +43,7 @@ var house = []struct {
 	{"hsm/hsmtest", "hsm hsm/wire"},
 	{"hsm/cmd/hsmd", "hsm"},
 	{"tpm/wire", "kra/label"},
-	{"tpm", "tpm/wire kra/label"},
+	{"tpm", "tpm/wire kra/block kra/label"},
 	{"tpm/tpmtest", "tpm tpm/wire kra/label"},
 	{"tpm/cmd/tpmd", "tpm"},
 	{"boot/machine", ""},

@@ -13,7 +13,7 @@ type (
 	Group   string // a group of decryptors
 	Officer string // an administrator
 	KeyRef  string // a key id in hexadecimal, or the first 8 or more digits of one
-	Suite   string // p256, rsa2048 or rsa3072
+	Suite   string // p256, rsa2048, rsa3072 or mlkem768p256
 	Custody string // bound or replicable
 
 	KeyState string // active, deactivated or compromised
@@ -24,6 +24,7 @@ const (
 	P256    Suite = "p256"
 	RSA2048 Suite = "rsa2048"
 	RSA3072 Suite = "rsa3072"
+	Hybrid  Suite = "mlkem768p256"
 
 	Bound      Custody = "bound"
 	Replicable Custody = "replicable"

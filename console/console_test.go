@@ -249,7 +249,7 @@ func TestComplete(t *testing.T) {
 		{"", "", 19},
 		{"st", "status ", 0},
 		{"key g", "key generate ", 0},
-		{"key generate ", "key generate ", 2},
+		{"key generate ", "key generate ", 3},
 		{"key generate p256 ", "key generate p256 ", 3},
 		{"key generate p256 f", "key generate p256 for ", 0},
 		{"key generate p256 for l", "key generate p256 for legal-team", 0},

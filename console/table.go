@@ -25,8 +25,8 @@ var table = []row{
 	{"enrol request", "print what the domain needs to take this box into service", "f", func(args) Command { return EnrolRequest{} }},
 	{"enrol install", "paste a bundle of the domain: enrolment, or approvals of new software", "fl", func(args) Command { return EnrolInstall{} }},
 
-	{"key generate p256|rsa3072 [bound|replicable] for ACCESS", "make a key; it becomes the current key of ACCESS", "", func(a args) Command {
-		return KeyGenerate{Suite: Suite(a.pick("p256", "rsa3072")), Custody: a.custody(), Access: a.access()}
+	{"key generate p256|rsa3072|mlkem768p256 [bound|replicable] for ACCESS", "make a key; it becomes the current key of ACCESS", "", func(a args) Command {
+		return KeyGenerate{Suite: Suite(a.pick("p256", "rsa3072", "mlkem768p256")), Custody: a.custody(), Access: a.access()}
 	}},
 	{"key import [bound|replicable] for ACCESS", "paste a private key (PKCS#8: P-256, RSA-2048 or RSA-3072) for ACCESS", "", func(a args) Command {
 		return KeyImport{Custody: a.custody(), Access: a.access()}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
@@ -81,12 +82,16 @@ func keyUsage(pub crypto.PublicKey, u wire.Usage) (x509.KeyUsage, error) {
 		if u == wire.Agreement && k.Curve == elliptic.P256() {
 			return x509.KeyUsageKeyAgreement, nil
 		}
+	case *block.HybridKey:
+		if u == wire.Encipherment {
+			return x509.KeyUsageKeyEncipherment, nil
+		}
 	case *rsa.PublicKey:
 		if u == wire.Encipherment && k.N.BitLen() >= minRSA {
 			return x509.KeyUsageKeyEncipherment, nil
 		}
 	}
-	return 0, wire.Refused{Reason: fmt.Sprintf("key-release leaf: key does not serve %q: want P-256 for agreement or RSA of at least %d bits for encipherment", u, minRSA)}
+	return 0, wire.Refused{Reason: fmt.Sprintf("key-release leaf: key does not serve %q: want P-256 for agreement, hybrid or RSA of at least %d bits for encipherment", u, minRSA)}
 }
 
 func (a *Agent) subject(name string) pkix.Name {
@@ -112,7 +117,7 @@ func (a *Agent) lasting(t *x509.Certificate, life time.Duration) *x509.Certifica
 // leaf builds a certificate for a foreign key and has the label key sign it. There is no way to have anything else
 // signed: no caller of the Agent hands in what goes under the signature.
 func (a *Agent) leaf(ctx context.Context, spki []byte, build func(label.Box, crypto.PublicKey) (*x509.Certificate, error)) ([][]byte, error) {
-	pub, err := x509.ParsePKIXPublicKey(spki)
+	pub, err := parseKey(spki)
 	if err != nil {
 		return nil, wire.Refused{Reason: "certify key: not a SubjectPublicKeyInfo"}
 	}
@@ -136,6 +141,14 @@ func (a *Agent) leaf(ctx context.Context, spki []byte, build func(label.Box, cry
 	return append([][]byte{der}, a.enrolment.Chain...), nil
 }
 
+// parseKey reads a key of a kind that there is a leaf for.
+func parseKey(spki []byte) (crypto.PublicKey, error) {
+	if pub, err := x509.ParsePKIXPublicKey(spki); err == nil {
+		return pub, nil
+	}
+	return block.ParsePublicKey(spki)
+}
+
 func (a *Agent) certify(srk object, template *x509.Certificate, pub crypto.PublicKey) ([]byte, error) {
 	issuer, err := x509.ParseCertificate(a.enrolment.Chain[0])
 	if err != nil {
@@ -151,7 +164,13 @@ func (a *Agent) certify(srk object, template *x509.Certificate, pub crypto.Publi
 		return nil, wire.Refused{Reason: fmt.Sprintf("certify key: the clock says %s, the label certificate is valid from %s to %s",
 			a.cfg.Now().UTC().Format(time.DateTime), issuer.NotBefore.UTC().Format(time.DateTime), issuer.NotAfter.UTC().Format(time.DateTime))}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, issuer, pub, labelSigner{a, srk, issuer.PublicKey})
+	by := labelSigner{a, srk, issuer.PublicKey}
+	var der []byte
+	if k, ok := pub.(*block.HybridKey); ok {
+		der, err = certifyHybrid(template, issuer, k, by)
+	} else {
+		der, err = x509.CreateCertificate(rand.Reader, template, issuer, pub, by)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("certify key: %w", err)
 	}

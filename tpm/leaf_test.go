@@ -1,16 +1,20 @@
 package tpm
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"testing"
 	"time"
 
+	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
 
@@ -87,6 +91,57 @@ func TestLeaves(t *testing.T) {
 	}
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		t.Errorf("verify key-release leaf: %v", err)
+	}
+}
+
+// TestHybridLeaf: a key that crypto/x509 does not know is certified like any other.
+func TestHybridLeaf(t *testing.T) {
+	b := enrolled(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(b.of.rootCertificate)
+	pq, err := mlkem.GenerateKey768()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := block.NewHybridKey(append(pq.EncapsulationKey().Bytes(), ec.PublicKey().Bytes()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := block.MarshalPublicKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := b.LeafKeyRelease(t.Context(), spki, "legal-team", wire.Encipherment)
+	leaf, between := parsed(t, chain, err)
+	if leaf.Subject.CommonName != "legal-team" || len(leaf.URIs) != 1 || leaf.URIs[0].String() != "kra://example/legal-team" ||
+		leaf.KeyUsage != x509.KeyUsageKeyEncipherment || !bytes.Equal(leaf.RawSubjectPublicKeyInfo, spki) {
+		t.Errorf("hybrid leaf: %v %v %v", leaf.Subject, leaf.URIs, leaf.KeyUsage)
+	}
+	options := x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	if _, err := leaf.Verify(options); err != nil {
+		t.Errorf("verify hybrid leaf: %v", err)
+	}
+	forged := bytes.Replace(chain[0], spki[100:140], spki[101:141], 1)
+	if other, err := x509.ParseCertificate(forged); err == nil {
+		if _, err := other.Verify(options); err == nil {
+			t.Error("a hybrid leaf with another key verifies")
+		}
+	}
+	for name, f := range map[string]func() ([][]byte, error){
+		"TLS":       func() ([][]byte, error) { return b.LeafTLS(t.Context(), spki) },
+		"receipt":   func() ([][]byte, error) { return b.LeafReceipt(t.Context(), spki) },
+		"agreement": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), spki, "legal-team", wire.Agreement) },
+	} {
+		_, err := f()
+		if err == nil {
+			t.Errorf("%s: a hybrid key is certified", name)
+			continue
+		}
+		wantRefused(t, err)
 	}
 }
 

@@ -25,8 +25,11 @@ func short(id block.KeyID) string { return id.String()[:shortID] }
 
 func (s *step) keyGenerate(ctx context.Context, c console.KeyGenerate) error {
 	suite := hsm.P256
-	if c.Suite == console.RSA3072 {
+	switch c.Suite {
+	case console.RSA3072:
 		suite = hsm.RSA3072
+	case console.Hybrid:
+		suite = hsm.Hybrid
 	}
 	return s.newKey(ctx, c.Access, "made", func() (hsm.Key, hsm.Files, error) {
 		return s.a.c.HSM.Generate(ctx, suite, custody(c.Custody))

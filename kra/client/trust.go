@@ -103,6 +103,11 @@ func (t Trust) releaseKey(text string, now time.Time) (certified, error) {
 		return certified{}, fmt.Errorf("parse certificate: %w", err)
 	}
 	leaf := certs[0]
+	if leaf.PublicKey == nil { // of a kind that crypto/x509 does not know
+		if leaf.PublicKey, err = block.ParsePublicKey(leaf.RawSubjectPublicKeyInfo); err != nil {
+			return certified{}, err
+		}
+	}
 	c := certified{pub: leaf.PublicKey, until: leaf.NotAfter, id: block.KeyIDOfSPKI(leaf.RawSubjectPublicKeyInfo)}
 	if c.domain, c.access, err = nameOf(leaf); err != nil {
 		return certified{}, err
@@ -151,7 +156,7 @@ func nameOf(leaf *x509.Certificate) (domain string, access kra.AccessID, err err
 	return domain, access, nil
 }
 
-// suiteOf holds the key and its usage together: agreement for EC, encipherment for RSA.
+// suiteOf holds the key and its usage together: agreement for EC, encipherment for RSA and hybrid.
 func suiteOf(leaf *x509.Certificate) (block.Suite, error) {
 	s, err := block.SuiteOf(leaf.PublicKey)
 	if err != nil {
@@ -161,7 +166,7 @@ func suiteOf(leaf *x509.Certificate) (block.Suite, error) {
 	switch leaf.PublicKey.(type) {
 	case *ecdsa.PublicKey:
 		want = x509.KeyUsageKeyAgreement
-	case *rsa.PublicKey:
+	case *rsa.PublicKey, *block.HybridKey:
 		want = x509.KeyUsageKeyEncipherment
 	}
 	if leaf.KeyUsage != want {
