@@ -10,8 +10,9 @@ import (
 
 // Limits of what maintainers of groups send and get.
 const (
-	MaxGroupEdit = 1000 // decryptors that one edit names
-	MaxGroupPage = 1000 // members in one answer
+	MaxGroupEdit = 1000     // decryptors that one edit names
+	MaxGroupBody = 64 << 10 // bytes of one edit: it is logged as a whole
+	MaxGroupPage = 1000     // members in one answer
 )
 
 // groupContext begins what a maintainer signs:
@@ -46,6 +47,9 @@ func SignGroupEdit(domain, box, group string, add, remove []Decryptor, version u
 	if w.Signature, err = sign(message, certified); err != nil {
 		return GroupEdit{}, fmt.Errorf("sign group edit: %w", err)
 	}
+	if b, err := encodeCanonical(w); err != nil || len(b) > MaxGroupBody {
+		return GroupEdit{}, fmt.Errorf("sign group edit: longer than %d bytes; make two of it", MaxGroupBody)
+	}
 	return GroupEdit{w}, nil
 }
 
@@ -61,8 +65,8 @@ func identifiers(all []Decryptor) (out []string) {
 // ParseGroupEdit reads the one encoding of an edit. Nobody has verified who signed it: Verify does.
 func ParseGroupEdit(body []byte) (GroupEdit, error) {
 	var w wireGroupEdit
-	if len(body) > MaxBody {
-		return GroupEdit{}, fmt.Errorf("parse group edit: %d bytes, at most %d are accepted", len(body), MaxBody)
+	if len(body) > MaxGroupBody {
+		return GroupEdit{}, fmt.Errorf("parse group edit: %d bytes, at most %d are accepted", len(body), MaxGroupBody)
 	}
 	if err := decodeCanonical(body, &w); err != nil {
 		return GroupEdit{}, fmt.Errorf("parse group edit: %w", err)

@@ -28,8 +28,8 @@ func TestProtocolDocument(t *testing.T) {
 			t.Errorf("%s: %v\n%s\n%s", m[1], err, m[2], again)
 		}
 	}
-	if seen != 8 {
-		t.Errorf("%d examples, want 8", seen)
+	if seen != 10 {
+		t.Errorf("%d examples, want 10", seen)
 	}
 	for what, n := range map[string]int{"headers in a request": MaxHeaders, "bytes of a header": block.MaxHeader, "`kra` stanzas in a header": block.MaxWraps,
 		"bytes of a request": MaxBody, "bytes of a response": MaxResponse, "bytes of a name": MaxName, "certificates in a request": MaxCertificates,
@@ -43,7 +43,7 @@ func TestProtocolDocument(t *testing.T) {
 			t.Errorf("no word of %s", word)
 		}
 	}
-	for _, code := range []string{CodeMalformed, CodeCertificate, CodePath, CodeMethod, CodeLength, CodeSize, CodeMedia, CodeBusy, CodeUnavailable} {
+	for _, code := range []string{CodeMalformed, CodeCertificate, CodeRefused, CodePath, CodeMethod, CodeLength, CodeSize, CodeMedia, CodeBusy, CodeUnavailable} {
 		if !strings.Contains(string(text), "| `"+code+"` |") {
 			t.Errorf("no row for %s", code)
 		}
@@ -83,6 +83,20 @@ func reencode(kind string, body []byte) (string, error) {
 			return "", err
 		}
 		b, err := s.Encode()
+		return string(b), err
+	case "edit":
+		e, err := ParseGroupEdit(body)
+		if err != nil {
+			return "", err
+		}
+		b, err := e.Encode()
+		return string(b), err
+	case "group":
+		g, err := ParseGroupState(body)
+		if err != nil {
+			return "", err
+		}
+		b, err := g.Encode()
 		return string(b), err
 	case "error":
 		e, err := ParseError(body)

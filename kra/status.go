@@ -40,6 +40,7 @@ type Error struct {
 const (
 	CodeMalformed   = "malformed"   // 400: not a request, Detail says where
 	CodeCertificate = "certificate" // 401: no client certificate, or none of a trust anchor of this box
+	CodeRefused     = "refused"     // 403: of a group, to whom it is none of theirs
 	CodePath        = "path"        // 404
 	CodeMethod      = "method"      // 405
 	CodeLength      = "length"      // 411: no Content-Length

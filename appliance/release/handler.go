@@ -45,6 +45,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		out = only(http.MethodGet, r, func() reply { return s.work(r, s.keys) })
 	case kra.PathWhoAmI:
 		out = only(http.MethodGet, r, func() reply { return s.work(r, s.whoAmI) })
+	case kra.PathGroups:
+		out = s.group(r, arrived)
 	case kra.PathStatus:
 		out = only(http.MethodGet, r, s.status)
 	default:

@@ -167,7 +167,7 @@ func TestPortKeepsItsDescription(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range badRequests(t, w) {
+	for _, bad := range badRequests(t, w, certs["right"][0]) {
 		if got := d.call(t, w, certs["right"][0], bad.method, bad.target, bad.body, bad.change); got != bad.want {
 			t.Errorf("%s: %d; want %d", bad.name, got, bad.want)
 		}
@@ -236,7 +236,7 @@ type badRequest struct {
 	want                 int
 }
 
-func badRequests(t *testing.T, w *world) []badRequest {
+func badRequests(t *testing.T, w *world, right *http.Client) []badRequest {
 	h := w.hsm.header(t, "legal").Bytes()
 	good := string(request(t, h))
 	post := func(name, body string, want int) badRequest {
@@ -285,6 +285,24 @@ func badRequests(t *testing.T, w *world) []badRequest {
 		{"unknown query", "GET", kra.PathKeys + "?x=y", nil, func(*http.Request) {}, 400},
 		{"one key", "GET", kra.PathKeys + "?access=legal-team,nobody", nil, func(*http.Request) {}, 200},
 	}
+	edit := string(groupEditOf(t, right, "legal", 1))
+	groups := func(name, body string, want int) badRequest {
+		return badRequest{name, "POST", kra.PathGroups, []byte(body), func(*http.Request) {}, want}
+	}
+	out = append(out,
+		badRequest{"group", "GET", kra.PathGroups + "?group=legal", nil, func(*http.Request) {}, 200},
+		badRequest{"page of a group", "GET", kra.PathGroups + "?group=legal&after=corp:CN=x", nil, func(*http.Request) {}, 200},
+		badRequest{"another's group", "GET", kra.PathGroups + "?group=board", nil, func(*http.Request) {}, 403},
+		badRequest{"two groups", "GET", kra.PathGroups + "?group=legal&group=board", nil, func(*http.Request) {}, 400},
+		badRequest{"group and more", "GET", kra.PathGroups + "?group=legal&x=y", nil, func(*http.Request) {}, 400},
+		groups("edit with a space", strings.Replace(edit, ":", ": ", 1), 400),
+		groups("edit of another version", strings.Replace(edit, `"version":1`, `"version":7`, 1), 403),
+		groups("edit", edit, 200),
+		groups("edit again", edit, 403),
+		groups("long edit", `{"group":"`+strings.Repeat("a", kra.MaxBody)+`"}`, 413),
+		groups("chunked", edit, 411),
+		groups("form", edit, 415),
+	)
 	for i := range out {
 		switch out[i].name {
 		case "chunked":

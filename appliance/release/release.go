@@ -69,7 +69,7 @@ type Snapshot struct {
 	Directory   *Directory
 }
 
-// Options are what a server needs. All but World, Services and Log are required.
+// Options are what a server needs. All but World, Groups, Services and Log are required.
 type Options struct {
 	Custody     custody
 	Journal     journal
@@ -78,6 +78,7 @@ type Options struct {
 	Health      func() error                                         // nil while keys can be released
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // of the box, from its label key
 	World       func() World                                         // the newest, or nil; nil: no source of information is configured
+	Groups      groups                                               // nil: no group has a maintainer
 	Services    services                                             // nil: none is configured
 	Log         *slog.Logger                                         // for operators; nil: none
 }
