@@ -1,6 +1,8 @@
 package release
 
 import (
+	"bytes"
+	"crypto"
 	"net/http"
 	"strings"
 	"testing"
@@ -9,6 +11,8 @@ import (
 	"filippo.io/age"
 
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/block/cms"
+	"github.com/keyrelease/krabox/kra/block/jwe"
 	"github.com/keyrelease/krabox/kra/policy"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
@@ -95,4 +99,105 @@ func headerOf(t *testing.T, to ...age.Recipient) block.Header {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// TestOtherKeysOnlyWhereBound: in CMS and JWE, and in an age header without its MAC, nothing ties the wraps together. There
+// the key is opened by the access identifier's own key or by none.
+func TestOtherKeysOnlyWhereBound(t *testing.T) {
+	w := newWorld(t)
+	w.server.delay = time.Millisecond
+	w.hsm.add("own")
+	w.def.Access = append(w.def.Access, policy.AccessDef{ID: "own", Keys: []block.KeyID{w.hsm.names["own"]}, Lists: []string{"staff"}})
+	for _, name := range []string{"own", "board"} {
+		spki, err := block.MarshalPublicKey(w.hsm.pubs[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		refs, err := block.RefsOf(spki)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ref := range refs {
+			if ref.Kind() != block.RefKeyID {
+				w.def.Aliases = append(w.def.Aliases, policy.KeyAlias{Ref: ref, Key: w.hsm.names[name]})
+			}
+		}
+	}
+	w.publish()
+	heads := map[string][]byte{"CMS": cmsHead(t, w.hsm.pubs["own"], w.hsm.pubs["board"]), "JWE": jweHead(t, w.hsm.pubs["own"], w.hsm.pubs["board"]),
+		"age without MAC": detachedHead(t, w.hsm.header(t, "own", "board"))}
+	c := w.alice()
+	for name, h := range heads {
+		if code, body := w.post(c, request(t, h)); code != http.StatusOK {
+			t.Errorf("%s: own key: %d %s", name, code, body)
+		}
+	}
+	if err := w.hsm.real.destroy(w.hsm.names["own"]); err != nil {
+		t.Fatal(err)
+	}
+	for name, h := range heads {
+		items := w.hsm.items
+		if code, body := w.post(c, request(t, h)); code != http.StatusForbidden || w.hsm.items != items+1 {
+			t.Errorf("%s: own key destroyed: %d %.100s, after %d unwraps", name, code, body, w.hsm.items-items)
+		}
+	}
+}
+
+func cmsHead(t *testing.T, keys ...crypto.PublicKey) []byte {
+	t.Helper()
+	var to []cms.Target
+	for _, pub := range keys {
+		k, err := cms.ToKey(pub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to = append(to, k)
+	}
+	var out bytes.Buffer
+	enc, err := cms.Encrypt(&out, cms.Unsized, to...)
+	if err == nil {
+		err = enc.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, _, err := cms.ReadHead(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := h.Envelope()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.Bytes()
+}
+
+func jweHead(t *testing.T, keys ...crypto.PublicKey) []byte {
+	t.Helper()
+	raw, err := jwe.Encrypt([]byte("text"), keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := jwe.Read(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := m.Head().Envelope()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.Bytes()
+}
+
+func detachedHead(t *testing.T, h block.Header) []byte {
+	t.Helper()
+	var stanzas []*age.Stanza
+	for _, w := range h.Wraps() {
+		stanzas = append(stanzas, w.Stanza())
+	}
+	d, err := block.NewHeader(stanzas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Bytes()
 }
