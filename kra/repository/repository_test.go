@@ -195,7 +195,10 @@ func TestUnsignedOrWronglySigned(t *testing.T) {
 		j := i + strings.IndexByte(string(all[i:]), '}')
 		return join(string(all[:i]), string(all[j:]))
 	}
+	onlyA := strings.SplitAfter(string(publish(t, s, entry(t)(repository.Access(publicKey("a", 1))))[repository.AllFile]), "\n")
+	onlyB := strings.SplitAfter(string(publish(t, s, entry(t)(repository.Access(publicKey("b", 2))))[repository.AllFile]), "\n")
 	cases := map[string][]byte{
+		"an entry exchanged":      join(onlyA[0], onlyB[1]),
 		"signed by a stranger":    foreign,
 		"head of a stranger":      join(strings.SplitAfter(string(foreign), "\n")[0], strings.Join(lines[1:], "")),
 		"without signature":       without("signature"),
