@@ -7,13 +7,12 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/client"
 )
 
 var directoryCommand = command{
 	name:  "directory",
-	args:  "[publish -o DIR -sign KEY FILE...]",
+	args:  "[publish -o DIR -sign KEY FILE...] [-age|-plugin [ACCESS]...]",
 	brief: "list the access identifiers to which one can encrypt (also: kra keys)",
 	help: `
 Every key is verified up to the domain root before it is shown. With -json the
@@ -25,7 +24,7 @@ directory is written as published, to be kept for encrypting without the network
 -age and -plugin write a file of recipients for age -R: of the keys that age 1.3 and
 later encrypts to by itself, or of all keys, for age with the plugin age-plugin-kra.
 
-  kra directory -age >recipients.txt
+  kra directory -age legal-team >recipients.txt
   age -R recipients.txt -o contract.pdf.age contract.pdf
 
 publish makes a key repository: static files, signed, for a folder or any web server.
@@ -52,7 +51,7 @@ func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string)
 	if err != nil {
 		return err
 	}
-	if len(files) != 0 {
+	if len(files) != 0 && !*asAge && !*asPlugin {
 		return usagef("no file is needed, and %q was given", files[0])
 	}
 	r, err := set.repository()
@@ -74,25 +73,11 @@ func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string)
 		_, err := t.stdout.Write(d.Bytes())
 		return err
 	case *asAge:
-		return t.listRecipients(d, func(k client.Key) (string, error) { return block.AgeRecipient(k.Public()) })
+		return t.listRecipients(d, files, stockString)
 	case *asPlugin:
-		return t.listRecipients(d, pluginString)
+		return t.listRecipients(d, files, pluginString)
 	}
 	return t.listKeys(d)
-}
-
-// listRecipients writes a file for age -R. A key that has no such recipient is a comment.
-func (t *tool) listRecipients(d client.Directory, of func(client.Key) (string, error)) error {
-	for _, k := range d.Keys() {
-		r, err := of(k)
-		if err != nil {
-			r = "# " + err.Error()
-		}
-		if _, err := fmt.Fprintf(t.stdout, "# %s: %s\n%s\n", k.Access(), plain(k.Title()), r); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (t *tool) listKeys(d client.Directory) error {

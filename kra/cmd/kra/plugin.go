@@ -11,6 +11,7 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/plugin"
 
+	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/client"
 )
@@ -70,6 +71,46 @@ func pluginRecipient(data []byte) (age.Recipient, error) {
 		return nil, err
 	}
 	return block.NewRecipient(pub)
+}
+
+// stockString is the recipient that age 1.3 and later needs no plugin for.
+func stockString(k client.Key) (string, error) { return block.AgeRecipient(k.Public()) }
+
+// listRecipients writes a file for age -R, of the access identifiers given or of all. A key that has no such recipient is
+// a comment.
+func (t *tool) listRecipients(d client.Directory, words []string, of func(client.Key) (string, error)) error {
+	keys, err := chosen(d, words)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		r, err := of(k)
+		if err != nil {
+			r = "# " + err.Error()
+		}
+		if _, err := fmt.Fprintf(t.stdout, "# %s: %s\n%s\n", k.Access(), plain(k.Title()), r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func chosen(d client.Directory, words []string) (keys []client.Key, err error) {
+	if len(words) == 0 {
+		return d.Keys(), nil
+	}
+	for _, w := range words {
+		id, err := kra.ParseAccessID(w)
+		if err != nil {
+			return nil, usagef("%s: not an access identifier (a-z, 0-9 and '-')", w)
+		}
+		if _, err := lookup(d, id); err != nil {
+			return nil, err
+		}
+		k, _ := d.Lookup(id)
+		keys = append(keys, k)
+	}
+	return keys, nil
 }
 
 // pluginString is what pluginRecipient reads.
