@@ -64,8 +64,13 @@ func ReadHeader(src io.Reader) (block.Header, io.Reader, error) {
 // request, of the others by asking the agent for all together. An answer without
 // evidence came from an own identity.
 func (o *Opener) Open(ctx context.Context, headers []block.Header) ([]Answer, error) {
+	return o.OpenEnvelopes(ctx, envelopesOf(headers))
+}
+
+// OpenEnvelopes is Open for blocks of any format. Own identities open age blocks only.
+func (o *Opener) OpenEnvelopes(ctx context.Context, headers []block.Envelope) ([]Answer, error) {
 	out := make([]Answer, len(headers))
-	var ask []block.Header
+	var ask []block.Envelope
 	var at []int
 	for i, h := range headers {
 		key, err := o.openOwn(h)
@@ -85,7 +90,7 @@ func (o *Opener) Open(ctx context.Context, headers []block.Header) ([]Answer, er
 	if len(ask) == 0 {
 		return out, nil
 	}
-	answers, err := o.agent.Release(ctx, ask)
+	answers, err := o.agent.ReleaseEnvelopes(ctx, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +102,8 @@ func (o *Opener) Open(ctx context.Context, headers []block.Header) ([]Answer, er
 
 var errNoMatch = errors.New("no identity fits")
 
-func (o *Opener) openOwn(h block.Header) (block.FileKey, error) {
-	if len(o.own) == 0 {
+func (o *Opener) openOwn(h block.Envelope) (block.FileKey, error) {
+	if len(o.own) == 0 || h.Format() != block.FormatAge {
 		return block.FileKey{}, errNoMatch
 	}
 	key, err := age.DecryptHeader(h.Bytes(), o.own...)
@@ -107,7 +112,7 @@ func (o *Opener) openOwn(h block.Header) (block.FileKey, error) {
 		return block.FileKey{}, errNoMatch
 	}
 	if err == nil {
-		err = h.VerifyMAC(key)
+		err = h.Check(key)
 	}
 	if err != nil {
 		return block.FileKey{}, &Damaged{fmt.Errorf("open header: %w", err)}

@@ -31,11 +31,15 @@ type Answer struct {
 // connections that stay open. The answers are in the order of the headers. An error
 // means that the exchange as a whole failed.
 func (a *Agent) Release(ctx context.Context, headers []block.Header) ([]Answer, error) {
-	envelopes := make([]block.Envelope, len(headers))
+	return a.ReleaseEnvelopes(ctx, envelopesOf(headers))
+}
+
+func envelopesOf(headers []block.Header) []block.Envelope {
+	out := make([]block.Envelope, len(headers))
 	for i, h := range headers {
-		envelopes[i] = block.EnvelopeOf(h)
+		out[i] = block.EnvelopeOf(h)
 	}
-	return a.ReleaseEnvelopes(ctx, envelopes)
+	return out
 }
 
 // ReleaseEnvelopes is Release for blocks of any format. Only of an age block does it see that a released key is the

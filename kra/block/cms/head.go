@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -232,16 +233,16 @@ func (h Head) Authenticated() bool { return h.auth }
 // says why.
 func (h Head) Envelope() (block.Envelope, error) {
 	var wraps []block.Wrap
-	var why []error
+	var why []string
 	for _, r := range h.recipients {
 		if r.err != nil {
-			why = append(why, r.err)
+			why = append(why, r.err.Error())
 			continue
 		}
 		wraps = append(wraps, r.wrap)
 	}
 	if len(wraps) == 0 {
-		return block.Envelope{}, fmt.Errorf("no recipient is of a kind that an agent releases: %w", errors.Join(distinct(why)...))
+		return block.Envelope{}, fmt.Errorf("no recipient is of a kind that an agent releases: %s", distinct(why))
 	}
 	if len(wraps) > block.MaxWraps {
 		return block.Envelope{}, errTooMany
@@ -249,12 +250,8 @@ func (h Head) Envelope() (block.Envelope, error) {
 	return block.NewEnvelope(block.FormatCMS, h.raw, wraps)
 }
 
-// distinct keeps one of errors with the same text.
-func distinct(errs []error) (out []error) {
-	for _, e := range errs {
-		if !slices.ContainsFunc(out, func(o error) bool { return o.Error() == e.Error() }) {
-			out = append(out, e)
-		}
-	}
-	return out
+// distinct joins reasons, each once.
+func distinct(why []string) string {
+	slices.Sort(why)
+	return strings.Join(slices.Compact(why), "; ")
 }

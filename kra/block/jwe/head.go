@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/keyrelease/krabox/kra/block"
 )
@@ -140,16 +141,16 @@ func (h Head) Encryption() string { return h.encryption }
 // says why.
 func (h Head) Envelope() (block.Envelope, error) {
 	var wraps []block.Wrap
-	var why []error
+	var why []string
 	for _, r := range h.recipients {
 		if r.err != nil {
-			why = append(why, r.err)
+			why = append(why, r.err.Error())
 			continue
 		}
 		wraps = append(wraps, r.wrap)
 	}
 	if len(wraps) == 0 {
-		return block.Envelope{}, fmt.Errorf("no recipient is of a kind that an agent releases: %w", errors.Join(why...))
+		return block.Envelope{}, fmt.Errorf("no recipient is of a kind that an agent releases: %s", strings.Join(slices.Compact(why), "; "))
 	}
 	return block.NewEnvelope(block.FormatJWE, h.raw, wraps)
 }

@@ -44,6 +44,7 @@ type Message struct {
 	text    string // as it was read, without white space around it
 	compact bool
 	head    Head
+	size    int // of the ciphertext, bytes
 }
 
 // Read reads a whole message: compact, flattened JSON or general JSON.
@@ -59,6 +60,9 @@ func Read(r io.Reader) (Message, error) {
 	m := Message{text: string(b), compact: !bytes.HasPrefix(b, []byte("{"))}
 	members, err := m.members()
 	if err == nil {
+		m.size, err = sealedSize(members)
+	}
+	if err == nil {
 		m.head, err = newHead(members)
 	}
 	if err != nil {
@@ -72,12 +76,7 @@ func (m Message) members() (object, error) {
 	if !m.compact {
 		o, err := parseObject([]byte(m.text))
 		if err != nil {
-			return nil, err
-		}
-		for _, name := range []string{"ciphertext", "iv", "tag"} {
-			if _, ok := o[name].(string); !ok {
-				return nil, fmt.Errorf("%w: it has no %s", ErrNotJWE, name)
-			}
+			return nil, fmt.Errorf("%w: %w", ErrNotJWE, err)
 		}
 		return o, nil
 	}
@@ -85,7 +84,23 @@ func (m Message) members() (object, error) {
 	if len(parts) != 5 {
 		return nil, ErrNotJWE
 	}
-	return object{"protected": parts[0], "encrypted_key": parts[1]}, nil
+	return object{"protected": parts[0], "encrypted_key": parts[1], "iv": parts[2], "ciphertext": parts[3], "tag": parts[4]}, nil
+}
+
+// sealedSize checks the parts that no head has, and returns the ciphertext's size.
+func sealedSize(o object) (size int, err error) {
+	for _, name := range []string{"iv", "tag", "ciphertext"} {
+		text, ok, err := o.text(name)
+		if err != nil || !ok {
+			return 0, fmt.Errorf("%w: it has no %s", ErrNotJWE, name)
+		}
+		b, err := decode(text)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+		size = len(b)
+	}
+	return size, nil
 }
 
 // Head returns what an agent is sent of the message.
@@ -104,3 +119,6 @@ func decode(s string) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// Ciphertext returns how many bytes of encrypted content the message holds.
+func (m Message) Ciphertext() int64 { return int64(m.size) }

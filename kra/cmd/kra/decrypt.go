@@ -34,6 +34,11 @@ they do not open is asked of the agent, for all files at once. -ask always asks
 the agent only, -ask never your identities only. A key is used only with a receipt
 that proves that the agent logged its release; -receipt keeps the receipts.
 
+CMS and JWE files are told by looking at them; FILE.cms, FILE.p7m and FILE.jwe become
+FILE. Their content is authenticated at its end only, or in CMS of AES-CBC never, which
+is said; on standard output up to 64 MiB are held back until then. -splice adds to a
+CMS file a recipient, so that stock openssl cms -decrypt opens it from then on.
+
 Keys travel inside the connection, where -cert says who you are. With -certificate
 they travel sealed to a certificate for encryption, and only its private key opens
 them; -deliver key seals them to a key made for the request and signed by that one.
@@ -43,6 +48,7 @@ others say about you may go along: -attributes, -token.
   kra decrypt contract.pdf.age
   kra decrypt -i me.txt -ask never <plans.tar.age | tar x
   kra decrypt -certificate encryption.pem contract.pdf.age
+  kra decrypt -splice me.pem -o mine.cms contract.pdf.cms
 `,
 	run: runDecrypt,
 }
@@ -54,6 +60,7 @@ type decryptArgs struct {
 	ids      many
 	ask      client.Ask
 	deliver  client.Delivery
+	splice   string
 }
 
 func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
@@ -65,6 +72,7 @@ func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	ask := fs.String("ask", "auto", "`WHEN` to ask the agent: auto, always or never")
 	set := t.settings(fs, setURL, setRoot, setCert, setKey, setCertificate, setCertificateKey)
 	deliver := deliveryFlags(fs)
+	fs.StringVar(&a.splice, "splice", "", "of a CMS file, write it again for the holder of the certificate in `FILE` instead of decrypting it")
 	files, err := parse(fs, args)
 	if err != nil {
 		return err
@@ -162,13 +170,12 @@ type input struct {
 	to, name string
 	file     *os.File
 	watched  *progress
-	header   block.Header
-	rest     io.Reader
+	sealed   sealed
 }
 
 func (t *tool) decryptSome(ctx context.Context, o *client.Opener, files []string, a decryptArgs, receipts *os.File) (failed []error) {
 	var ins []input
-	var headers []block.Header
+	var headers []block.Envelope
 	for _, path := range files {
 		in, err := t.input(path, a)
 		if err != nil {
@@ -176,12 +183,12 @@ func (t *tool) decryptSome(ctx context.Context, o *client.Opener, files []string
 			continue
 		}
 		defer in.file.Close()
-		ins, headers = append(ins, in), append(headers, in.header)
+		ins, headers = append(ins, in), append(headers, in.sealed.envelope())
 	}
 	if len(ins) == 0 {
 		return failed
 	}
-	answers, err := o.Open(ctx, headers)
+	answers, err := o.OpenEnvelopes(ctx, headers)
 	if err != nil {
 		return append(failed, err)
 	}
@@ -214,7 +221,10 @@ func (t *tool) input(path string, a decryptArgs) (input, error) {
 		return input{}, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
 	}
 	in := input{to: to, name: name, file: f, watched: t.progress(f, name, nil)}
-	in.header, in.rest, err = client.ReadHeader(dearmor(in.watched))
+	in.sealed, err = readSealed(in.watched)
+	if err == nil {
+		err = t.suits(in, a)
+	}
 	if err != nil {
 		return input{}, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
 	}
@@ -242,7 +252,10 @@ func keep(receipts *os.File, e client.Evidence) error {
 }
 
 func (t *tool) decrypt(in input, a decryptArgs, key block.FileKey) (err error) {
-	plain, err := client.Payload(in.header, in.rest, key)
+	if a.splice != "" {
+		return t.splice(in, a, key)
+	}
+	plain, err := in.sealed.plaintext(key)
 	if err != nil {
 		return err
 	}
@@ -251,6 +264,11 @@ func (t *tool) decrypt(in input, a decryptArgs, key block.FileKey) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.discard()) }()
+	if !in.sealed.inParts() && out.temp == "" {
+		if plain, err = held(plain); err != nil {
+			return err
+		}
+	}
 	if isTerminal(out.File) {
 		in.watched.end()
 	}
@@ -269,8 +287,11 @@ func plainName(path, out string) (string, error) {
 		return out, nil
 	case path == stdio:
 		return stdio, nil
-	case strings.HasSuffix(path, suffix) && len(path) > len(suffix):
-		return strings.TrimSuffix(path, suffix), nil
+	}
+	for _, s := range suffixes {
+		if strings.HasSuffix(path, s) && len(path) > len(s) {
+			return strings.TrimSuffix(path, s), nil
+		}
 	}
 	return "", hint(usagef("cannot tell the name of the plaintext, as this is not FILE%s", suffix), "give -o FILE, or -o - for standard output")
 }

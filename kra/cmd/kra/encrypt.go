@@ -19,6 +19,9 @@ import (
 // suffix is what encrypt adds to a file's name and decrypt takes off.
 const suffix = ".age"
 
+// suffixes are those that decrypt takes off.
+var suffixes = []string{suffix, suffixCMS, ".p7m", suffixJWE}
+
 var encryptCommand = command{
 	name:  "encrypt",
 	args:  "-to WHO [-to WHO]... [FILE]",
@@ -30,7 +33,10 @@ identifier is decided by the agent when somebody asks, not now. With -repository
 is looked up in a key repository instead, a folder or a web server, and the agent is
 not asked.
 
-FILE becomes FILE.age, an age file that the recipients can open with stock age too;
+With -format cms, FILE becomes FILE.cms, CMS AuthEnvelopedData as openssl cms -decrypt
+and others read it; with -format jwe, FILE.jwe, a JSON Web Encryption of at most 1 MiB of
+content. WHO may then be the PEM file of a certificate, too, and is no age recipient.
+Otherwise FILE becomes FILE.age, an age file that the recipients can open with stock age too;
 without FILE, standard input is encrypted to standard output. It holds no names and
 no rules.
 
@@ -53,6 +59,7 @@ func runEncrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	fs.StringVar(&a.out, "o", "", "write to `FILE`, '-' for standard output")
 	force := fs.Bool("f", false, "replace an output file that exists")
 	fs.BoolVar(&a.armor, "a", false, "write text (PEM) instead of binary")
+	form := fs.String("format", "age", "`FORMAT` of the file: age, cms or jwe")
 	set := t.settings(fs, setURL, setRoot, setDirectory, setRepository, setRepositoryKey)
 	files, err := parse(fs, args)
 	if err != nil {
@@ -66,11 +73,11 @@ func runEncrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	if len(files) == 1 {
 		in = files[0]
 	}
-	to, err := recipients(ctx, set, a.to)
+	w, err := writerOf(ctx, set, *form, a)
 	if err != nil {
 		return err
 	}
-	return t.encrypt(in, a, to)
+	return t.encrypt(in, a, w)
 }
 
 func overwriteOf(force bool) overwrite {
@@ -137,18 +144,18 @@ func ageRecipient(w string) (r age.Recipient, ok bool, err error) {
 	return r, true, nil
 }
 
-func lookup(d client.Directory, id kra.AccessID) (age.Recipient, error) {
+func lookup(d client.Directory, id kra.AccessID) (client.Key, error) {
 	if k, ok := d.Lookup(id); ok {
-		return k.Recipient()
+		return k, nil
 	}
 	err := usagef("the directory of %s has no access identifier %s", d.Domain(), id)
 	if near := nearest(d, string(id)); near != "" {
-		return nil, hint(err, "did you mean %s?", near)
+		return client.Key{}, hint(err, "did you mean %s?", near)
 	}
-	return nil, hint(err, "'kra directory' lists what there is")
+	return client.Key{}, hint(err, "'kra directory' lists what there is")
 }
 
-func (t *tool) encrypt(in string, a encryptArgs, to []age.Recipient) (err error) {
+func (t *tool) encrypt(in string, a encryptArgs, w writer) (err error) {
 	src, name, err := t.open(in)
 	if err != nil {
 		return err
@@ -157,10 +164,10 @@ func (t *tool) encrypt(in string, a encryptArgs, to []age.Recipient) (err error)
 	path := a.out
 	if path == "" {
 		if path = stdio; in != stdio {
-			path = in + suffix
+			path = in + w.suffix
 		}
 	}
-	if path == stdio && !a.armor && isTerminal(t.stdout) {
+	if path == stdio && !w.text && isTerminal(t.stdout) {
 		return usagef("binary output does not belong on a terminal: give -o FILE, or -a for text")
 	}
 	out, err := t.create(path, modeBlock, a.over)
@@ -169,7 +176,7 @@ func (t *tool) encrypt(in string, a encryptArgs, to []age.Recipient) (err error)
 	}
 	defer func() { err = errors.Join(err, out.discard()) }()
 	watched := t.progress(src, name, out.File)
-	err = seal(out, watched, a.armor, to)
+	err = w.write(out, watched)
 	watched.end()
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/keyrelease/krabox/kra/block"
-	"github.com/keyrelease/krabox/kra/client"
 )
 
 var inspectCommand = command{
@@ -30,6 +29,8 @@ no names. The header is not proven until somebody opens it.
 // A view is what inspect shows, also as JSON.
 type view struct {
 	Name       string      `json:"name"`
+	Format     string      `json:"format"`
+	Cipher     string      `json:"cipher,omitempty"` // of the content, where the format leaves a choice
 	Header     int         `json:"header_bytes"`
 	Hash       string      `json:"header_sha256"`
 	Ciphertext int64       `json:"ciphertext_bytes"`
@@ -41,7 +42,9 @@ type stanzaRow struct {
 	Suite  string `json:"suite,omitempty"`
 	KeyID  string `json:"key_id,omitempty"`
 	Tag    string `json:"tag,omitempty"`
+	Key    string `json:"key,omitempty"` // how CMS and JWE name it, KIND:VALUE
 	Access string `json:"access,omitempty"`
+	Why    string `json:"why,omitempty"` // an agent does not release it
 }
 
 func runInspect(t *tool, _ context.Context, fs *flag.FlagSet, args []string) error {
@@ -74,7 +77,7 @@ func (t *tool) view(path string, set settings) (v view, err error) {
 		return view{}, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	h, rest, err := client.ReadHeader(dearmor(f))
+	s, err := readSealed(f)
 	if codeOf(err) == exitDamaged { // to be told to inspect it would not help
 		return view{}, hint(fmt.Errorf("%s: %w", name, err), "this is not an encryption block; is it the right file?")
 	}
@@ -85,15 +88,20 @@ func (t *tool) view(path string, set settings) (v view, err error) {
 	if err != nil {
 		return view{}, err
 	}
-	hash := h.Hash()
-	v = view{Name: name, Header: len(h.Bytes()), Hash: hex.EncodeToString(hash[:]), Stanzas: rows(h, names)}
-	v.Ciphertext, err = io.Copy(io.Discard, rest)
+	a, ok := s.(*ageBlock)
+	if !ok {
+		return viewOther(name, s, names)
+	}
+	hash := a.header.Hash()
+	v = view{Name: name, Format: block.FormatAge.String(), Header: len(a.header.Bytes()), Hash: hex.EncodeToString(hash[:]), Stanzas: rows(a.header, names)}
+	v.Ciphertext, err = io.Copy(io.Discard, a.rest)
 	return v, err
 }
 
 // known is what a directory tells of keys: to whom they belong, and what their tags are.
 type known struct {
 	access map[block.KeyID]string
+	refs   map[block.Ref]string
 	tagged []block.Tagged
 }
 
@@ -104,7 +112,7 @@ func (k known) of(w block.Wrap) string {
 }
 
 func accessNames(set settings) (known, error) {
-	names := known{access: map[block.KeyID]string{}}
+	names := known{access: map[block.KeyID]string{}, refs: map[block.Ref]string{}}
 	path := set.get(setDirectory)
 	if path == "" {
 		return names, nil
@@ -112,6 +120,7 @@ func accessNames(set settings) (known, error) {
 	d, err := set.directoryFile(path)
 	for _, k := range d.Keys() {
 		names.access[k.ID()] = string(k.Access())
+		names.refer(k)
 		if t, err := block.NewTagged(k.Public()); err == nil {
 			names.tagged = append(names.tagged, t)
 		}
@@ -138,6 +147,9 @@ func rows(h block.Header, names known) (out []stanzaRow) {
 }
 
 func (v view) write(w io.Writer) error {
+	if v.Format != block.FormatAge.String() {
+		return v.writeOther(w)
+	}
 	fmt.Fprintf(w, "%s: encryption block (age v1)\n  header      %d bytes, SHA-256 %s\n  ciphertext  %d bytes\n  any one of these opens it:\n",
 		plain(v.Name), v.Header, v.Hash, v.Ciphertext)
 	for _, s := range v.Stanzas {

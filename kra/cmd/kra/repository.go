@@ -53,6 +53,18 @@ type finder struct {
 }
 
 func (f *finder) find(ctx context.Context, id kra.AccessID) (out []age.Recipient, err error) {
+	keys, err := f.keys(ctx, id)
+	for _, k := range keys {
+		r, err := k.Recipient()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, err
+}
+
+func (f *finder) keys(ctx context.Context, id kra.AccessID) (keys []client.Key, err error) {
 	if !f.started {
 		if f.repo, err = f.set.repository(); err != nil {
 			return nil, err
@@ -62,30 +74,23 @@ func (f *finder) find(ctx context.Context, id kra.AccessID) (out []age.Recipient
 	if f.repo == nil {
 		return f.inDirectory(ctx, id)
 	}
-	keys, err := f.repo.Lookup(ctx, id)
+	keys, err = f.repo.Lookup(ctx, id)
 	if errors.Is(err, client.ErrNoEntry) {
 		return nil, hint(usagef("the repository has no access identifier %s", id), "'kra directory' lists what there is")
 	}
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range keys {
-		r, err := k.Recipient()
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, nil
+	return keys, err
 }
 
-func (f *finder) inDirectory(ctx context.Context, id kra.AccessID) (out []age.Recipient, err error) {
+func (f *finder) inDirectory(ctx context.Context, id kra.AccessID) (keys []client.Key, err error) {
 	if !f.fetched {
 		if f.dir, err = f.set.directory(ctx); err != nil {
 			return nil, err
 		}
 		f.fetched = true
 	}
-	r, err := lookup(f.dir, id)
-	return []age.Recipient{r}, err
+	k, err := lookup(f.dir, id)
+	if err != nil {
+		return nil, err
+	}
+	return []client.Key{k}, nil
 }
