@@ -30,6 +30,9 @@ type sharedList struct {
 	uses int
 }
 
+// knows says which names there are.
+func (b *Book) knows(u use) error { return b.draft(b).knows(u) }
+
 // An entry is an access identifier with its lists compiled.
 type entry struct {
 	def   AccessDef

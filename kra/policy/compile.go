@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -59,6 +60,32 @@ func Compile(version uint64, d Definition, prev *Book) (*Book, error) {
 	return emptyBook(prev.tools).revise(version, Edit{Put: d}, prev)
 }
 
+// Load makes a book of a definition, as an edit of the empty one, that was compiled before it was stored: the rules are
+// compiled when they are asked, or by Warm. One that no longer compiles errs.
+func Load(version uint64, e Edit) (*Book, error) {
+	b, err := newBook()
+	if err != nil {
+		return nil, err
+	}
+	n := b.draft(b)
+	n.later = true
+	return n.revise(version, e)
+}
+
+// Warm compiles the rules that were not asked yet. It may run beside anything. The error is the context's.
+func (b *Book) Warm(ctx context.Context) error {
+	if b == nil {
+		return nil
+	}
+	for _, r := range b.rules.All() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		_, _ = r.compile(b.tools.vocabulary, b.knows) // who asks it hears of the mistake
+	}
+	return nil
+}
+
 // Revise makes the next version, in time that depends on the edit and hardly on the book, unless something is removed
 // that could still be in use. The book, which may be nil, stays as it is. A mistake in a rule or list is a *SyntaxError.
 func (b *Book) Revise(version uint64, e Edit) (*Book, error) {
@@ -73,8 +100,15 @@ func (b *Book) Revise(version uint64, e Edit) (*Book, error) {
 
 // revise makes the next version of b, taking from prev what is compiled there already.
 func (b *Book) revise(version uint64, e Edit, prev *Book) (*Book, error) {
-	n := &reviser{tools: b.tools, prev: prev, members: b.members, rules: b.rules.Edit(), groups: b.groups.Edit(),
+	return b.draft(prev).revise(version, e)
+}
+
+func (b *Book) draft(prev *Book) *reviser {
+	return &reviser{tools: b.tools, prev: prev, members: b.members, rules: b.rules.Edit(), groups: b.groups.Edit(),
 		access: b.access.Edit(), byKey: b.byKey.Edit(), lists: b.lists.Edit(), roles: b.roles.Edit(), refs: b.refs.Edit(), terms: b.terms}
+}
+
+func (n *reviser) revise(version uint64, e Edit) (*Book, error) {
 	for _, step := range []func(Edit) error{n.reviseTerms, n.reviseGroups, n.reviseRoles, n.reviseRules, n.reviseAccess, n.reviseRefs, n.limits} {
 		if err := step(e); err != nil {
 			return nil, fmt.Errorf("compile book: %w", err)

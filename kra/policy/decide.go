@@ -138,7 +138,8 @@ func (b *Book) decide(keys []block.KeyID, f Facts, now time.Time) (Trace, []stri
 		e.trace.reason = NoDecryptor
 		return e.trace, nil
 	}
-	tried := make([]*entry, 0, 4)
+	var few [4]*entry
+	tried := few[:0]
 	for i, key := range keys {
 		for _, x := range b.byKey.At(key) {
 			e.trace.reason = NotPermitted

@@ -36,7 +36,7 @@ func newEvaluation(b *Book, f Facts, now time.Time) *evaluation {
 		f.Answers = closeAnswers(f.Answers)
 	}
 	e := &evaluation{book: b, facts: f, now: now.UTC().Truncate(time.Second)}
-	e.trace = Trace{version: b.version, facts: f, now: e.now, id: f.Decryptor.String()}
+	e.trace = Trace{version: b.version, facts: f, now: e.now, id: f.Decryptor.String(), rules: make([]RuleStep, 0, 8), lists: make([]ListStep, 0, 4)}
 	return e
 }
 

@@ -185,7 +185,15 @@ func (i Item) compare(j Item) int {
 }
 
 func (i Item) compareClaim(k Kind, a kra.Anchor, name, value string) int {
-	return cmp.Or(cmp.Compare(i.Kind, k), cmp.Compare(i.Authority, a), cmp.Compare(i.Name, name), cmp.Compare(i.Value, value))
+	switch {
+	case i.Kind != k:
+		return cmp.Compare(i.Kind, k)
+	case i.Authority != a:
+		return cmp.Compare(i.Authority, a)
+	case i.Name != name:
+		return cmp.Compare(i.Name, name)
+	}
+	return cmp.Compare(i.Value, value)
 }
 
 // Items returns the items in their order. The caller must not write to them.

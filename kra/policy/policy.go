@@ -30,7 +30,7 @@ const (
 	maxNesting    = 32        // parentheses and operators within each other
 	MaxRules      = 50_000    // rules in a book
 	MaxAccess     = 100_000   // access identifiers in a book
-	MaxGroups     = 10_000    // groups in a book
+	MaxGroups     = 50_000    // groups in a book
 	MaxMembership = 2_000_000 // members of all groups together
 	MaxNested     = 1_000     // groups within one group, directly and indirectly
 	MaxRoles      = 10_000    // roles in a book

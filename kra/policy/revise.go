@@ -11,6 +11,7 @@ import (
 // A reviser is a book in the making.
 type reviser struct {
 	tools   *tools
+	later   bool  // the definition was compiled before: rules are compiled when they are asked, members are not checked
 	prev    *Book // has compiled parts that can be taken over
 	members int
 	rules   *immutable.Draft[RuleName, *rule]
@@ -27,17 +28,11 @@ type reviser struct {
 func (n *reviser) knows(u use) error {
 	switch u.what {
 	case useGroup:
-		if n.groups.At(GroupName(u.name)) == nil {
-			return fmt.Errorf("unknown group %q", clip(u.name))
-		}
+		return u.must(n.groups.At(GroupName(u.name)) != nil)
 	case useRole:
-		if n.roles.At(RoleName(u.name)) == nil {
-			return fmt.Errorf("unknown role %q", clip(u.name))
-		}
+		return u.must(n.roles.At(RoleName(u.name)) != nil)
 	case useRule:
-		if n.rules.At(RuleName(u.name)) == nil {
-			return fmt.Errorf("unknown rule %q", clip(u.name))
-		}
+		return u.must(n.rules.At(RuleName(u.name)) != nil)
 	}
 	return n.terms.knows(u)
 }
@@ -76,7 +71,9 @@ func (n *reviser) reviseGroups(e Edit) error {
 		}
 		g := n.prev.groups.At(def.Name)
 		if g == nil || !g.def.equal(def) {
-			if g, err = newGroup(def, g); err != nil {
+			was := g
+			trusted := func(id string) bool { return n.later || was != nil && was.crowd.has(id) }
+			if g, err = newGroup(def, trusted); err != nil {
 				return err
 			}
 		}
@@ -140,11 +137,11 @@ func (n *reviser) reviseRules(e Edit) error {
 			return err
 		}
 	}
-	if !e.loses() {
+	if n.later || !e.loses() {
 		return nil
 	}
 	for name, x := range n.rules.All() {
-		if err := stillGood(x.uses, n.knows); err != nil {
+		if err := x.stillGood(n.tools.vocabulary, n.knows); err != nil {
 			return fmt.Errorf("rule %s: %w", name, err)
 		}
 	}
@@ -156,14 +153,15 @@ func (n *reviser) putRule(def RuleDef) error {
 		return err
 	}
 	x := n.prev.rules.At(def.Name)
-	if x == nil || x.text != def.Expr || stillGood(x.uses, n.knows) != nil {
-		var err error
-		if x, err = compileRule(n.tools.vocabulary, def, n.knows); err != nil {
-			return err
-		}
+	if x == nil || x.text != def.Expr || x.stillGood(n.tools.vocabulary, n.knows) != nil {
+		x = &rule{name: def.Name, text: def.Expr}
 	}
 	n.rules.Put(def.Name, x)
-	return nil
+	if n.later {
+		return nil
+	}
+	_, err := x.compile(n.tools.vocabulary, n.knows)
+	return err
 }
 
 func (n *reviser) reviseAccess(e Edit) error {

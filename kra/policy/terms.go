@@ -144,6 +144,16 @@ const (
 	useClearers // there is an authority that may assert clearances
 )
 
+var whats = []string{useGroup: "group", useRole: "role", useRule: "rule"}
+
+// must complains about a name that is not there.
+func (u use) must(there bool) error {
+	if there {
+		return nil
+	}
+	return fmt.Errorf("unknown %s %q", nameOf(whats, int(u.what)), clip(u.name))
+}
+
 // knowing answers for a definition: nil, or why a name cannot be used.
 type knowing func(use) error
 
