@@ -6,6 +6,14 @@ import (
 	"strings"
 )
 
+// Forms returns every form of every command, its choices of what is left out made.
+func Forms() (all []string) {
+	for _, r := range table {
+		all = append(all, expand(r.form)...)
+	}
+	return all
+}
+
 // An element is one place of a form: one of some fixed words, or a word of a kind.
 type element struct {
 	fixed []string

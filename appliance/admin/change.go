@@ -7,21 +7,26 @@ import (
 	"github.com/keyrelease/krabox/appliance/store"
 )
 
-// commit makes a change: tried out, prepared, logged, committed, put to work, in this order. What cannot be compiled is
-// refused before anything of it is durable.
+// commit makes a change of an officer's.
 func (s *step) commit(ctx context.Context, changes ...store.Change) error {
-	next, err := store.Apply(s.a.c.Store.State(), changes...)
+	return s.a.commit(ctx, s.act, changes...)
+}
+
+// commit makes a change: tried out, prepared, begun, which logs it, committed, put to work, in this order. What cannot be
+// compiled is refused before anything of it is durable. It needs a.change.
+func (a *Agent) commit(ctx context.Context, begin func(context.Context) error, changes ...store.Change) error {
+	next, err := store.Apply(a.c.Store.State(), changes...)
 	if err != nil {
 		return err
 	}
-	use, err := s.a.c.Prepare(next)
+	use, err := a.c.Prepare(next)
 	if err != nil {
 		return err
 	}
-	if err := s.act(ctx); err != nil {
+	if err := begin(ctx); err != nil {
 		return err
 	}
-	if _, err := s.a.c.Store.Commit(ctx, changes...); err != nil {
+	if _, err := a.c.Store.Commit(ctx, changes...); err != nil {
 		return err
 	}
 	use()

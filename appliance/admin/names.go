@@ -15,10 +15,14 @@ func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string 
 	if a.c.Mode != console.Enrolled {
 		return nil
 	}
-	if _, ok := a.sessions.officer(id); !ok {
+	who, ok := a.who(id)
+	if !ok {
 		return nil
 	}
 	st := a.c.Store.State()
+	if who.Group != "" {
+		return maintainerNames(st, who.Group, list)
+	}
 	switch list {
 	case console.NamesAccess:
 		return each(st.Accesses(), func(x store.Access) string { return string(x.ID) })
@@ -38,6 +42,18 @@ func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string 
 		return each(st.Officers(), func(x store.Officer) string { return x.Name })
 	case console.NamesMember:
 		return members(st)
+	}
+	return nil
+}
+
+// maintainerNames are those that the maintainer of a group may see.
+func maintainerNames(st *store.State, group, list string) []string {
+	g, _ := st.Group(group)
+	switch list {
+	case console.NamesGroup:
+		return []string{group}
+	case console.NamesMember:
+		return g.Members[:min(len(g.Members), wire.MaxNames)]
 	}
 	return nil
 }
