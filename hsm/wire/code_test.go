@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"crypto/ecdh"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
@@ -100,9 +101,14 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	agreed, err := block.Seal(block.SuiteECDHX963, key.PublicKey(), make([]byte, block.MaxKeySize), []byte{'x', 0, 0, 1, 0})
+	if err != nil {
+		t.Fatal(err)
+	}
 	head := receipt.ChainHead{Instance: receipt.Instance{1}, N: 3, Head: receipt.Hash{2}, MAC: receipt.Hash{3}}
 	files := Files{"a/b": []byte("x"), "a/c": nil, "d/e": {}}
 	fileKey, _ := block.NewFileKey(make([]byte, block.FileKeySize))
+	contentKey, _ := block.NewFileKey(make([]byte, block.MaxKeySize))
 	k := Key{SPKI: spki, Suite: P256, Custody: Bound, Origin: Imported}
 	s := map[string]func(*writer){
 		"open":     func(w *writer) { w.u8(uint8(verbOpen)); w.token(Token{files, []byte("1234"), []byte("5678")}) },
@@ -111,6 +117,7 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 		"destroy":  func(w *writer) { w.u8(uint8(verbDestroy)); w.fixed(make([]byte, 32)) },
 		"list":     func(w *writer) { w.u8(uint8(verbList)) },
 		"unwrap":   func(w *writer) { w.u8(uint8(verbUnwrap)); w.wraps([]block.Wrap{wrap, wrap}) },
+		"suites":   func(w *writer) { w.u8(uint8(verbUnwrap)); w.wraps([]block.Wrap{agreed, tagged(t)}) },
 		"since":    func(w *writer) { w.u8(uint8(verbSince)); w.u64(7) },
 		"check":    func(w *writer) { w.u8(uint8(verbCheck)); w.head(head) },
 		"status":   func(w *writer) { w.u8(uint8(verbStatus)) },
@@ -129,6 +136,7 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 			"unwrap": ok(verbUnwrap, func(w *writer) {
 				w.batch([]Result{{Key: fileKey}, {Err: ErrUnwrap}, {Err: Refused{"token is away"}}}, head)
 			}),
+			"long": ok(verbUnwrap, func(w *writer) { w.batch([]Result{{Key: contentKey}}, head) }),
 			"since": ok(verbSince, func(w *writer) {
 				w.items([]receipt.Item{{Key: receipt.Hash{1}}, {Ciphertext: receipt.Hash{2}}}, head)
 			}),
@@ -143,6 +151,28 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 		out[name] = w.b
 	}
 	return out
+}
+
+// tagged is a wrap of stock age to a hybrid key, after its tag was resolved.
+func tagged(t testing.TB) block.Wrap {
+	t.Helper()
+	pq, err := mlkem.GenerateKey768()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := block.NewHybridKey(append(pq.EncapsulationKey().Bytes(), ec.PublicKey().Bytes()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := block.Seal(block.SuiteHybridTag, pub, make([]byte, block.FileKeySize), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 func TestMessagesHaveOneForm(t *testing.T) {
