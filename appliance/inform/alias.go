@@ -5,6 +5,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/cryptobyte"
 	der "golang.org/x/crypto/cryptobyte/asn1"
@@ -68,8 +69,8 @@ func Aliases(cert *x509.Certificate, note func(string)) []policy.Item {
 		if form == "" || value == "" {
 			continue
 		}
-		if len(value) > policy.MaxItemText {
-			note(fmt.Sprintf("%s name in the certificate is too long", form))
+		if len(value) > policy.MaxItemText || !utf8.ValidString(value) {
+			note(fmt.Sprintf("%s name in the certificate is too long or not UTF-8", form))
 			continue
 		}
 		all = append(all, policy.Item{Kind: policy.Alias, Name: form, Value: value})

@@ -121,7 +121,13 @@ func (r *resolver) directories() {
 			r.missing = append(r.missing, d.Alias)
 			continue
 		}
-		r.add(d.Alias, d.May, policy.Directory, image.Lookup(s))
+		items, err := image.Lookup(s)
+		if err != nil {
+			r.note("%s: %v", d.Alias, err)
+			r.missing = append(r.missing, d.Alias)
+			continue
+		}
+		r.add(d.Alias, d.May, policy.Directory, items)
 	}
 }
 

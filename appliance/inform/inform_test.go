@@ -1,6 +1,7 @@
 package inform_test
 
 import (
+	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -182,7 +183,7 @@ func TestClearances(t *testing.T) {
 		"no bit":                {attrcert.Clearance{Policy: policyOID}, "", ""},
 		"another policy":        {attrcert.Clearance{Policy: other, Bits: []int{4}}, "", "unknown policy"},
 		"any value":             {attrcert.Clearance{Policy: policyOID, Bits: []int{4}, Categories: []attrcert.Category{{Type: other, Value: []byte{5, 0}}}}, "secret/any", ""},
-		"an unknown category":   {attrcert.Clearance{Policy: policyOID, Bits: []int{4}, Categories: []attrcert.Category{{Type: categories, Value: utf8("X")}}}, "secret", "security category"},
+		"an unknown category":   {attrcert.Clearance{Policy: policyOID, Bits: []int{4}, Categories: []attrcert.Category{{Type: categories, Value: text("X")}}}, "secret", "security category"},
 	}
 	for name, x := range cases {
 		tmpl := attrcert.Template{Holder: c.alice.cert, From: now, Until: now, Clearances: []attrcert.Clearance{x.clearance}}
@@ -227,12 +228,13 @@ func TestAliases(t *testing.T) {
 		want string
 		note string
 	}{
-		"none":   {x509.Certificate{}, "", ""},
-		"mail":   {x509.Certificate{EmailAddresses: []string{"Alice@Example.COM"}}, "alias mail Alice@example.com corp channel\n", ""},
-		"DNS":    {x509.Certificate{DNSNames: []string{"A.example.COM"}}, "alias dns a.example.com corp channel\n", ""},
-		"URI":    {x509.Certificate{URIs: []*url.URL{mustURL("https://example.com/alice")}}, "alias uri https://example.com/alice corp channel\n", ""},
-		"SPIFFE": {x509.Certificate{URIs: []*url.URL{mustURL("spiffe://example.org/ns/pay/sa/web")}}, "alias uri spiffe://example.org/ns/pay/sa/web corp channel\n", ""},
-		"UPN":    {x509.Certificate{ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: upn}}}, "alias upn alice@corp.example corp channel\n", ""},
+		"none":                {x509.Certificate{}, "", ""},
+		"mail":                {x509.Certificate{EmailAddresses: []string{"Alice@Example.COM"}}, "alias mail Alice@example.com corp channel\n", ""},
+		"DNS":                 {x509.Certificate{DNSNames: []string{"A.example.COM"}}, "alias dns a.example.com corp channel\n", ""},
+		"URI":                 {x509.Certificate{URIs: []*url.URL{mustURL("https://example.com/alice")}}, "alias uri https://example.com/alice corp channel\n", ""},
+		"SPIFFE":              {x509.Certificate{URIs: []*url.URL{mustURL("spiffe://example.org/ns/pay/sa/web")}}, "alias uri spiffe://example.org/ns/pay/sa/web corp channel\n", ""},
+		"UPN":                 {x509.Certificate{ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: upn}}}, "alias upn alice@corp.example corp channel\n", ""},
+		"UPN that is no text": {x509.Certificate{ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: bytes.Replace(upn, []byte("alice"), []byte("al\xffce"), 1)}}}, "", "not UTF-8"},
 		"SPIFFE beside another URI": {x509.Certificate{URIs: []*url.URL{mustURL("spiffe://example.org/web"), mustURL("https://example.com/")}},
 			"alias uri https://example.com/ corp channel\n", "beside another"},
 		"SPIFFE with a port":    {x509.Certificate{URIs: []*url.URL{mustURL("spiffe://example.org:80/web")}}, "", "no SPIFFE id"},
@@ -416,10 +418,8 @@ func TestCheckConfig(t *testing.T) {
 		}
 	}
 	for _, u := range []string{"ftp://x/y", "file:///etc/passwd", "http://", "https://u:p@x/y", "x"} {
-		k := inform.NewKeeper(time.Now, nil)
-		if k.Configure(inform.Config{Revocations: []inform.Revocation{{Alias: "crl", Of: "corp", Anchors: []*x509.Certificate{c.ca.cert}, URL: u, Every: time.Hour}}}) == nil {
+		if (inform.Config{Revocations: []inform.Revocation{{Alias: "crl", Of: "corp", Anchors: []*x509.Certificate{c.ca.cert}, URL: u, Every: time.Hour}}}).Check() == nil {
 			t.Errorf("address %q is taken", u)
 		}
-		k.Close()
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"io"
+	"log"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -104,6 +106,26 @@ func TestFetchRefusesRedirects(t *testing.T) {
 	waitFor(t, func() bool { return s.count() > 1 })
 	if err := k.World().Revoked([]*x509.Certificate{c.alice.cert, c.ca.cert}, now); err == nil {
 		t.Error("a redirect was followed")
+	}
+}
+
+// Over TLS, the server must be one that the source's roots vouch for.
+func TestFetchOverTLS(t *testing.T) {
+	c := newCorp(t)
+	list := c.ca.revoke(t, now, now.Add(time.Hour))
+	web := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(list) }))
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
+	defer web.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(web.Certificate())
+	for name, pool := range map[string]*x509.CertPool{"known": roots, "unknown": x509.NewCertPool()} {
+		conf := c.fetched(web.URL)
+		conf.Revocations[0].Roots = pool
+		k := keeper(t, conf)
+		waitFor(t, func() bool { s := k.Status()[0]; return s.Err != nil || !s.Fetched.IsZero() })
+		if err := k.World().Revoked([]*x509.Certificate{c.alice.cert, c.ca.cert}, now); (err == nil) != (name == "known") {
+			t.Errorf("server %s: %v", name, err)
+		}
 	}
 }
 

@@ -32,8 +32,9 @@ type Server interface {
 // An Image is what a directory said at one time. It never changes, and is asked by many goroutines at once, without I/O.
 type Image interface {
 	// Lookup returns what the directory says of s; nothing if it does not know s. Authority and Via of the items are
-	// left empty: the World sets them, and drops kinds that the source may not assert.
-	Lookup(s Subject) []policy.Item
+	// left empty: the World sets them, and drops kinds that the source may not assert. An error, such as two entries of
+	// the same name, makes the directory unavailable for s alone.
+	Lookup(s Subject) ([]policy.Item, error)
 }
 
 // A Verifier knows the keys of one token issuer. It is asked by many goroutines at once, without I/O.
@@ -169,11 +170,20 @@ func (c Config) Check() error {
 	for _, i := range c.Issuers {
 		errs = append(errs, add(i.Alias, i.Verifier != nil))
 	}
+	fetched := func(alias kra.Anchor, where string) error {
+		if where == "" {
+			return nil
+		}
+		if _, err := newFetcher(where, 0, nil); err != nil {
+			return fmt.Errorf("source %s: %w", alias, err)
+		}
+		return nil
+	}
 	for _, r := range c.Repositories {
-		errs = append(errs, add(r.Alias, r.Key.Valid() && (r.URL == "" || r.Every > 0)))
+		errs = append(errs, add(r.Alias, r.Key.Valid() && (r.URL == "" || r.Every > 0)), fetched(r.Alias, r.URL))
 	}
 	for _, r := range c.Revocations {
-		errs = append(errs, add(r.Alias, r.Of != "" && len(r.Anchors) > 0 && (r.URL == "" || r.Every > 0)))
+		errs = append(errs, add(r.Alias, r.Of != "" && len(r.Anchors) > 0 && (r.URL == "" || r.Every > 0)), fetched(r.Alias, r.URL))
 	}
 	return errors.Join(errs...)
 }

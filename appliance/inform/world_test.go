@@ -108,20 +108,20 @@ var (
 	teller     = "urn:example:role:teller"
 )
 
-func utf8(s string) []byte { return append([]byte{0x0c, byte(len(s))}, s...) }
+func text(s string) []byte { return append([]byte{0x0c, byte(len(s))}, s...) }
 
 // source is corp's attribute authority with a clearance policy.
 func (c corp) source() inform.Authority {
 	return inform.Authority{Alias: "corp-aa", May: everything, Certificates: []*x509.Certificate{c.aa.cert},
 		Clearances: []inform.ClearancePolicy{{Policy: policyOID, Levels: map[int]string{2: "restricted", 4: "secret"}, Categories: []inform.ClearanceCategory{
-			{Type: categories, Value: utf8("C"), Compartment: "crypto"}, {Type: categories, Value: utf8("N"), Compartment: "nato"},
+			{Type: categories, Value: text("C"), Compartment: "crypto"}, {Type: categories, Value: text("N"), Compartment: "nato"},
 			{Type: append(categories[:len(categories):len(categories)], 1), Compartment: "any"}}}}}
 }
 
 // template is a certificate for alice: a group, a role, a clearance, an attribute.
 func (c corp) template() attrcert.Template {
 	return attrcert.Template{Holder: c.alice.cert, From: now.Add(-time.Hour), Until: now.Add(time.Hour), Groups: []string{"legal"}, Roles: []string{teller},
-		Clearances: []attrcert.Clearance{{Policy: policyOID, Bits: []int{4}, Categories: []attrcert.Category{{Type: categories, Value: utf8("N")}, {Type: categories, Value: utf8("C")}}}},
+		Clearances: []attrcert.Clearance{{Policy: policyOID, Bits: []int{4}, Categories: []attrcert.Category{{Type: categories, Value: text("N")}, {Type: categories, Value: text("C")}}}},
 		Attributes: []attrcert.Attribute{{Type: asn1.ObjectIdentifier{2, 5, 4, 11}, Values: []string{"Sales"}}}}
 }
 
@@ -191,14 +191,14 @@ type staff map[string][]string
 
 func (s staff) Sync(context.Context) (inform.Image, error) { return s, nil }
 
-func (s staff) Lookup(who inform.Subject) (items []policy.Item) {
+func (s staff) Lookup(who inform.Subject) (items []policy.Item, err error) {
 	for _, g := range s[who.Decryptor.Name()] {
 		items = append(items, policy.Item{Kind: policy.Group, Name: g})
 	}
 	for _, a := range who.Aliases {
 		items = append(items, policy.Item{Kind: policy.Attribute, Name: "seen", Value: a.Name + ":" + a.Value})
 	}
-	return items
+	return items, nil
 }
 
 // keyring signs a repository.
