@@ -48,6 +48,7 @@ image: domain ## build dist/kra.efi, kra.cpio.zst, kra.img and kra.json for DOMA
 eval: image ## the whole product in one command, in QEMU with a software TPM
 	@mkdir -p dist/bin
 	go build -o dist/bin/ ./kra/cmd/kra ./image/cmd/domain
+	@ln -sf kra dist/bin/age-plugin-kra
 	go run ./qemu/cmd/eval -dist dist -domain $(DOMAIN)
 
 run: image ## start the box: its console on your terminal, its port on https://127.0.0.1:8443

@@ -19,13 +19,14 @@ import (
 // The plugin of age is this same program under another name, which age looks for in PATH.
 //
 //	age1kra1…           recipient: the SubjectPublicKeyInfo of a key-release key
-//	age -d -j kra       identity, without data: the agent and the certificate are those of the environment
+//	age -d -j kra       identity AGE-PLUGIN-KRA-1T0GNXC, without data: the agent and the certificate are those of the environment
 const (
 	pluginName = "kra"
 	pluginFile = "age-plugin-" + pluginName
 )
 
-const pluginHelp = `Usage: age-plugin-kra, by age
+func pluginHelp() string {
+	return `Usage: age-plugin-kra, by age
 
 age runs this program to encrypt to key-release keys and to decrypt with the consent
 of a key release agent, whose address, root and your certificate are those of KRA_URL,
@@ -35,7 +36,12 @@ runs this in a folder of its own. It is kra under another name: link one to the 
   kra directory -plugin >recipients.txt
   age -R recipients.txt -o contract.pdf.age contract.pdf
   age -d -j kra -o contract.pdf contract.pdf.age
+
+Where -i is wanted instead of -j kra, this line is the identity file:
+
+  ` + plugin.EncodeIdentity(pluginName, nil) + `
 `
+}
 
 // start is main: it tells by its name what this program is to be.
 func start(args []string, t *tool) int {
@@ -59,7 +65,7 @@ func (t *tool) plugin(args []string) int {
 	p.HandleRecipient(pluginRecipient)
 	p.HandleIdentity(t.pluginIdentity)
 	if err := fs.Parse(args); err != nil || fs.NFlag() != 1 || fs.NArg() != 0 {
-		fmt.Fprint(t.stderr, pluginHelp)
+		fmt.Fprint(t.stderr, pluginHelp())
 		return exitUsage
 	}
 	return p.Main()
