@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"time"
@@ -107,6 +108,9 @@ func (k Key) Until() time.Time { return k.until }
 
 // Public returns the key.
 func (k Key) Public() crypto.PublicKey { return k.pub }
+
+// Certificate returns the certificate that was verified, for clients that encrypt to certificates. Nobody changes it.
+func (k Key) Certificate() *x509.Certificate { return k.leaf }
 
 // Recipient returns the key as a recipient for Encrypt.
 func (k Key) Recipient() (block.Recipient, error) { return block.NewRecipient(k.pub) }

@@ -108,7 +108,7 @@ func (t Trust) releaseKey(text string, now time.Time) (certified, error) {
 			return certified{}, err
 		}
 	}
-	c := certified{pub: leaf.PublicKey, until: leaf.NotAfter, id: block.KeyIDOfSPKI(leaf.RawSubjectPublicKeyInfo)}
+	c := certified{leaf: leaf, pub: leaf.PublicKey, until: leaf.NotAfter, id: block.KeyIDOfSPKI(leaf.RawSubjectPublicKeyInfo)}
 	if c.domain, c.access, err = nameOf(leaf); err != nil {
 		return certified{}, err
 	}
@@ -135,6 +135,7 @@ type certified struct {
 	suite  block.Suite
 	pub    crypto.PublicKey
 	until  time.Time
+	leaf   *x509.Certificate
 }
 
 // nameOf reads CN and the URI kra://DOMAIN/ACCESS-ID, which must agree.

@@ -12,7 +12,7 @@ import (
 
 var directoryCommand = command{
 	name:  "directory",
-	args:  "[publish -o DIR -sign KEY FILE...] [-age|-plugin [ACCESS]...]",
+	args:  "[publish -o DIR -sign KEY FILE...] [-age|-plugin|-pem [ACCESS]...]",
 	brief: "list the access identifiers to which one can encrypt (also: kra keys)",
 	help: `
 Every key is verified up to the domain root before it is shown. With -json the
@@ -26,6 +26,12 @@ later encrypts to by itself, or of all keys, for age with the plugin age-plugin-
 
   kra directory -age legal-team >recipients.txt
   age -R recipients.txt -o contract.pdf.age contract.pdf
+
+-pem writes the certificates of the keys, for clients that encrypt to those:
+
+  kra directory -pem board >board.pem
+  openssl cms -encrypt -binary -outform DER -aes-256-gcm -in plan.pdf -out plan.pdf.cms \
+    -recip board.pem -keyopt rsa_padding_mode:oaep -keyopt rsa_oaep_md:sha256
 
 publish makes a key repository: static files, signed, for a folder or any web server.
 Each FILE holds a directory (-json), the certificates of a decryptor in PEM, or an
@@ -46,12 +52,13 @@ func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string)
 	asJSON := fs.Bool("json", false, "write the directory as published")
 	asAge := fs.Bool("age", false, "write recipients for age 1.3 and later")
 	asPlugin := fs.Bool("plugin", false, "write recipients for age with age-plugin-kra")
+	asPEM := fs.Bool("pem", false, "write certificates in PEM, for openssl cms")
 	set := t.settings(fs, setURL, setRoot, setDirectory, setRepository, setRepositoryKey)
 	files, err := parse(fs, args)
 	if err != nil {
 		return err
 	}
-	if len(files) != 0 && !*asAge && !*asPlugin {
+	if len(files) != 0 && !*asAge && !*asPlugin && !*asPEM {
 		return usagef("no file is needed, and %q was given", files[0])
 	}
 	r, err := set.repository()
@@ -59,8 +66,8 @@ func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string)
 		return err
 	}
 	if r != nil {
-		if *asJSON || *asAge || *asPlugin {
-			return usagef("-json, -age and -plugin are of an agent's directory, not of a repository")
+		if *asJSON || *asAge || *asPlugin || *asPEM {
+			return usagef("-json, -age, -plugin and -pem are of an agent's directory, not of a repository")
 		}
 		return t.listRepository(ctx, r)
 	}
@@ -76,6 +83,8 @@ func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string)
 		return t.listRecipients(d, files, stockString)
 	case *asPlugin:
 		return t.listRecipients(d, files, pluginString)
+	case *asPEM:
+		return t.listRecipients(d, files, pemString)
 	}
 	return t.listKeys(d)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block/cms"
 	"github.com/keyrelease/krabox/kra/block/jwe"
+	"github.com/keyrelease/krabox/kra/client"
 )
 
 const (
@@ -137,4 +139,10 @@ func sealJWE(dst io.Writer, src *progress, to []target) error {
 	}
 	_, err = dst.Write(append(text, '\n'))
 	return err
+}
+
+// pemString is what openssl cms -recip reads.
+func pemString(k client.Key) (string, error) {
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.Certificate().Raw})
+	return strings.TrimSuffix(string(text), "\n"), nil
 }

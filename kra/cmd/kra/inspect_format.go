@@ -9,18 +9,19 @@ import (
 	"strings"
 
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/block/cms"
 	"github.com/keyrelease/krabox/kra/client"
 )
 
-// refer notes how headers may name a key without its certificate.
+// refer notes how headers may name a key.
 func (k known) refer(key client.Key) {
-	spki, err := block.MarshalPublicKey(key.Public())
+	cert := key.Certificate()
+	refs, err := block.RefsOf(cert.RawSubjectPublicKeyInfo)
 	if err != nil {
-		return
+		return // cannot be: the key was verified
 	}
-	refs, err := block.RefsOf(spki)
-	if err != nil {
-		return
+	if to, err := cms.ToCertificate(cert); err == nil {
+		refs = append(refs, to.Refs()...)
 	}
 	for _, r := range refs {
 		k.refs[r] = string(key.Access())
