@@ -332,6 +332,10 @@ func TestRepository(t *testing.T) {
 	if got, _, err := resolve(t, k, c.of(t, c.person(t, "bob"))); err != nil || got != "" {
 		t.Errorf("bob: %q, %v", got, err)
 	}
+	typed := bytes.TrimSpace(bytes.ReplaceAll(file, []byte("\n"), []byte("\r\n")))
+	if got, _, err := resolve(t, keeper(t, source(typed)), c.of(t, c.alice)); err != nil || got != want {
+		t.Errorf("pasted on a terminal: %q, %v; want %q", got, err, want)
+	}
 	p := c.of(t, c.alice)
 	p.Attributes = [][]byte{raw}
 	if got, _, err := resolve(t, k, p); err != nil || got != said {

@@ -1,6 +1,7 @@
 package inform
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -118,7 +119,7 @@ func (k *Keeper) feedsOf(c Config) (all []*feed, err error) {
 		}
 		f.get = func(ctx context.Context, last found) (found, error) { return fetch.repository(ctx, r.Key, last) }
 		k.paste(f, r.Pasted, func(b []byte) (found, error) {
-			image, err := r.Key.Parse(b)
+			image, err := r.Key.Parse(asFile(b))
 			return found{repository: image}, err
 		})
 		all = append(all, f)
@@ -159,6 +160,11 @@ func (k *Keeper) paste(f *feed, b []byte, parse func([]byte) (found, error)) {
 	if f.err = err; err == nil {
 		f.last, f.fetched = got, time.Now()
 	}
+}
+
+// asFile gives lines that went through a terminal the line ends of a file.
+func asFile(b []byte) []byte {
+	return append(bytes.TrimSpace(bytes.ReplaceAll(b, []byte("\r"), nil)), '\n')
 }
 
 // repository fetches the newest image. One that is older than the last is not taken: somebody shows yesterday's.

@@ -181,13 +181,17 @@ func (s *Server) Add(dn string, words ...string) {
 }
 
 func entry(dn string, words []string) *goldap.AddRequest {
-	r := goldap.NewAddRequest(dn, nil)
+	values := map[string][]string{}
 	for _, w := range words {
-		if field, value, ok := strings.Cut(w, "="); ok {
-			r.Attribute(field, []string{value})
-		} else {
-			r.Attribute("objectClass", []string{w})
+		field, value, ok := strings.Cut(w, "=")
+		if !ok {
+			field, value = "objectClass", w
 		}
+		values[field] = append(values[field], value)
+	}
+	r := goldap.NewAddRequest(dn, nil)
+	for field, v := range values {
+		r.Attribute(field, v)
 	}
 	return r
 }
