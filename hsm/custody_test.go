@@ -37,7 +37,7 @@ func TestPrivateKeysStayInside(t *testing.T) {
 	}
 }
 
-func custodyKey(t *testing.T, c *hsm.Custodian, s wire.Suite, custody wire.Custody) (k wire.Key) {
+func custodyKey(t testing.TB, c *hsm.Custodian, s wire.Suite, custody wire.Custody) (k wire.Key) {
 	t.Helper()
 	var err error
 	if s == wire.RSA2048 {

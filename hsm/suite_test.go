@@ -185,3 +185,22 @@ func TestHybridSeedIsOfItsKey(t *testing.T) {
 	c.ExchangeSeeds(a.ID, b.ID)
 	checkKeys(t, c, []wire.Key{a, b})
 }
+
+// BenchmarkSuites is what each suite costs with its smallest key.
+func BenchmarkSuites(b *testing.B) {
+	c, _ := hsmtest.New(b)
+	keys := map[wire.Suite]wire.Key{}
+	for _, s := range []wire.Suite{wire.P256, wire.RSA2048, wire.Hybrid} {
+		keys[s] = custodyKey(b, c, s, wire.Bound)
+	}
+	for _, x := range suiteKeys {
+		w := must(block.Seal(x.suite, must(block.ParsePublicKey(keys[x.keys[0]].SPKI)), make([]byte, 16), x.context))
+		b.Run(x.suite.String(), func(b *testing.B) {
+			for b.Loop() {
+				if r, _ := unwrap(b, c, w); r[0].Err != nil {
+					b.Fatal(r[0].Err)
+				}
+			}
+		})
+	}
+}
