@@ -24,7 +24,7 @@ func TestBox(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               func(e *testscript.Env) error { return setUpBox(t, e) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"box": typeAtBox, "code": code, "flip": flip, "age-recipient": ageRecipientOf, "serve": serveFolder, "stock-age": stockAge,
+			"box": typeAtBox, "code": code, "flip": flip, "age-recipient": ageRecipientOf, "serve": serveFolder, "jose": joseCommand, "stock-age": stockAge,
 		},
 	})
 }
