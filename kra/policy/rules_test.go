@@ -8,13 +8,19 @@ import (
 	"testing"
 )
 
-// TestRulesDocument holds RULES.md to the code.
-func TestRulesDocument(t *testing.T) {
+func rulesDocument(t *testing.T) string {
+	t.Helper()
 	text, err := os.ReadFile("RULES.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := regexp.MustCompile("(?m)^\\| `(.+?)` \\| (.+) \\|$").FindAllStringSubmatch(string(text), -1)
+	return string(text)
+}
+
+// TestRulesDocument holds RULES.md to the code.
+func TestRulesDocument(t *testing.T) {
+	text := rulesDocument(t)
+	rows := regexp.MustCompile("(?m)^\\| `(.+?)` \\| (.+) \\|$").FindAllStringSubmatch(text, -1)
 	if len(rows) < 15 {
 		t.Fatalf("%d rows", len(rows))
 	}
@@ -29,9 +35,9 @@ func TestRulesDocument(t *testing.T) {
 		compiles(t, cel, "counsel")
 	}
 	section := map[string]string{}
-	for _, text := range strings.Split(string(text), "\n## ") {
-		title, _, _ := strings.Cut(text, "\n")
-		section[title] = text
+	for _, part := range strings.Split(text, "\n## ") {
+		title, _, _ := strings.Cut(part, "\n")
+		section[title] = part
 	}
 	for _, line := range indented(section["What a rule can ask"]) {
 		compiles(t, line, "counsel")

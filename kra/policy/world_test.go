@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,9 +76,16 @@ func header(t testing.TB, keys ...*ecdh.PublicKey) block.Header {
 	return h
 }
 
+// nothing is the empty book, whose tools all others share.
+var nothing = sync.OnceValues(func() (*Book, error) { return Compile(1, Definition{}, nil) })
+
 func compile(t testing.TB, d Definition) *Book {
 	t.Helper()
-	b, err := Compile(1, d, nil)
+	none, err := nothing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Compile(1, d, none)
 	if err != nil {
 		t.Fatal(err)
 	}
