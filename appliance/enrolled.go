@@ -79,22 +79,25 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if err != nil {
 		return fmt.Errorf("compile rules: %w", err)
 	}
+	if err := first.log(ctx, o.log); err != nil {
+		return err
+	}
 	b.use(first)
 	l, err := newLeaf(ctx, a.tpm, a.log)
 	if err != nil {
 		return err
 	}
 	h := &health{open: o, token: token, board: b}
-	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered}, Journal: o.log, Snapshot: b.snapshot, Clock: o.clock.now,
-		Health: h.port, Certificate: l.get, World: b.world, Log: a.log})
-	if err != nil {
-		return err
-	}
-	c, err := a.enrolledAdmin(o, b, h, token)
+	c, err := a.enrolledAdmin(ctx, o, b, h, token)
 	if err != nil {
 		return err
 	}
 	agent, err := admin.New(c)
+	if err != nil {
+		return err
+	}
+	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered}, Journal: o.log, Snapshot: b.snapshot, Clock: o.clock.now,
+		Health: h.port, Certificate: l.get, World: b.world, Groups: agent.NewMaintenance(), Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -104,6 +107,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		func() error { return a.serveHealth(ctx, h) },
 		func() error { return a.serveAdmin(ctx, agent) },
 		func() error { l.keep(ctx); return nil },
+		func() error { _ = first.Book.Warm(ctx); return nil },
 		func() error { return h.watch(ctx) },
 		func() error { a.anchor(ctx, o); return nil })
 }
@@ -130,7 +134,7 @@ func (a *agent) run(ctx context.Context, fail context.CancelCauseFunc, parts ...
 }
 
 // enrolledAdmin is what the console works with.
-func (a *agent) enrolledAdmin(o opened, b *board, h *health, token *hsm.Client) (admin.Config, error) {
+func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, h *health, token *hsm.Client) (admin.Config, error) {
 	root, err := a.domain.Certificate()
 	if err != nil {
 		return admin.Config{}, err
@@ -146,6 +150,9 @@ func (a *agent) enrolledAdmin(o opened, b *board, h *health, token *hsm.Client) 
 	c.Prepare = func(next *store.State) (func(), error) {
 		s, err := b.build(next, o.store.State().Generation()+1)
 		if err != nil {
+			return nil, err
+		}
+		if err := s.log(ctx, o.log); err != nil {
 			return nil, err
 		}
 		return func() { o.use(b, s, next) }, nil

@@ -1,16 +1,21 @@
 package appliance
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
+	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/appliance/book"
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/release"
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/policy"
+	"github.com/keyrelease/krabox/kra/receipt"
+	"github.com/keyrelease/krabox/kra/replay"
 )
 
 // A board holds what the port serves from: one snapshot of the state, replaced as a whole.
@@ -26,6 +31,8 @@ type posted struct {
 	release.Snapshot
 	state   *store.State
 	informs *inform.Config // who else says something about decryptors
+	edit    policy.Edit    // what its book has other than book number from; 0: than the empty one
+	from    uint64
 }
 
 func (b *board) snapshot() *release.Snapshot { return &b.now.Load().Snapshot }
@@ -44,11 +51,21 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules, err := old.Book.Revise(version, edit)
+	rules, from := old.Book, uint64(0)
+	if rules != nil {
+		from = rules.Version()
+	}
+	switch {
+	case rules == nil:
+		rules, err = policy.Load(version, edit)
+	case !edit.IsZero(): // else the book that is in the log goes on
+		rules, err = rules.Revise(version, edit)
+	}
 	if err != nil {
 		return nil, err
 	}
-	next := &posted{release.Snapshot{Domain: b.domain.Name, Box: st.Box().Name, Book: rules, Anchors: old.Anchors, Directory: old.Directory}, st, old.informs}
+	next := &posted{Snapshot: release.Snapshot{Domain: b.domain.Name, Box: st.Box().Name, Book: rules, Anchors: old.Anchors, Directory: old.Directory},
+		state: st, informs: old.informs, edit: edit, from: from}
 	if len(diff.Anchors) > 0 || next.Anchors == nil {
 		if next.Anchors, err = anchorsOf(st); err != nil {
 			return nil, err
@@ -66,6 +83,31 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 	}
 	return next, nil
 }
+
+// log writes into the log how the snapshot's book came about, before it decides. Where the change is then not committed,
+// the book is never used, and another may get its number.
+func (p *posted) log(ctx context.Context, l *audit.Log) error {
+	if p.Book.Version() == p.from {
+		return nil
+	}
+	parts, err := replay.Parts(p.Book.Version(), p.from, p.edit)
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(parts, bookParts) {
+		entries := make([]audit.Entry, len(some))
+		for i, part := range some {
+			entries[i] = audit.Entry{Kind: receipt.Book, Book: p.Book.Version(), Private: part}
+		}
+		if _, err := l.Append(ctx, entries...); err != nil {
+			return fmt.Errorf("log book: %w", err)
+		}
+	}
+	return nil
+}
+
+// bookParts is how many records of a long edit are appended at once.
+const bookParts = 16
 
 // use puts a snapshot to work. Sources that cannot be followed keep the box from releasing: what they would take back, it
 // would not know.

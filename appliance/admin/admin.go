@@ -93,7 +93,8 @@ type Config struct {
 	Clock func() (trusted bool, word string)
 	// Book is the book that decides now. Enrolled mode only.
 	Book func() *policy.Book
-	// Prepare makes what is to serve once next is the state: book, directory, client authorities. Its error refuses the
+	// Prepare makes what is to serve once next is the state: book, directory, client authorities. What is new in the
+	// book is in the log when it returns. Its error refuses the
 	// change before it is committed. use puts it to work afterwards. Changes are prepared one at a time. Enrolled mode only.
 	Prepare func(next *store.State) (use func(), err error)
 	// Install makes the store of a box that was just enrolled and completes the enrolment. Factory mode only.

@@ -62,7 +62,7 @@ func (s *step) logVerify(ctx context.Context) error {
 	}
 	field(s, "log", fmt.Sprintf("%s of %s", report.Name.Box, report.Name.Domain))
 	field(s, "records", fmt.Sprintf("%d under %s, root %x", report.Head.Size, count(report.Checkpoints, "checkpoint", "checkpoints"), report.Head.Root[:]))
-	for k := receipt.Release; k <= receipt.ReceiptKey; k++ {
+	for k := receipt.Release; k <= receipt.Book; k++ {
 		if n := report.Records[k]; n > 0 {
 			field(s, "  "+k.String(), fmt.Sprint(n))
 		}
@@ -95,17 +95,19 @@ func (s *step) logShow(c console.LogShow) error {
 
 // private is what the private parts of all kinds of records have that a person wants to see.
 type private struct {
-	Officer string `json:"officer"`
-	Line    string `json:"line"`
-	Stage   string `json:"stage"`
-	Detail  string `json:"detail"`
-	Outcome string `json:"outcome"`
-	Reason  string `json:"reason"`
-	Request struct {
+	Officer    string `json:"officer"`
+	Maintainer string `json:"maintainer"`
+	Line       string `json:"line"`
+	Stage      string `json:"stage"`
+	Detail     string `json:"detail"`
+	Outcome    string `json:"outcome"`
+	Reason     string `json:"reason"`
+	Request    struct {
 		Decryptor string `json:"decryptor"`
 		Claim     string `json:"claim"`
 		Source    string `json:"source"`
 	} `json:"request"`
+	Channel  string `json:"channel"` // "re-encrypted": nobody proved to be the decryptor
 	Software string `json:"software"`
 	Decision struct {
 		Decryptor string `json:"decryptor"`
@@ -122,8 +124,8 @@ func recordLine(n int64, r receipt.Record) (string, error) {
 	if err := json.Unmarshal(r.Private, &v); err != nil {
 		return "", fmt.Errorf("read record %d: %w", n, err)
 	}
-	words := []string{fmt.Sprint(n), p.Time.Time().Format("2006-01-02 15:04:05"), p.Kind.String(), p.Access, v.Reason, v.Request.Claim, v.Request.Decryptor, v.Request.Source,
-		v.Decision.Decryptor, v.Decision.Source, v.Software, v.Officer, v.Outcome, v.Stage, v.Line, v.Detail}
+	words := []string{fmt.Sprint(n), p.Time.Time().Format("2006-01-02 15:04:05"), p.Kind.String(), p.Access, v.Reason, v.Channel, v.Request.Claim, v.Request.Decryptor, v.Request.Source,
+		v.Decision.Decryptor, v.Decision.Source, v.Software, v.Officer, v.Maintainer, v.Outcome, v.Stage, v.Line, v.Detail}
 	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
 	return strings.ReplaceAll(foldTo(strings.Join(words, " "), columns-6), "\n", "\n     "), nil
 }

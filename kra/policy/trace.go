@@ -57,6 +57,14 @@ func (t Trace) Rules() []RuleStep { return t.rules }
 // Lists returns the lists that were tried. The caller must not write to them.
 func (t Trace) Lists() []ListStep { return t.lists }
 
+// Granted returns the access identifier and the key that were granted, if the decision was yes.
+func (t Trace) Granted() (AccessID, block.KeyID, bool) {
+	if t.reason != 0 || t.access == "" || t.granted < 0 || t.granted >= len(t.keys) {
+		return "", block.KeyID{}, false
+	}
+	return t.access, t.keys[t.granted], true
+}
+
 // AppendJSON appends the trace as one JSON object without white space, its fields always in the same order.
 func (t Trace) AppendJSON(b []byte) []byte {
 	b = strconv.AppendUint(append(b, `{"book":`...), t.version, 10)

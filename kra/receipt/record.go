@@ -42,10 +42,11 @@ const (
 	Time                        // the clock was set or changed its source
 	Enrol                       // enrolment or a new approval
 	ReceiptKey                  // a new receipt key, signed by the one before it
+	Book                        // the rules changed: what the next version has other than one before
 )
 
 var kindNames = [...]string{Release: "release", Refusal: "refusal", Command: "command", Login: "login", Boot: "boot",
-	HSMInstance: "hsm-instance", HSMOrphan: "hsm-orphan", Time: "time", Enrol: "enrol", ReceiptKey: "receipt-key"}
+	HSMInstance: "hsm-instance", HSMOrphan: "hsm-orphan", Time: "time", Enrol: "enrol", ReceiptKey: "receipt-key", Book: "book"}
 
 func (k Kind) String() string {
 	if k == 0 || int(k) >= len(kindNames) {

@@ -16,7 +16,16 @@ import (
 // first is introduced by the one before it; that hsmd's chain follows from the records, each unwrap recorded once; that
 // generations never go back; and that all the evidence is about this very log.
 func VerifyExport(r io.Reader, roots *x509.CertPool, evidence ...Evidence) (Report, error) {
-	v := &verifier{roots: roots, lives: map[Instance]*Life{}, report: Report{Records: map[Kind]int64{}}}
+	return ReadExport(r, roots, func(int64, Public, []byte) {}, evidence...)
+}
+
+// A Reader is given each record of an export, in order, with its index and its private part, nil if that is redacted. What
+// it is given is true only if the whole export then verifies. It must not keep or write to the private part.
+type Reader func(index int64, p Public, private []byte)
+
+// ReadExport is VerifyExport for a reader of the records.
+func ReadExport(r io.Reader, roots *x509.CertPool, read Reader, evidence ...Evidence) (Report, error) {
+	v := &verifier{roots: roots, read: read, lives: map[Instance]*Life{}, report: Report{Records: map[Kind]int64{}}}
 	if err := v.run(lineReader{bufio.NewReaderSize(r, 1<<16)}, evidence); err != nil {
 		return Report{}, fmt.Errorf("verify log: %w", err)
 	}
@@ -26,6 +35,7 @@ func VerifyExport(r io.Reader, roots *x509.CertPool, evidence ...Evidence) (Repo
 // A verifier walks along an export.
 type verifier struct {
 	roots  *x509.CertPool
+	read   Reader
 	box    string
 	edge   Edge
 	path   Path      // of the receipt key in use
@@ -144,6 +154,7 @@ func (v *verifier) record(r exportRecord) (tlog.Hash, error) {
 	}
 	v.report.Records[p.Kind]++
 	v.open++
+	v.read(v.edge.Size(), p, r.Private)
 	if p.Item != nil {
 		return leaf, v.item(*p.Item)
 	}

@@ -18,8 +18,8 @@ import (
 
 var logCommand = command{
 	name:  "log",
-	args:  "verify FILE...",
-	brief: "verify receipts or an exported release log, offline",
+	args:  "verify FILE... | replay EXPORT...",
+	brief: "verify receipts or an exported release log, or decide again, offline",
 	help: `
 FILE is a log that the box exported, or receipts that 'kra decrypt -receipt' kept.
 Everything is checked up to the domain root: signatures, that each receipt's record
@@ -29,6 +29,12 @@ very log. The domain root is needed (-root or KRA_ROOT), but no network and no c
 
   kra log verify -root root.pem contract.receipt
   kra log verify -root root.pem box1.log contract.receipt
+
+'replay' verifies a log, rebuilds every version of the rules from it, and decides again
+about each request: the first record that is not what its rules make of it is named. The
+log must have its private parts and begin with its first record or a start of the agent.
+
+  kra log replay -root root.pem box1.log
 `,
 	run: runLog,
 }
@@ -40,10 +46,11 @@ func runLog(t *tool, _ context.Context, fs *flag.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(operands) == 0 || operands[0] != "verify" {
-		return usagef("want 'kra log verify FILE...'")
+	if len(operands) == 0 || operands[0] != "verify" && operands[0] != "replay" {
+		return usagef("want 'kra log verify FILE...' or 'kra log replay EXPORT...'")
 	}
-	if operands = operands[1:]; len(operands) == 0 {
+	verb, operands := operands[0], operands[1:]
+	if len(operands) == 0 {
 		operands = []string{stdio}
 	}
 	trust, err := set.trust()
@@ -52,6 +59,9 @@ func runLog(t *tool, _ context.Context, fs *flag.FlagSet, args []string) error {
 	}
 	v := &logVerifier{t: t, trust: trust, json: *asJSON}
 	defer v.close()
+	if verb == "replay" {
+		return v.replay(operands)
+	}
 	for _, path := range operands {
 		v.receipts(path)
 	}

@@ -93,7 +93,7 @@ func bashCompletion(t *tool) string {
 	case $before in
 	-to) COMPREPLY=($(compgen -W "$(kra directory 2>/dev/null | awk 'NR > 1 { print $1 }')" -- "$word")); return ;;
 	-ask) COMPREPLY=($(compgen -W "auto always never" -- "$word")); return ;;
-	log) COMPREPLY=($(compgen -W "verify" -- "$word")); return ;;
+	log) COMPREPLY=($(compgen -W "verify replay" -- "$word")); return ;;
 	completion) COMPREPLY=($(compgen -W "bash zsh" -- "$word")); return ;;
 	esac
 	case ${COMP_WORDS[1]} in
