@@ -178,7 +178,7 @@ func TestClearanceLattice(t *testing.T) {
 	f.Information = informationOf(t, []Item{ // two do not add up; who may not assert clearances, asserts none
 		{Kind: Clearance, Value: "secret/crypto", Authority: "corp-aa", Via: Presented},
 		{Kind: Clearance, Value: "secret/nato", Authority: "mdm-aa", Via: Presented},
-		{Kind: Clearance, Value: "top-secret/crypto,nato", Authority: "corp", Via: Channel}})
+		{Kind: Clearance, Value: "top-secret/crypto,nato", Authority: "idp", Via: Token}})
 	outcomesOf(t, f, workday(), map[string]Outcome{
 		`clearance.dominates("secret/crypto,nato")`: Failed, `clearance.dominates("secret/nato")`: Passed, `clearance.dominates("top-secret")`: Failed})
 	f.Information = informationOf(t, []Item{{Kind: Clearance, Value: "secret", Authority: "mdm-aa", Via: Presented}}, "corp-aa")
