@@ -243,3 +243,13 @@ func TestConfigurationRefused(t *testing.T) {
 		}
 	}
 }
+
+// rawName is CN=cn,DC=dc in DER.
+func rawName(t testing.TB, cn, dc string) []byte {
+	t.Helper()
+	b, err := asn1.Marshal(pkix.RDNSequence{{{Type: asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 25}, Value: dc}}, {{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: cn}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

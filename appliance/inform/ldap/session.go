@@ -150,7 +150,7 @@ func (m *messages) next() error {
 	}
 	first, err := m.in.ReadByte()
 	if err != nil {
-		return err
+		return errMessage
 	}
 	m.head, m.body = []byte{tag, first}, int(first)
 	if first >= 0x80 {
@@ -158,7 +158,7 @@ func (m *messages) next() error {
 		for range first & 0x7f {
 			c, err := m.in.ReadByte()
 			if err != nil {
-				return err
+				return errMessage
 			}
 			if m.head = append(m.head, c); len(m.head) > 6 {
 				return errMessage
