@@ -78,7 +78,7 @@ var kinds = []kind{
 	{"FILTER", `an LDAP filter, such as "(objectClass=person)"`, oneWord, checkText, false, ""},
 	{"ISSUER", "the issuer as tokens name it, such as https://idp.example.com", oneWord, checkText, false, ""},
 	{"AUDIENCE", "the audience that tokens must be for", oneWord, checkText, false, ""},
-	{"FIELD", "an attribute of a directory's entries, or a claim of a token", oneWord, checkText, false, ""},
+	{"FIELD", "an attribute of a directory's entries, or a claim of a token; more in the text above", oneWord, checkText, false, ""},
 	{"NAME", "the name that rules use: department, or for an alias mail, dns, uri or upn", oneWord, checkText, false, ""},
 	{"POLICY", "the object identifier of a security policy, such as 1.3.6.1.4.1.99.1", oneWord, checkOID, false, ""},
 	{"MARKS", "BIT=LEVEL, OID=COMPARTMENT or OID:HEX=COMPARTMENT: 4=secret 1.3.6.1.4.1.99.2=crypto", manyWords, checkMark, false, ""},

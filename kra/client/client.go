@@ -3,6 +3,7 @@ package client
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type Config struct {
 type Agent struct {
 	base    *url.URL
 	trust   Trust
+	key     crypto.PrivateKey // of Config.Certificate; nil if there is none
 	deliver delivery
 	http    *http.Client
 }
@@ -59,8 +61,12 @@ func NewAgent(c Config) (*Agent, error) {
 	if c.Certificate != nil {
 		conf.Certificates = []tls.Certificate{*c.Certificate}
 	}
+	var key crypto.PrivateKey
+	if c.Certificate != nil {
+		key = c.Certificate.PrivateKey
+	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
-	return &Agent{base: base, trust: c.Trust, deliver: deliver, http: &http.Client{
+	return &Agent{base: base, trust: c.Trust, key: key, deliver: deliver, http: &http.Client{
 		Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           dialer.DialContext,

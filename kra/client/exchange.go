@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keyrelease/krabox/kra"
@@ -77,7 +78,10 @@ func (a *Agent) once(ctx context.Context, path string, body []byte, limit int64)
 }
 
 func (a *Agent) request(ctx context.Context, path string, body []byte) (*http.Request, error) {
-	to := a.base.JoinPath(path).String()
+	path, query, _ := strings.Cut(path, "?")
+	at := a.base.JoinPath(path)
+	at.RawQuery = query
+	to := at.String()
 	if body == nil {
 		return http.NewRequestWithContext(ctx, http.MethodGet, to, nil)
 	}
@@ -86,6 +90,9 @@ func (a *Agent) request(ctx context.Context, path string, body []byte) (*http.Re
 		return nil, err
 	}
 	req.Header.Set("Content-Type", kra.ContentType)
+	if path == kra.PathGroups {
+		return req, nil // good once
+	}
 	// Asking twice is harmless: it is only recorded twice. net/http then repeats a
 	// request whose idle connection the agent had just closed; the header is not sent.
 	req.Header["Idempotency-Key"] = []string{}

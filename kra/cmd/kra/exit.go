@@ -31,7 +31,7 @@ func exitTable() []exitRow {
 		{exitDone, "done"},
 		{exitFailed, "failed: a file could not be read or written"},
 		{exitUsage, "the command line is wrong, or a setting is missing"},
-		{exitRefused, "the agent does not release the key"},
+		{exitRefused, "the agent does not release the key, or does not let you change the group"},
 		{exitUnreachable, "the agent cannot be reached, or releases nothing now"},
 		{exitUntrusted, "a certificate, receipt or log is not what the domain root vouches for"},
 		{exitDamaged, "not an encryption block, or one that was cut short or changed"},
@@ -102,7 +102,7 @@ func codeOf(err error) int {
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.Is(err, client.ErrRefused):
+	case errors.Is(err, client.ErrRefused), errors.Is(err, client.ErrNotMaintained):
 		return exitRefused
 	case errors.Is(err, client.ErrNoKey), errors.Is(err, client.ErrNotAsked):
 		return exitNoKey

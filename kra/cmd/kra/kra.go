@@ -34,7 +34,7 @@ type command struct {
 }
 
 func commands() []command {
-	return []command{encryptCommand, decryptCommand, inspectCommand, directoryCommand, verifyCommand, whoAmICommand, logCommand, versionCommand}
+	return []command{encryptCommand, decryptCommand, inspectCommand, directoryCommand, verifyCommand, whoAmICommand, groupCommand, logCommand, versionCommand}
 }
 
 // allCommands adds those about the program itself, which explain all others.
