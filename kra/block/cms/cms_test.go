@@ -11,6 +11,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -336,4 +337,104 @@ func TestGCM(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAuthenticatedAttributes: attributes that stand behind the content are authenticated with it, RFC 5083 section 2.2.
+func TestAuthenticatedAttributes(t *testing.T) {
+	key, nonce, plain := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 12), bytes.Repeat([]byte("content "), 20_000)
+	attribute := cms.Wrapped(0x30, []byte{6, 3, 42, 3, 4}, cms.Wrapped(0x31, cms.Wrapped(4, []byte("value"))))
+	sealed, err := cms.Sealed(key, nonce, plain, cms.Wrapped(0x31, attribute), 65536)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(sealed) - 16
+	build := func(attributes []byte) []byte {
+		algorithm := cms.Wrapped(0x30, []byte{6, 9, 96, 134, 72, 1, 101, 3, 4, 1, 46}, cms.Wrapped(0x30, cms.Wrapped(4, nonce), []byte{2, 1, 16}))
+		info := cms.Wrapped(0x30, []byte{6, 9, 42, 134, 72, 134, 247, 13, 1, 7, 1}, algorithm, cms.Wrapped(0x80, sealed[:n]))
+		recipient := cms.Wrapped(0x31, cms.Wrapped(0xa4, []byte("other")))
+		data := cms.Wrapped(0x30, []byte{2, 1, 0}, recipient, info, attributes, cms.Wrapped(4, sealed[n:]))
+		return cms.Wrapped(0x30, []byte{6, 11, 42, 134, 72, 134, 247, 13, 1, 9, 16, 1, 23}, cms.Wrapped(0xa0, data))
+	}
+	for name, c := range map[string]struct {
+		attributes []byte
+		want       error
+	}{
+		"as they were": {cms.Wrapped(0xa1, attribute), nil},
+		"changed":      {cms.Wrapped(0xa1, bytes.Replace(attribute, []byte("value"), []byte("worth"), 1)), cms.ErrContent},
+		"left out":     {nil, cms.ErrContent},
+	} {
+		_, content, err := cms.ReadHead(bytes.NewReader(build(c.attributes)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := content.Decrypt(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		if !errors.Is(err, c.want) || err == nil && !bytes.Equal(got, plain) {
+			t.Errorf("%s: %d bytes, %v; want %v", name, len(got), err, c.want)
+		}
+	}
+}
+
+// TestLargeContentIsAStream: the memory that a message takes does not grow with it.
+func TestLargeContentIsAStream(t *testing.T) {
+	const size = 256 << 20
+	to, err := cms.ToKey(&keys().ec.(*ecdsa.PrivateKey).PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := io.Pipe()
+	go func() {
+		w, err := cms.Encrypt(out, cms.Unsized, to)
+		if err == nil {
+			_, err = io.CopyN(w, zeros{}, size)
+		}
+		if err == nil {
+			err = w.Close()
+		}
+		out.CloseWithError(err)
+	}()
+	h, content, err := cms.ReadHead(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := h.Envelope()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kx, err := keys().ec.(*ecdsa.PrivateKey).ECDH()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := block.KeyIDOf(kx.PublicKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := block.OpenP256(kx, e.Wraps()[0].Named(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r, err := content.Decrypt(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, r)
+	runtime.ReadMemStats(&after)
+	if err != nil || n != size {
+		t.Fatalf("%d bytes, %v; want %d", n, err, size)
+	}
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
+		t.Errorf("%d bytes allocated for %d of content", grown, size)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
 }

@@ -242,3 +242,21 @@ func TestPartyInfo(t *testing.T) {
 		}
 	}
 }
+
+// TestForeignMembersAreKept: what a header says that an agent does not know stays in the head, and recipients that are
+// not for agents do.
+func TestForeignMembersAreKept(t *testing.T) {
+	text := `{"aad":"YQ","ciphertext":"YQ","iv":"YQ","tag":"YQ","x-beside":1,` +
+		`"protected":"` + header(`"enc":"A256GCM","x-protected":[1.50]`) + `","unprotected":{"x-b":{"c":null},"x-a":"<é>"},` +
+		`"recipients":[{"encrypted_key":"YQ","header":{"x-own":true,"alg":"A256KW"}},{"header":{"alg":"x-foreign"}}]}`
+	m, err := jwe.Read(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"protected":"` + header(`"enc":"A256GCM","x-protected":[1.50]`) + `",` +
+		`"recipients":[{"encrypted_key":"YQ","header":{"alg":"A256KW","x-own":true}},{"header":{"alg":"x-foreign"}}],` +
+		`"unprotected":{"x-a":"<é>","x-b":{"c":null}}}`
+	if got := string(m.Head().Bytes()); got != want {
+		t.Errorf("head\n%s\nwant\n%s", got, want)
+	}
+}
