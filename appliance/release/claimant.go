@@ -63,7 +63,10 @@ func (o origin) channel() (identity, error) { return o.peer.identify(o.http, o.s
 func (o origin) claimant(req kra.Request, body []byte) (c claimant, ok bool) {
 	d, shown := req.Delivery(), req.Presented()
 	c = claimant{facts: policy.Facts{Source: o.peer.addr, ClockTrusted: o.trusted, Channel: policy.Authenticated},
-		now: o.now, shown: shown, claim: req.Claim(), to: d.To(), binding: kra.NewBinding(o.snap.Domain, o.snap.Box, body)}
+		now: o.now, shown: shown, claim: req.Claim(), to: d.To()}
+	if c.to != kra.ToChannel {
+		c.binding = kra.NewBinding(o.snap.Domain, o.snap.Box, body)
+	}
 	id, err := o.channel()
 	if err != nil {
 		if d.To() == kra.ToChannel || len(shown.Certificates) == 0 && c.claim == "" {

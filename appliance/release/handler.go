@@ -170,7 +170,7 @@ func (s *Server) releaseNow(r *http.Request) (out reply, refused bool) {
 	if bad := announced(r); bad.code != 0 {
 		return bad, false
 	}
-	if !s.strangers.enter(first.peer.addr, r.ContentLength) {
+	if !s.strangers.enter(first.peer.addr, r.ContentLength, time.Now()) {
 		return busy(), false
 	}
 	defer s.strangers.leave(first.peer.addr, r.ContentLength)

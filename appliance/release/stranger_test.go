@@ -197,7 +197,7 @@ func TestStrangersAreBounded(t *testing.T) { // by their address; and counted by
 	}
 	here := netip.MustParseAddr("127.0.0.1")
 	for range maxFromOne {
-		if !w.server.strangers.enter(here, 1000) {
+		if !w.server.strangers.enter(here, 1000, time.Now()) {
 			t.Fatal("refused below the bound")
 		}
 	}
@@ -207,7 +207,7 @@ func TestStrangersAreBounded(t *testing.T) { // by their address; and counted by
 	if code, _ := w.ask(w.alice(), "", h); code != http.StatusOK {
 		t.Errorf("a decryptor whom the channel proves: %d", code)
 	}
-	if !w.server.strangers.enter(netip.MustParseAddr("192.0.2.1"), 1000) {
+	if !w.server.strangers.enter(netip.MustParseAddr("192.0.2.1"), 1000, time.Now()) {
 		t.Error("another address is refused")
 	}
 	w.server.strangers.leave(netip.MustParseAddr("192.0.2.1"), 1000)
@@ -226,14 +226,48 @@ func TestStrangersAreBounded(t *testing.T) { // by their address; and counted by
 	}
 	for i := range maxSources + 10 {
 		a := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
-		w.server.strangers.enter(a, 0)
-		w.server.strangers.leave(a, 0)
+		if w.server.strangers.enter(a, 0, time.Now()) {
+			w.server.strangers.leave(a, 0)
+		}
 	}
 	if n := len(w.server.Sources()); n != maxSources+1 {
 		t.Errorf("%d sources are counted", n)
 	}
 	if sourceOf(netip.MustParseAddr("2001:db8::1")) != sourceOf(netip.MustParseAddr("2001:db8::ffff:2")) {
 		t.Error("one subscriber's addresses are many sources")
+	}
+}
+
+// TestStrangersAllowance: one source, and all together, may do so much at once, and then so much a second.
+func TestStrangersAllowance(t *testing.T) {
+	var s strangers
+	now := time.Now()
+	enter := func(a netip.Addr, times int, now time.Time) (let int) {
+		for range times {
+			if s.enter(a, 0, now) {
+				let++
+				s.leave(a, 0)
+			}
+		}
+		return let
+	}
+	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	for _, tt := range []struct {
+		from netip.Addr
+		at   time.Duration
+		want int
+	}{{one, 0, burstFromOne}, {one, 0, 0}, {other, 0, burstFromOne}, {one, time.Second, rateFromOne}, {one, time.Second, 0},
+		{one, 90 * time.Second, burstFromOne}, {other, time.Hour, burstFromOne}, {one, time.Hour, burstFromOne}} {
+		if got := enter(tt.from, 2*burstFromOne, now.Add(tt.at)); got != tt.want {
+			t.Errorf("%s after %v: %d of them; want %d", tt.from, tt.at, got, tt.want)
+		}
+	}
+	let := 0
+	for i := range 20 {
+		let += enter(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), burstFromOne, now.Add(2*time.Hour))
+	}
+	if let != burstOfAll {
+		t.Errorf("all together: %d; want %d", let, burstOfAll)
 	}
 }
 

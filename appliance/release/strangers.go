@@ -5,15 +5,41 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 )
 
-// Limits of clients who did not prove who they are. What they do is charged to nobody, so that their address must bound it.
+// Limits of clients who did not prove who they are. What they do is charged to nobody and leaves records in the log, so that
+// their address must bound it.
 const (
 	maxStrangers       = 128      // requests at work
 	maxFromOne         = 16       // of them from one source
 	maxStrangersBodies = 16 << 20 // bytes of their bodies
 	maxSources         = 4096     // sources that are counted one by one
+
+	rateOfAll, burstOfAll     = 256, 2048 // requests a second, and at once after a rest
+	rateFromOne, burstFromOne = 16, 256   // of them from one source
 )
+
+// An allowance fills up with time and is used up by requests.
+type allowance struct {
+	left float64
+	at   time.Time // zero: it is full
+}
+
+// take takes one, if there is one.
+func (a *allowance) take(now time.Time, rate, burst float64) bool {
+	if a.at.IsZero() {
+		a.left = burst
+	} else {
+		a.left = min(burst, a.left+rate*now.Sub(a.at).Seconds())
+	}
+	a.at = now
+	if a.left < 1 {
+		return false
+	}
+	a.left--
+	return true
+}
 
 // A Source is where clients are that did not prove who they are: an IPv4 address, or the 64 bits of an IPv6 address that
 // one subscriber has. The zero Prefix stands for all that there was no room to count one by one.
@@ -26,10 +52,17 @@ type Source struct {
 // strangers bounds and counts what they do.
 type strangers struct {
 	mu    sync.Mutex
-	at    map[netip.Prefix]int     // at work, owned by mu
-	all   int                      // at work, owned by mu
-	bytes int64                    // of their bodies, owned by mu
-	seen  map[netip.Prefix]*Source // owned by mu
+	at    map[netip.Prefix]int    // at work, owned by mu
+	all   int                     // at work, owned by mu
+	bytes int64                   // of their bodies, owned by mu
+	rest  allowance               // of all, owned by mu
+	seen  map[netip.Prefix]*tally // owned by mu
+}
+
+// A tally is what one source did, and may do.
+type tally struct {
+	Source
+	rest allowance
 }
 
 func sourceOf(a netip.Addr) netip.Prefix {
@@ -46,12 +79,16 @@ func sourceOf(a netip.Addr) netip.Prefix {
 }
 
 // enter counts a request with a body of n bytes and reports whether it may be worked on. If so, leave must follow.
-func (s *strangers) enter(a netip.Addr, n int64) bool {
+func (s *strangers) enter(a netip.Addr, n int64, now time.Time) bool {
 	p := sourceOf(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count(p).Requests++
+	of := s.count(p)
+	of.Requests++
 	if s.all >= maxStrangers || s.at[p] >= maxFromOne || s.bytes+n > maxStrangersBodies {
+		return false
+	}
+	if !of.rest.take(now, rateFromOne, burstFromOne) || !s.rest.take(now, rateOfAll, burstOfAll) {
 		return false
 	}
 	if s.at == nil {
@@ -82,16 +119,16 @@ func (s *strangers) released(a netip.Addr, keys int) {
 }
 
 // count returns the source's counts. The caller holds mu.
-func (s *strangers) count(p netip.Prefix) *Source {
+func (s *strangers) count(p netip.Prefix) *tally {
 	if s.seen == nil {
-		s.seen = map[netip.Prefix]*Source{}
+		s.seen = map[netip.Prefix]*tally{}
 	}
 	if s.seen[p] == nil {
 		if len(s.seen) >= maxSources {
 			p = netip.Prefix{}
 		}
 		if s.seen[p] == nil {
-			s.seen[p] = &Source{Prefix: p}
+			s.seen[p] = &tally{Source: Source{Prefix: p}}
 		}
 	}
 	return s.seen[p]
@@ -103,7 +140,7 @@ func (s *Server) Sources() []Source {
 	defer s.strangers.mu.Unlock()
 	all := make([]Source, 0, len(s.strangers.seen))
 	for _, c := range s.strangers.seen {
-		all = append(all, *c)
+		all = append(all, c.Source)
 	}
 	slices.SortFunc(all, func(a, b Source) int {
 		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), a.Prefix.Bits()-b.Prefix.Bits())
