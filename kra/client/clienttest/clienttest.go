@@ -65,6 +65,7 @@ type key struct {
 	public  kra.PublicKey
 	private crypto.PrivateKey
 	id      block.KeyID
+	refs    []block.Ref // how headers name it
 }
 
 // New starts an agent that ends with the test. It releases nothing before Allow.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/block/cms"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
@@ -149,6 +150,15 @@ func (p *pki) releaseKey(t testing.TB, access kra.AccessID, title string, s bloc
 	}
 	leaf := p.label.issue(t, pub, tmpl)
 	k.id = block.KeyIDOfSPKI(leaf.RawSubjectPublicKeyInfo)
+	refs, err := block.RefsOf(leaf.RawSubjectPublicKeyInfo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := cms.ToCertificate(leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.refs = append(refs, to.Refs()...)
 	public, err := kra.NewPublicKey(access, title, pub, pemOf("CERTIFICATE", leaf.Raw)+pemOf("CERTIFICATE", p.label.cert.Raw))
 	if err != nil {
 		t.Fatal(err)

@@ -6,9 +6,12 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"slices"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/block/cms"
+	"github.com/keyrelease/krabox/kra/block/jwe"
 )
 
 // An asking is a request with what follows from it: whom it is for, and what keys are sealed to.
@@ -75,21 +78,22 @@ type opening struct {
 	fileKey []byte
 	key     key
 	wrap    block.Wrap
-	header  block.Header
+	header  block.Envelope
 	index   int64
 }
 
 func (a *Agent) open(raw []byte, name string) opening {
-	h, err := block.ParseHeaderBytes(raw)
+	h, err := envelope(raw)
 	if err != nil {
 		return opening{}
 	}
 	for _, w := range h.Wraps() {
 		for _, k := range a.keys {
-			if k.id != w.KeyID() || !a.rule(k.public.Access, name) {
+			if !slices.Contains(k.refs, w.Ref()) || !a.rule(k.public.Access, name) {
 				continue
 			}
-			if fileKey, err := k.open(w); err == nil && h.VerifyMAC(fileKey) == nil {
+			w := w.Named(k.id)
+			if fileKey, err := k.open(w); err == nil && h.Check(fileKey) == nil {
 				return opening{fileKey: fileKey, key: k, wrap: w, header: h}
 			}
 		}
@@ -97,9 +101,21 @@ func (a *Agent) open(raw []byte, name string) opening {
 	return opening{}
 }
 
+// envelope tells the format by looking, as an agent does.
+func envelope(raw []byte) (block.Envelope, error) {
+	if h, err := cms.ParseHead(raw); err == nil {
+		return h.Envelope()
+	}
+	if h, err := jwe.ParseHead(raw); err == nil {
+		return h.Envelope()
+	}
+	h, err := block.ParseHeaderBytes(raw)
+	return block.EnvelopeOf(h), err
+}
+
 func (k key) open(w block.Wrap) ([]byte, error) {
 	if p, ok := k.private.(*rsa.PrivateKey); ok {
-		return rsa.DecryptOAEP(sha256.New(), nil, p, w.Body(), block.Info(w.KeyID()))
+		return rsa.DecryptOAEP(sha256.New(), nil, p, w.Body(), w.OAEPLabel())
 	}
 	return block.OpenP256(k.private.(*ecdh.PrivateKey), w)
 }
