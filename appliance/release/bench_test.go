@@ -12,7 +12,7 @@ import (
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
-// BenchmarkRelease measures whole requests over keep-alive connections, P-256 in memory and a real log.
+// BenchmarkRelease measures whole requests over keep-alive connections, P-256 in SoftHSM and a real log.
 func BenchmarkRelease(b *testing.B) {
 	for _, keys := range []int{1, 64} {
 		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {

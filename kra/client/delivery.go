@@ -61,15 +61,21 @@ func (d Delivery) close(channel *tls.Certificate) (delivery, error) {
 	if !out.own && channel == nil && d.Decryptor == "" {
 		return delivery{}, errors.New("prepare delivery: neither a certificate nor a decryptor is named")
 	}
-	if !out.own {
-		return out, nil
-	}
+	var certs []*x509.Certificate
 	for _, der := range out.pair.Certificate {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return delivery{}, fmt.Errorf("prepare delivery: %w", err)
 		}
-		out.presented.Certificates = append(out.presented.Certificates, c)
+		certs = append(certs, c)
+	}
+	if out.to == kra.ToCertificate && len(certs) > 0 {
+		if _, err := kra.Sealable(certs[0]); err != nil { // an agent would refuse and not say why
+			return delivery{}, fmt.Errorf("prepare delivery: %w", err)
+		}
+	}
+	if out.own {
+		out.presented.Certificates = certs
 	}
 	return out, nil
 }

@@ -100,6 +100,7 @@ func TestDeliveryRefused(t *testing.T) { // what could never be opened, or would
 		"no pair":    {To: kra.ToCertificate},
 		"no key":     {To: kra.ToKey, Pair: &tls.Certificate{}},
 		"nobody":     {To: kra.ToCertificate, Pair: &tls.Certificate{PrivateKey: pairOf(t)(a.Person(t, "x")).PrivateKey}},
+		"signatures": {To: kra.ToCertificate, Pair: pairOf(t)(a.Person(t, "x"))},
 		"not a cert": {To: kra.ToCertificate, Pair: &tls.Certificate{Certificate: [][]byte{{1}}, PrivateKey: pairOf(t)(a.Person(t, "x")).PrivateKey}},
 	} {
 		if _, err := client.NewAgent(client.Config{URL: a.URL, Trust: trust, Delivery: d}); err == nil {
