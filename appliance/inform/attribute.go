@@ -23,7 +23,13 @@ func (r *resolver) presented() error {
 		return fmt.Errorf("%d attribute certificates, at most %d are accepted", len(r.p.Attributes), maxAttributes)
 	}
 	for n, raw := range r.p.Attributes {
-		c, err := attrcert.Parse(raw)
+		var err error
+		c := attrcert.Certificate{}
+		if was, ok := r.world.proved.find(raw, r.p.Anchor); ok {
+			c = was.signed.Certificate()
+		} else {
+			c, err = attrcert.Parse(raw)
+		}
 		if err == nil {
 			err = r.certificate(c, policy.Presented)
 		}
@@ -87,22 +93,36 @@ func (r *resolver) certificate(c attrcert.Certificate, via policy.Via) error {
 	return nil
 }
 
-// verify finds the authority whose certificate verifies c. Of several failures the last one is told.
-func (r *resolver) verify(c attrcert.Certificate) (by Authority, v attrcert.Verified, err error) {
+// verify finds the authority whose certificate verifies c, and what it says.
+func (r *resolver) verify(c attrcert.Certificate) (Authority, attrcert.Verified, error) {
+	p, err := r.signed(c)
+	if err != nil {
+		return p.by, attrcert.Verified{}, err
+	}
+	v, err := p.signed.Verify(attrcert.Check{Holder: r.p.Chain[0], Targets: r.world.conf.Names, Revoked: r.world.revokedBy(p.by, r)})
+	return p.by, v, err
+}
+
+// signed finds who signed c, of the authorities that speak of the anchor's decryptors. Of several failures the last one is
+// told.
+func (r *resolver) signed(c attrcert.Certificate) (p proof, err error) {
+	if was, ok := r.world.proved.find(c.Raw(), r.p.Anchor); ok {
+		return was, nil
+	}
 	err = errors.New("is of no attribute authority that this box knows")
 	for _, a := range r.world.conf.Authorities {
 		for _, cert := range a.Certificates {
 			if !a.of(r.p.Anchor) || !c.IssuedBy(cert) {
 				continue
 			}
-			by = a
-			v, err = c.Verify(attrcert.Check{Issuer: cert, Holder: r.p.Chain[0], Targets: r.world.conf.Names, Revoked: r.world.revokedBy(a, r)})
-			if err == nil {
-				return by, v, nil
+			p.by = a
+			if p.signed, err = c.SignedBy(cert); err == nil {
+				r.world.proved.keep(p, r.p.Anchor)
+				return p, nil
 			}
 		}
 	}
-	return by, v, err
+	return p, err
 }
 
 // revokedBy returns how to ask for revoked certificates of an authority; nil: it has no list.

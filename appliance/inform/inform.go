@@ -31,8 +31,9 @@ const (
 // A World is all that the box knows of decryptors besides its anchors, at one time. It does not change. The zero World
 // knows nothing: it takes names from certificates, and nothing that is presented.
 type World struct {
-	conf  Config
-	found map[kra.Anchor]found // by alias of the source; what is missing or too old is not there
+	conf   Config
+	found  map[kra.Anchor]found // by alias of the source; what is missing or too old is not there
+	proved *proved
 }
 
 // found is what a source holds: the one that fits its kind.

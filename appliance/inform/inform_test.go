@@ -401,6 +401,55 @@ func TestAttributeCertificateRevoked(t *testing.T) {
 	}
 }
 
+// A signature is verified once in a World; holder, time, target, revocation and anchor every time.
+func TestVerifiedBeforeIsNotEnough(t *testing.T) {
+	c := newCorp(t)
+	tmpl := c.template()
+	tmpl.Revocable, tmpl.Serial = true, big.NewInt(77)
+	source := c.source()
+	source.Of = []kra.Anchor{"corp"}
+	conf := inform.Config{Authorities: []inform.Authority{source}, Revocations: []inform.Revocation{{Alias: "aa-crl", Of: "corp-aa",
+		Anchors: []*x509.Certificate{c.aa.cert}, Pasted: c.aa.revoke(t, now, now.Add(time.Minute))}}}
+	k := keeper(t, conf)
+	p := c.of(t, c.alice)
+	p.Attributes = [][]byte{c.aa.attest(t, tmpl)}
+	for range 2 {
+		if got, _, err := resolve(t, k, p); err != nil || got != said {
+			t.Fatalf("Resolve = %q, %v", got, err)
+		}
+	}
+	if _, notes, err := resolveAt(k, p, now.Add(2*time.Minute), true); err != nil || !strings.Contains(notes, "overdue") {
+		t.Errorf("list overdue: %v, noted %q", err, notes)
+	}
+	mallory := c.of(t, c.person(t, "mallory"))
+	mallory.Attributes = p.Attributes
+	if got, _, err := resolve(t, k, mallory); err == nil || got != "" {
+		t.Errorf("mallory with alice's: %q, %v; want an error", got, err)
+	}
+	partner := p
+	d, err := kra.DecryptorOf("partner", kra.WholeName, c.alice.cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	partner.Anchor, partner.Decryptor = "partner", d
+	if got, _, err := resolve(t, k, partner); err == nil || got != "" {
+		t.Errorf("under another anchor: %q, %v; want an error", got, err)
+	}
+	conf.Revocations[0].Pasted, conf.Revocations[0].Stamp = c.aa.revoke(t, now, now.Add(time.Minute), big.NewInt(77)), "renewed"
+	if err := k.Configure(conf); err != nil {
+		t.Fatal(err)
+	}
+	if got, notes, err := resolve(t, k, p); err != nil || got != "" || !strings.Contains(notes, "is revoked") {
+		t.Errorf("revoked: %q, %v, noted %q", got, err, notes)
+	}
+	if err := k.Configure(inform.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := resolve(t, k, p); err == nil || got != "" {
+		t.Errorf("authority removed: %q, %v; want an error", got, err)
+	}
+}
+
 func TestCheckConfig(t *testing.T) {
 	c := newCorp(t)
 	good := c.source()

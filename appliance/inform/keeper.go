@@ -272,7 +272,7 @@ func (k *Keeper) expire(f *feed) {
 
 // publish swaps in the World of what is known now. The lock is held.
 func (k *Keeper) publish() {
-	w := &World{conf: k.conf, found: map[kra.Anchor]found{}}
+	w := &World{conf: k.conf, found: map[kra.Anchor]found{}, proved: &proved{}}
 	for alias, f := range k.feeds {
 		if !f.fetched.IsZero() {
 			w.found[alias] = f.last

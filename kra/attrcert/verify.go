@@ -43,30 +43,60 @@ func (c Certificate) IssuedBy(issuer *x509.Certificate) bool {
 	return c.issuer != nil && bytes.Equal(c.issuer, issuer.RawSubject) && c.extensions.signer(issuer)
 }
 
+// A Signed is a certificate whose issuer and signature were verified. Only SignedBy makes one.
+type Signed struct {
+	c      Certificate
+	issuer *x509.Certificate
+}
+
+// SignedBy verifies that the owner of issuer signed the certificate and may issue such. That is the slow part, and the same
+// for every request.
+func (c Certificate) SignedBy(issuer *x509.Certificate) (Signed, error) {
+	if !c.IssuedBy(issuer) {
+		return Signed{}, refused(ErrIssuer)
+	}
+	if err := CheckIssuer(issuer); err != nil {
+		return Signed{}, refused(err)
+	}
+	if err := issuer.CheckSignature(c.algorithm.x509, c.tbs, c.signature); err != nil {
+		return Signed{}, refused(fmt.Errorf("signature: %w", err))
+	}
+	return Signed{c, issuer}, nil
+}
+
+func refused(err error) error { return fmt.Errorf("verify attribute certificate: %w", err) }
+
+// Certificate returns what was verified.
+func (s Signed) Certificate() Certificate { return s.c }
+
 // Verify checks everything but the time: issuer, signature, holder, target, revocation.
 func (c Certificate) Verify(k Check) (Verified, error) {
-	if err := c.verify(k); err != nil {
-		return Verified{}, fmt.Errorf("verify attribute certificate: %w", err)
+	s, err := c.SignedBy(k.Issuer)
+	if err != nil {
+		return Verified{}, err
 	}
-	v := Verified{c.content, c.from, c.until}
-	if k.Issuer.NotBefore.After(v.from) {
-		v.from = k.Issuer.NotBefore
+	return s.Verify(k)
+}
+
+// Verify checks what remains besides the time: holder, target, revocation. The check's issuer is not looked at.
+func (s Signed) Verify(k Check) (Verified, error) {
+	if err := s.verify(k); err != nil {
+		return Verified{}, refused(err)
 	}
-	if k.Issuer.NotAfter.Before(v.until) {
-		v.until = k.Issuer.NotAfter
+	v := Verified{s.c.content, s.c.from, s.c.until}
+	if s.issuer.NotBefore.After(v.from) {
+		v.from = s.issuer.NotBefore
+	}
+	if s.issuer.NotAfter.Before(v.until) {
+		v.until = s.issuer.NotAfter
 	}
 	return v, nil
 }
 
-func (c Certificate) verify(k Check) error {
-	if !c.IssuedBy(k.Issuer) {
+func (s Signed) verify(k Check) error {
+	c := s.c
+	if s.issuer == nil {
 		return ErrIssuer
-	}
-	if err := CheckIssuer(k.Issuer); err != nil {
-		return err
-	}
-	if err := k.Issuer.CheckSignature(c.algorithm.x509, c.tbs, c.signature); err != nil {
-		return fmt.Errorf("signature: %w", err)
 	}
 	if !c.holder.is(k.Holder) {
 		return ErrHolder
