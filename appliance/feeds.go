@@ -1,12 +1,12 @@
 package appliance
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/keyrelease/krabox/appliance/book"
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/inform/ldap"
+	"github.com/keyrelease/krabox/appliance/inform/token"
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/kra/policy"
 )
@@ -35,6 +35,19 @@ func directoryOf(s store.Source, stamp string) (inform.Directory, error) {
 	return inform.Directory{Alias: s.Alias, May: book.Kinds(s.May), Of: x.Of, Server: server, Stamp: stamp, Every: seconds(x.Every), MaxAge: seconds(x.MaxAge)}, nil
 }
 
-func issuerOf(store.Source) (inform.Issuer, error) {
-	return inform.Issuer{}, errors.New("this software reads no tokens yet")
+func issuerOf(s store.Source) (inform.Issuer, error) {
+	x := s.Issuer
+	c := token.Config{Issuer: x.Issuer, Audience: x.Audience, Keys: x.Keys}
+	for _, m := range x.Map {
+		kind, err := policy.ParseKind(string(m.Kind))
+		if err != nil {
+			return inform.Issuer{}, fmt.Errorf("claim %.80q: %w", m.From, err)
+		}
+		c.Map = append(c.Map, token.Mapping{Kind: kind, Name: m.Name, From: m.From})
+	}
+	v, err := token.New(c)
+	if err != nil {
+		return inform.Issuer{}, err
+	}
+	return inform.Issuer{Alias: s.Alias, May: book.Kinds(s.May), Verifier: v}, nil
 }

@@ -23,7 +23,7 @@ const (
 	maxEntries = 100_000   // entries, groups included
 	maxBytes   = 128 << 20 // what the server may send
 	maxMessage = 512 << 10 // of that, in one entry; asn1-ber needs some 100 times as much for a while
-	maxKept    = 64 << 20 // names and items of an image, about
+	maxKept    = 64 << 20  // names and items of an image, about
 	maxPages   = 2 * maxEntries / pageSize
 	pageSize   = 500
 	syncWithin = 5 * time.Minute
