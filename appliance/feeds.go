@@ -6,7 +6,7 @@ import (
 	"github.com/keyrelease/krabox/appliance/book"
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/inform/ldap"
-	"github.com/keyrelease/krabox/appliance/inform/token"
+	jwt "github.com/keyrelease/krabox/appliance/inform/token"
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/kra/policy"
 )
@@ -37,15 +37,15 @@ func directoryOf(s store.Source, stamp string) (inform.Directory, error) {
 
 func issuerOf(s store.Source) (inform.Issuer, error) {
 	x := s.Issuer
-	c := token.Config{Issuer: x.Issuer, Audience: x.Audience, Keys: x.Keys}
+	c := jwt.Config{Issuer: x.Issuer, Audience: x.Audience, Keys: x.Keys}
 	for _, m := range x.Map {
 		kind, err := policy.ParseKind(string(m.Kind))
 		if err != nil {
 			return inform.Issuer{}, fmt.Errorf("claim %.80q: %w", m.From, err)
 		}
-		c.Map = append(c.Map, token.Mapping{Kind: kind, Name: m.Name, From: m.From})
+		c.Map = append(c.Map, jwt.Mapping{Kind: kind, Name: m.Name, From: m.From})
 	}
-	v, err := token.New(c)
+	v, err := jwt.New(c)
 	if err != nil {
 		return inform.Issuer{}, err
 	}
