@@ -39,6 +39,14 @@ type entry struct {
 	lists []*list
 }
 
+// uses returns how many names the lists use at most.
+func (x *entry) uses() (n int) {
+	for _, l := range x.lists {
+		n += len(l.uses)
+	}
+	return n
+}
+
 // order returns the entries by ID.
 func (b *Book) order() []*entry {
 	all := make([]*entry, 0, b.access.Len())

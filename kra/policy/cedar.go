@@ -34,6 +34,8 @@ const (
 	cedarSaid    = "said"
 )
 
+var cedarTypes = []string{cedarDecryptor, cedarAnchor, cedarAccess, cedarAction, cedarGroup, cedarRole, cedarClearance, cedarRule}
+
 // cedarEngine reads lists that are Cedar policies. Cedar goes on where a policy errs; here, an error is the list's outcome.
 // What a list mentions is asked before Cedar is: one thing that cannot be known, and the list has no answer.
 type cedarEngine struct{}
@@ -271,10 +273,32 @@ func (c *cedarCompiler) object(x map[string]any) error {
 			return c.entity(kind, id)
 		}
 	}
+	if kind, ok := x["entity_type"].(string); ok && !slices.Contains(cedarTypes, kind) {
+		c.bad = kind
+		return fmt.Errorf("unknown type %q", clip(kind))
+	}
+	if err := c.has(x); err != nil {
+		return err
+	}
 	for _, key := range slices.Sorted(maps.Keys(x)) {
 		if err := c.walk(x[key]); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// has refuses to ask principal, action or resource for what they never have: under a negation that would let everybody in.
+func (c *cedarCompiler) has(x map[string]any) error {
+	has, ok := x["has"].(map[string]any)
+	if !ok {
+		return nil
+	}
+	left, _ := has["left"].(map[string]any)
+	attr, _ := has["attr"].(string)
+	if name, ok := left["Var"].(string); ok && name != "context" && (name != "principal" || attr != "name" && attr != "anchor") {
+		c.bad = attr
+		return fmt.Errorf("%s never has %q", name, clip(attr))
 	}
 	return nil
 }

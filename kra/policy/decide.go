@@ -180,17 +180,22 @@ func (e *evaluation) passes(x *entry) bool {
 	return false
 }
 
-// WhoAmI returns the access identifiers that the decryptor belongs to now: those of which a list passes.
+// WhoAmI returns the access identifiers that the decryptor belongs to now: those of which a list passes, sorted.
 func (b *Book) WhoAmI(f Facts, now time.Time) []AccessID {
 	if b == nil || !f.Decryptor.Valid() || f.Channel.String() == "" {
 		return nil
 	}
 	var ids []AccessID
-	for _, x := range b.order() {
-		if newEvaluation(b, f, now).passes(x) {
+	e := newEvaluation(b, f, now)
+	for _, x := range b.access.All() {
+		if e.trace.lists = e.trace.lists[:0]; len(e.trace.rules)+x.uses() > maxAsked {
+			e = newEvaluation(b, f, now) // as far as a decision about this one alone would go
+		}
+		if e.passes(x) {
 			ids = append(ids, x.def.ID)
 		}
 	}
+	slices.Sort(ids)
 	return ids
 }
 

@@ -154,6 +154,7 @@ func TestCedar(t *testing.T) { // what Cedar can say beyond rules, and where it 
 		`permit(principal in Role::"teller", action, resource);`:                               Passed,
 		`permit(principal in Clearance::"secret/crypto", action, resource);`:                   Passed, // whatever down would say
 		permit(`principal.name like "CN=alice,*" && principal.anchor == "corp"`):               Passed,
+		permit(`principal is Decryptor && principal has name`):                                 Passed,
 		permit(`context.now < datetime("2027-01-01")`):                                         Passed,
 		permit(`context.source.isInRange(ip("10.20.0.0/16"))`):                                 Passed,
 		permit(`context.said["corp-ldap"].attributes.department.contains("sales")`):            Passed,
@@ -202,6 +203,10 @@ func TestCedarMistakes(t *testing.T) {
 		`permit(principal, action == Action::"read", resource);`:     {`"read"`, "unknown action"},
 		`permit(principal == Decryptor::"alice", action, resource);`: {`"alice"`, "want ALIAS:NAME"},
 		`permit(principal in Clearance::"ultra", action, resource);`: {`"ultra"`, "unknown level"},
+		permit(`principal is Robot`):                                 {`Robot`, "unknown type"},
+		`permit(principal is Robot, action, resource);`:              {`Robot`, "unknown type"},
+		permit(`!(principal has suspended)`):                         {`suspended`, "never has"},
+		permit(`!(resource has owner)`):                              {`owner`, "never has"},
 		permit(`context has now`):                                    {`context`, "of the context"},
 		permit(`context.when == 1`):                                  {`context`, "of the context"},
 		permit(`context.said has corp`):                              {`context`, "of the context"},
