@@ -304,7 +304,7 @@ func TestTokensAndDirectories(t *testing.T) {
 // waitFor waits for background work that needs no time of its own.
 func waitFor(t testing.TB, ok func() bool) {
 	t.Helper()
-	for range 1000 {
+	for range 6000 { // half a minute on a busy machine
 		if ok() {
 			return
 		}
