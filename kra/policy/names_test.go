@@ -3,6 +3,7 @@ package policy
 import (
 	"crypto/ecdh"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -224,5 +225,49 @@ func TestReplay(t *testing.T) { // a decision is made again from its text and it
 	}
 	if Replay(nil, read) == nil {
 		t.Error("no book decided that")
+	}
+}
+
+// TestDiffSeesEveryField changes each field of each part of a definition: a change that Diff does not see would be in no
+// log and in no next book.
+func TestDiffSeesEveryField(t *testing.T) {
+	d := world(Rules, "yes")
+	d.Aliases = []KeyAlias{{block.ThumbprintRef([32]byte{1}), block.KeyID{1}}}
+	d.Tagged = []string{"x"}
+	parts := reflect.ValueOf(d)
+	for i := range parts.NumField() {
+		field := parts.Type().Field(i).Name
+		if parts.Field(i).Len() == 0 {
+			if field != "Levels" {
+				t.Errorf("the test has no %s", field)
+			}
+			continue
+		}
+		element := parts.Field(i).Type().Elem()
+		if element.Kind() != reflect.Struct {
+			continue // a name, which is there or not
+		}
+		for k := range element.NumField() {
+			next := reflect.ValueOf(&d).Elem().Field(i)
+			was := reflect.New(element).Elem()
+			was.Set(next.Index(0))
+			changed := reflect.New(element).Elem() // every other field as it was
+			changed.Set(was)
+			if f := changed.Field(k); f.Kind() == reflect.String {
+				f.SetString(f.String() + "x")
+			} else if f.Kind() == reflect.Slice && f.Len() == 0 {
+				f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+			} else {
+				f.SetZero()
+			}
+			clone := reflect.MakeSlice(next.Type(), next.Len(), next.Len())
+			reflect.Copy(clone, next)
+			clone.Index(0).Set(changed)
+			other := d
+			reflect.ValueOf(&other).Elem().Field(i).Set(clone)
+			if Diff(d, other).IsZero() {
+				t.Errorf("Diff does not see %s of %s", element.Field(k).Name, field)
+			}
+		}
 	}
 }
