@@ -13,6 +13,7 @@ type (
 	Payer    string // platform or subject
 	Setting  string // every, age, timeout or inflight
 	Delivery string // anyone or channel
+	Portion  string // whole or part
 )
 
 // An Item is something that is known about a decryptor, or has to be: KIND:NAME=VALUE@AUTHORITY.
@@ -180,6 +181,11 @@ type (
 		quiet
 		Access   kra.AccessID
 		Delivery Delivery
+	}
+	AccessPortion struct {
+		quiet
+		Access  kra.AccessID
+		Portion Portion
 	}
 	// AccessRules makes rule lists the logic of an access identifier again. It has none at first.
 	AccessRules struct {

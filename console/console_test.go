@@ -62,6 +62,7 @@ func TestParse(t *testing.T) {
 				{Kind: "attribute", Name: "department", Value: "sales", Authority: "corp-ldap"}, {Kind: "clearance", Value: "secret/crypto,nato", Authority: "corp-aa"},
 				{Kind: "alias", Name: "mail", Value: "a@example.com", Authority: "corp"}}}},
 		{"who-am-i corp:CN=a from 10.20.1.7", WhoAmI{As: person(t, "corp:CN=a"), From: netip.MustParseAddr("10.20.1.7")}},
+		{"access portion legal-team part", AccessPortion{Access: "legal-team", Portion: "part"}},
 		{"access deliver legal-team anyone", AccessDeliver{Access: "legal-team", Delivery: "anyone"}},
 		{"access logic legal-team cedar", AccessCedar{Access: "legal-team"}},
 		{"access logic legal-team rules", AccessRules{Access: "legal-team"}},

@@ -49,6 +49,9 @@ var table = []row{
 	{"access deliver ACCESS anyone|channel", "hand its keys to anyone, encrypted to the certificate that the rules let pass, or only to who proved to have it", "", func(a args) Command {
 		return AccessDeliver{Access: a.access(), Delivery: Delivery(a.pick("anyone", "channel"))}
 	}},
+	{"access portion ACCESS whole|part", "release from whole age headers only, or also from what age shows its plugins", "", func(a args) Command {
+		return AccessPortion{Access: a.access(), Portion: Portion(a.pick("whole", "part"))}
+	}},
 	{"access logic ACCESS cedar", "paste Cedar policies that decide in place of rule lists", "", func(a args) Command { return AccessCedar{Access: a.access()} }},
 	{"access logic ACCESS rules", "have rule lists decide again; there are none at first", "", func(a args) Command { return AccessRules{Access: a.access()} }},
 	{"access test ACCESS as DECRYPTOR [from ADDRESS] [at TIME] [with ITEMS]", "what would be decided, and why", "", func(a args) Command {

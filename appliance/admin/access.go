@@ -42,6 +42,7 @@ func (s *step) accessShow(c console.AccessShow) error {
 		field(s, "key", fmt.Sprintf("%s %s, %s, %s", short(id), k.Suite, k.Custody, keyState(k, i)))
 	}
 	field(s, "delivery", deliveryWords(a.Delivery))
+	field(s, "headers", portionWords(a.Portion))
 	if a.Logic == store.Cedar {
 		return field(s, "policies", "Cedar: "+strings.Join(a.Lists, " "))
 	}
@@ -131,6 +132,24 @@ func (s *step) accessDeliver(ctx context.Context, c console.AccessDeliver) error
 		return err
 	}
 	return s.say("Keys of %s are delivered to %s.", c.Access, deliveryWords(to))
+}
+
+func portionWords(p store.Portion) string {
+	if p == store.AnyPortion {
+		return "part: also without their MAC, as age shows them to plugins"
+	}
+	return "whole: of age only with their MAC"
+}
+
+func (s *step) accessPortion(ctx context.Context, c console.AccessPortion) error {
+	p := store.WholeHeader
+	if c.Portion == console.Portion(store.AnyPortion) {
+		p = store.AnyPortion
+	}
+	if err := s.commit(ctx, store.AccessPortion{ID: c.Access, Portion: p}); err != nil {
+		return err
+	}
+	return s.say("Headers to %s: %s.", c.Access, portionWords(p))
 }
 
 func (s *step) accessRules(ctx context.Context, c console.AccessRules) error {

@@ -76,6 +76,7 @@ var actions = []action{
 	does((*step).accessKeys),
 	does((*step).accessRemove),
 	does((*step).accessDeliver),
+	does((*step).accessPortion),
 	does((*step).accessRules),
 	does((*step).accessCedar),
 	tells((*step).accessTest),

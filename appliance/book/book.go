@@ -46,7 +46,7 @@ func accesses(e *policy.Edit, st *store.State, diff store.Difference) {
 	for _, id := range diff.Access {
 		if x, ok := st.Access(id); ok {
 			e.Put.Access = append(e.Put.Access, policy.AccessDef{ID: x.ID, Title: x.Title, Keys: x.Keys, Lists: x.Lists,
-				Logic: policy.Logic(x.Logic), Delivery: policy.Delivery(x.Delivery)})
+				Logic: policy.Logic(x.Logic), Delivery: policy.Delivery(x.Delivery), Portion: policy.Portion(x.Portion)})
 		} else {
 			e.Access = append(e.Access, id)
 		}

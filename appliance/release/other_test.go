@@ -107,7 +107,7 @@ func TestOtherKeysOnlyWhereBound(t *testing.T) {
 	w := newWorld(t)
 	w.server.delay = time.Millisecond
 	w.hsm.add("own")
-	w.def.Access = append(w.def.Access, policy.AccessDef{ID: "own", Keys: []block.KeyID{w.hsm.names["own"]}, Lists: []string{"staff"}})
+	w.def.Access = append(w.def.Access, policy.AccessDef{ID: "own", Keys: []block.KeyID{w.hsm.names["own"]}, Lists: []string{"staff"}, Portion: policy.AnyPortion})
 	for _, name := range []string{"own", "board"} {
 		spki, err := block.MarshalPublicKey(w.hsm.pubs[name])
 		if err != nil {
@@ -139,6 +139,25 @@ func TestOtherKeysOnlyWhereBound(t *testing.T) {
 		items := w.hsm.items
 		if code, body := w.post(c, request(t, h)); code != http.StatusForbidden || w.hsm.items != items+1 {
 			t.Errorf("%s: own key destroyed: %d %.100s, after %d unwraps", name, code, body, w.hsm.items-items)
+		}
+	}
+}
+
+// TestPortionOfAHeader: an age header without its MAC is refused, unless the officers said otherwise for the access
+// identifier that passed.
+func TestPortionOfAHeader(t *testing.T) {
+	w := newWorld(t)
+	w.server.delay = time.Millisecond
+	c, part := w.alice(), detachedHead(t, w.hsm.header(t, "legal"))
+	for _, p := range []policy.Portion{policy.WholeHeader, policy.AnyPortion, policy.WholeHeader} {
+		w.def.Access[0].Portion = p
+		w.publish()
+		items, want := w.hsm.items, map[policy.Portion]int{policy.WholeHeader: http.StatusForbidden, policy.AnyPortion: http.StatusOK}[p]
+		if code, body := w.post(c, request(t, part)); code != want || (w.hsm.items == items) != (want == http.StatusForbidden) {
+			t.Errorf("portion %q: %d %.100s after %d unwraps", p, code, body, w.hsm.items-items)
+		}
+		if e := w.jour.last(1)[0]; want == http.StatusForbidden && !strings.Contains(entryText(e), "header without its MAC") {
+			t.Errorf("logged as %s", entryText(e))
 		}
 	}
 }

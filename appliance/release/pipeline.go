@@ -97,6 +97,9 @@ func (s *Server) decide(ctx context.Context, book *policy.Book, c *claimant, job
 		grant, err := s.decideOne(within, book, c, j)
 		var no *policy.Refusal
 		switch {
+		case err == nil && !whole(book, grant, j.envelope):
+			j.trace = grant.Trace()
+			j.refuse(c, "header without its MAC")
 		case err == nil:
 			j.grant, j.trace = grant, grant.Trace()
 		case errors.As(err, &no):
@@ -106,6 +109,15 @@ func (s *Server) decide(ctx context.Context, book *policy.Book, c *claimant, job
 			j.refuse(c, err.Error())
 		}
 	}
+}
+
+// whole reports whether enough of the header is there: all of it, unless the officers said otherwise.
+func whole(book *policy.Book, g policy.Grant, e block.Envelope) bool {
+	if e.Format() != block.FormatAge || e.Bound() {
+		return true
+	}
+	a, _ := book.Access(g.Access())
+	return a.Portion == policy.AnyPortion
 }
 
 // unwrap has the HSM open the wraps of all grants at once. An error means that the outcome of none of them is known.

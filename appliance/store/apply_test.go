@@ -230,11 +230,11 @@ func randomChanges(r *mrand.Rand, n int) []Change {
 			MaintainerRemove{name(), "corp:CN=" + name()},
 			GroupEdit{name(), []string{"corp:CN=" + name()}, nil, uint64(r.IntN(9)), "corp:CN=" + name()},
 			RoleSet{name(), []Need{{Kind: GroupInformation, Name: name()}}}, RoleRemove{name()},
-			AccessLogic{access(), Cedar, []string{"permit(principal, action, resource);"}}, AccessDelivery{access(), ToAnyone},
+			AccessLogic{access(), Cedar, []string{"permit(principal, action, resource);"}}, AccessDelivery{access(), ToAnyone}, AccessPortion{access(), AnyPortion},
 			LevelsSet{[]string{name()}}, SourceSet{Source{Alias: kra.Anchor(name()), May: []InformationKind{GroupInformation},
 				Issuer: &TokenIssuer{Issuer: name(), Audience: "kra", Keys: []byte(`{"keys":[{"kty":"OKP"}]}`)}}},
 			SourceRemove{kra.Anchor(name())},
-		}[r.IntN(37)])
+		}[r.IntN(38)])
 	}
 	return out
 }

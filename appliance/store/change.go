@@ -103,6 +103,7 @@ var parsers = map[string]func([]byte) (Change, error){
 	AccessLists{}.kind():       parseAs[AccessLists],
 	AccessLogic{}.kind():       parseAs[AccessLogic],
 	AccessDelivery{}.kind():    parseAs[AccessDelivery],
+	AccessPortion{}.kind():     parseAs[AccessPortion],
 	AccessKeys{}.kind():        parseAs[AccessKeys],
 	AccessRemove{}.kind():      parseAs[AccessRemove],
 	GroupAdd{}.kind():          parseAs[GroupAdd],

@@ -230,6 +230,21 @@ func (c AccessDelivery) apply(d *State) error {
 	return d.changeAccess(c.ID, func(a *Access) error { a.Delivery = c.Delivery; return nil })
 }
 
+// AccessPortion sets how much of an age header must be there.
+type AccessPortion struct {
+	ID      kra.AccessID `json:"id"`
+	Portion Portion      `json:"portion"`
+}
+
+func (AccessPortion) kind() string { return "access-portion" }
+
+func (c AccessPortion) apply(d *State) error {
+	if c.Portion != WholeHeader && c.Portion != AnyPortion {
+		return invalid("unknown portion %.40q", c.Portion)
+	}
+	return d.changeAccess(c.ID, func(a *Access) error { a.Portion = c.Portion; return nil })
+}
+
 // LevelsSet names the classification levels of the box, lowest first. None means those of package policy.
 type LevelsSet struct {
 	Names []string `json:"names"`

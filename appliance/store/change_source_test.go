@@ -196,6 +196,8 @@ func TestInvalidSources(t *testing.T) {
 		{AccessLogic{"nobody", Cedar, nil}, "no access identifier"},
 		{AccessDelivery{"legal-team", "pigeon"}, "unknown delivery"},
 		{AccessDelivery{"nobody", ToAnyone}, "no access identifier"},
+		{AccessPortion{"legal-team", "half"}, "unknown portion"},
+		{AccessPortion{"nobody", AnyPortion}, "no access identifier"},
 		{LevelsSet{[]string{"a", "a"}}, "each once"},
 		{LevelsSet{make([]string, MaxLevels+1)}, "too many"},
 	} {

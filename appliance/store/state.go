@@ -107,6 +107,7 @@ type Access struct {
 
 	Logic    Logic    `json:"logic,omitempty"`    // what the lists are written in
 	Delivery Delivery `json:"delivery,omitempty"` // whom its keys may be handed to
+	Portion  Portion  `json:"portion,omitempty"`  // how much of an age header must be there
 }
 
 // A Logic is what rule lists are written in. The zero Logic is that of package policy.
@@ -125,6 +126,15 @@ type Delivery string
 const (
 	ToChannel Delivery = ""
 	ToAnyone  Delivery = "anyone" // also who proved nothing, encrypted to the certificate of whom the rules let pass
+)
+
+// A Portion says how much of an age header must be there for a key of it to be released. The zero Portion is all of it.
+type Portion string
+
+// The portions.
+const (
+	WholeHeader Portion = ""
+	AnyPortion  Portion = "part" // also without the MAC, as age shows it to plugins
 )
 
 // A Group is a list of decryptors, sorted, as kra.Decryptor.String writes them, and the groups within it.

@@ -143,6 +143,9 @@ func (d AccessDef) check() error {
 	if d.Delivery != ToAuthenticated && d.Delivery != ToAnyone {
 		return fmt.Errorf("access %s: unknown delivery %q", d.ID, clip(string(d.Delivery)))
 	}
+	if d.Portion != WholeHeader && d.Portion != AnyPortion {
+		return fmt.Errorf("access %s: unknown portion %q", d.ID, clip(string(d.Portion)))
+	}
 	for i, k := range d.Keys {
 		if k.IsZero() || slices.Contains(d.Keys[:i], k) {
 			return fmt.Errorf("access %s: key %s is zero or stored twice", d.ID, k)

@@ -216,7 +216,7 @@ func (d AuthorityDef) name() kra.Anchor { return d.Alias }
 func (a KeyAlias) name() block.Ref      { return a.Ref }
 
 func (d AccessDef) equal(o AccessDef) bool {
-	return d.ID == o.ID && d.Title == o.Title && d.Logic == o.Logic && d.Delivery == o.Delivery &&
+	return d.ID == o.ID && d.Title == o.Title && d.Logic == o.Logic && d.Delivery == o.Delivery && d.Portion == o.Portion &&
 		slices.Equal(d.Keys, o.Keys) && slices.Equal(d.Lists, o.Lists)
 }
 

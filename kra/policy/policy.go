@@ -113,6 +113,7 @@ type AccessDef struct {
 	Lists    []string      `json:"lists,omitempty"`
 	Logic    Logic         `json:"logic,omitempty"`
 	Delivery Delivery      `json:"delivery,omitempty"`
+	Portion  Portion       `json:"portion,omitempty"`
 }
 
 // A Logic is the language of an access identifier's lists.
@@ -122,6 +123,15 @@ type Logic string
 const (
 	Rules Logic = ""      // names of rules, joined
 	Cedar Logic = "cedar" // Cedar policies
+)
+
+// A Portion says how much of an age header must be there for a key of it to be released. It is no part of a decision.
+type Portion string
+
+// The portions.
+const (
+	WholeHeader Portion = ""     // with the MAC that binds its stanzas to the key
+	AnyPortion  Portion = "part" // also without, as age shows it to plugins
 )
 
 // A Delivery says over which channels keys of an access identifier may be delivered.
