@@ -29,6 +29,7 @@ type Opener struct {
 	ask   Ask
 	agent *Agent
 	own   []age.Identity
+	pairs []pair // for blocks of other formats
 }
 
 // NewOpener makes an opener. agent may be nil, except with AskAlways.
@@ -67,7 +68,8 @@ func (o *Opener) Open(ctx context.Context, headers []block.Header) ([]Answer, er
 	return o.OpenEnvelopes(ctx, envelopesOf(headers))
 }
 
-// OpenEnvelopes is Open for blocks of any format. Own identities open age blocks only.
+// OpenEnvelopes is Open for blocks of any format. Own identities open age blocks, and the pairs of Own
+// the others.
 func (o *Opener) OpenEnvelopes(ctx context.Context, headers []block.Envelope) ([]Answer, error) {
 	out := make([]Answer, len(headers))
 	var ask []block.Envelope
@@ -103,7 +105,10 @@ func (o *Opener) OpenEnvelopes(ctx context.Context, headers []block.Envelope) ([
 var errNoMatch = errors.New("no identity fits")
 
 func (o *Opener) openOwn(h block.Envelope) (block.FileKey, error) {
-	if len(o.own) == 0 || h.Format() != block.FormatAge {
+	if h.Format() != block.FormatAge {
+		return o.openPairs(h)
+	}
+	if len(o.own) == 0 {
 		return block.FileKey{}, errNoMatch
 	}
 	key, err := age.DecryptHeader(h.Bytes(), o.own...)

@@ -29,7 +29,8 @@ was decrypted and authenticated: a failure leaves no file. On standard output
 each part is authenticated before it is written, but a block that was cut short
 is only found out at its end: look at the exit code.
 
-Identities that you name with -i are tried first, without asking anybody; what
+Identities that you name with -i are tried first, and on CMS and JWE the keys of your
+certificates (-cert, -certificate), without asking anybody; what
 they do not open is asked of the agent, for all files at once. -ask always asks
 the agent only, -ask never your identities only. A key is used only with a receipt
 that proves that the agent logged its release; -receipt keeps the receipts.
@@ -129,7 +130,30 @@ func (s settings) opener(a decryptArgs) (o *client.Opener, done func(), err erro
 		done = agent.Close
 	}
 	o, err = client.NewOpener(a.ask, agent, ids...)
+	if err == nil {
+		err = s.own(o, a)
+	}
 	return o, done, err
+}
+
+// own lets the opener use the keys of the certificates that were given.
+func (s settings) own(o *client.Opener, a decryptArgs) error {
+	if a.deliver.Pair != nil {
+		if err := o.Own(*a.deliver.Pair); err != nil {
+			return err
+		}
+	}
+	if s.get(setCert) == "" {
+		return nil
+	}
+	c, err := s.clientPair()
+	if err != nil && *s.values[setCert.flag] == "" {
+		return nil // of the environment, and perhaps not meant for this: where the agent is asked, it was an error before
+	}
+	if err != nil {
+		return err
+	}
+	return o.Own(c)
 }
 
 // decryptAll takes the files a request's worth at a time, so that any number of them

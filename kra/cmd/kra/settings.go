@@ -100,14 +100,10 @@ func (s settings) agentFor(url string, d client.Delivery) (*client.Agent, error)
 		return nil, err
 	}
 	conf := client.Config{URL: url, Trust: tr, Delivery: d}
-	if path := s.get(setCert); path != "" {
-		key := s.get(setKey)
-		if key == "" {
-			key = path
-		}
-		cert, err := tls.LoadX509KeyPair(path, key)
+	if s.get(setCert) != "" {
+		cert, err := s.clientPair()
 		if err != nil {
-			return nil, fmt.Errorf("read client certificate %s: %w", path, err)
+			return nil, err
 		}
 		conf.Certificate = &cert
 	}
@@ -116,6 +112,19 @@ func (s settings) agentFor(url string, d client.Delivery) (*client.Agent, error)
 		return nil, usagef("%v", err)
 	}
 	return a, nil
+}
+
+// clientPair reads the person's certificate and key.
+func (s settings) clientPair() (tls.Certificate, error) {
+	path, key := s.get(setCert), s.get(setKey)
+	if key == "" {
+		key = path
+	}
+	cert, err := tls.LoadX509KeyPair(path, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read client certificate %s: %w", path, err)
+	}
+	return cert, nil
 }
 
 // identities reads files of age identities; where none is named, that of the environment.
