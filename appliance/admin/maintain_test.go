@@ -306,6 +306,12 @@ func TestStatements(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	w.do("group remove legal corp:CN=new", "yes")
+	w.do("group remove legal corp:CN=old", "yes")
+	if _, err := m.Edit(t.Context(), who, cert, e); err == nil {
+		t.Error("a statement whose time is over brought members back")
+	}
+	first.Version += 2
 	w.do("group maintainer legal remove "+mia, "yes")
 	if _, err := m.Edit(t.Context(), who, cert, sign("box1", first.Version+2, "corp:CN=x")); err == nil {
 		t.Error("who maintains no more changed the group")
