@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/keyrelease/krabox/appliance/admin"
+	"github.com/keyrelease/krabox/appliance/external"
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/release"
 	"github.com/keyrelease/krabox/appliance/store"
@@ -73,7 +74,8 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if err != nil {
 		return err
 	}
-	b := &board{domain: a.domain, sources: inform.NewKeeper(func() time.Time { now, _ := o.clock.now(); return now }, a.log)}
+	b := &board{domain: a.domain, outside: external.New(a.domain.Name, o.store.State().Box().Name),
+		sources: inform.NewKeeper(func() time.Time { now, _ := o.clock.now(); return now }, a.log)}
 	defer b.sources.Close()
 	first, err := b.build(o.store.State(), o.store.State().Generation())
 	if err != nil {
@@ -97,7 +99,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		return err
 	}
 	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered}, Journal: o.log, Snapshot: b.snapshot, Clock: o.clock.now,
-		Health: h.port, Certificate: l.get, World: b.world, Groups: agent.NewMaintenance(), Log: a.log})
+		Health: h.port, Certificate: l.get, World: b.world, Groups: agent.NewMaintenance(), Services: b.outside, Log: a.log})
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,14 @@ package appliance
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
 
 	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/appliance/book"
+	"github.com/keyrelease/krabox/appliance/external"
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/release"
 	"github.com/keyrelease/krabox/appliance/store"
@@ -22,6 +24,7 @@ import (
 type board struct {
 	domain  label.Domain
 	sources *inform.Keeper // follows what was posted
+	outside *external.Services
 	now     atomic.Pointer[posted]
 	astray  atomic.Pointer[error] // why the sources are not those of now
 }
@@ -31,7 +34,8 @@ type posted struct {
 	release.Snapshot
 	state   *store.State
 	informs *inform.Config // who else says something about decryptors
-	edit    policy.Edit    // what its book has other than book number from; 0: than the empty one
+	serve   []external.Service
+	edit    policy.Edit // what its book has other than book number from; 0: than the empty one
 	from    uint64
 }
 
@@ -65,7 +69,7 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 		return nil, err
 	}
 	next := &posted{Snapshot: release.Snapshot{Domain: b.domain.Name, Box: st.Box().Name, Book: rules, Anchors: old.Anchors, Directory: old.Directory},
-		state: st, informs: old.informs, edit: edit, from: from}
+		state: st, informs: old.informs, serve: old.serve, edit: edit, from: from}
 	if len(diff.Anchors) > 0 || next.Anchors == nil {
 		if next.Anchors, err = anchorsOf(st); err != nil {
 			return nil, err
@@ -77,6 +81,9 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 			return nil, err
 		}
 		next.informs = &c
+		if next.serve, err = servicesOf(st); err != nil {
+			return nil, err
+		}
 	}
 	if diff.Published || next.Directory == nil {
 		next.Directory = release.NewDirectory(b.domain.Name, next.Box, published{st})
@@ -116,7 +123,7 @@ func (b *board) use(p *posted) {
 	if old != nil && old.informs == p.informs {
 		return
 	}
-	if err := b.sources.Configure(*p.informs); err != nil {
+	if err := errors.Join(b.sources.Configure(*p.informs), b.outside.Configure(p.serve)); err != nil {
 		b.astray.Store(&err)
 	} else {
 		b.astray.Store(nil)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyrelease/krabox/appliance/external"
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/store"
 	hsm "github.com/keyrelease/krabox/hsm/wire"
@@ -87,7 +88,7 @@ func newBoard(t testing.TB) *board {
 	t.Helper()
 	k := inform.NewKeeper(time.Now, nil)
 	t.Cleanup(k.Close)
-	return &board{domain: label.Domain{Name: "example"}, sources: k}
+	return &board{domain: label.Domain{Name: "example"}, sources: k, outside: external.New("example", "box1")}
 }
 
 func (b *board) version() uint64 {

@@ -152,13 +152,13 @@ func (o origin) lookUp(claim string) (identity, error) {
 // request that presents nothing, the answer serves its connection for a second.
 func (o origin) resolve(c *claimant, chain []*x509.Certificate) (policy.Information, []string, error) {
 	k := known{world: o.world, anchors: o.snap.Anchors, trusted: o.trusted, second: o.now.Unix()}
-	plain := c.facts.Channel == policy.Authenticated && len(c.shown.Attributes)+len(c.shown.Tokens) == 0
+	plain := c.facts.Channel == policy.Authenticated && len(c.shown.Attributes)+len(c.shown.Statements()) == 0
 	if was := o.peer.known; plain && was.world == k.world && was.anchors == k.anchors && was.trusted == k.trusted && was.second == k.second {
 		return was.information, was.notes, was.err
 	}
 	if k.err = o.world.Revoked(chain, o.now); k.err == nil {
 		k.information, k.err = o.world.Resolve(Evidence{Chain: chain, Decryptor: c.facts.Decryptor, Attributes: c.shown.Attributes,
-			Tokens: c.shown.Tokens, Channel: c.facts.Channel, Note: func(s string) { k.notes = append(k.notes, s) }}, o.now, o.trusted)
+			Tokens: c.shown.Statements(), Channel: c.facts.Channel, Note: func(s string) { k.notes = append(k.notes, s) }}, o.now, o.trusted)
 	}
 	if plain {
 		o.peer.known = k

@@ -13,7 +13,7 @@ type Evidence struct {
 	Chain      []*x509.Certificate // verified, leaf first, up to and with the anchor's
 	Decryptor  kra.Decryptor       // whom the leaf names
 	Attributes [][]byte            // attribute certificates, as presented
-	Tokens     []string            // as presented
+	Tokens     []string            // as presented, without values for services
 	Channel    policy.Standing     // Authenticated: the chain is that of the secure channel
 	Note       func(string)        // takes what was left out and why, for the log
 }

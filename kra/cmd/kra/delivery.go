@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/client"
@@ -26,6 +27,7 @@ type deliveryArgs struct {
 	decryptor  *string
 	attributes many
 	tokens     many
+	values     many
 }
 
 func deliveryFlags(fs *flag.FlagSet) *deliveryArgs {
@@ -34,6 +36,7 @@ func deliveryFlags(fs *flag.FlagSet) *deliveryArgs {
 	a.decryptor = fs.String("decryptor", "", "your `IDENTIFIER`, ALIAS:NAME, if the agent knows your certificate for encryption")
 	fs.Var(&a.attributes, "attributes", "present the attribute certificates in `FILE`, PEM or DER; may be given several times")
 	fs.Var(&a.tokens, "token", "present the JSON web token in `FILE`; may be given several times")
+	fs.Var(&a.values, "value", "give the agent the value in FILE for an external service, `SERVICE=FILE`: it gets there only if the agent's rules ask that service; may be given several times")
 	return a
 }
 
@@ -67,6 +70,13 @@ func (s settings) delivery(a *deliveryArgs) (d client.Delivery, err error) {
 		}
 		d.Tokens = append(d.Tokens, string(bytes.TrimSpace(token)))
 	}
+	for _, v := range a.values {
+		token, err := readValue(v)
+		if err != nil {
+			return d, err
+		}
+		d.Tokens = append(d.Tokens, token)
+	}
 	if d.To == kra.ToChannel {
 		return d, s.forChannel(d)
 	}
@@ -75,6 +85,23 @@ func (s settings) delivery(a *deliveryArgs) (d client.Delivery, err error) {
 		return d, err
 	}
 	return d, nil
+}
+
+// readValue reads SERVICE=FILE. Naming the service is the permission to give the value to it.
+func readValue(arg string) (string, error) {
+	service, path, ok := strings.Cut(arg, "=")
+	if !ok {
+		return "", usagef("-value %q: want SERVICE=FILE", arg)
+	}
+	value, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	token, err := kra.ValueToken(service, bytes.TrimSpace(value))
+	if err != nil {
+		return "", usagef("-value %s: %v", service, err)
+	}
+	return token, nil
 }
 
 // forChannel refuses what could only mean another delivery.
