@@ -35,7 +35,7 @@ var house = []struct {
 	{"kra/receipt/receipttest", "kra/receipt"},
 	{"kra/policy", "kra kra/block kra/immutable"},
 	{"kra/replay", "kra/block kra/policy kra/receipt"},
-	{"kra/client", "kra kra/block kra/receipt kra/repository"},
+	{"kra/client", "kra kra/block kra/block/cms kra/receipt kra/repository"},
 	{"kra/client/clienttest", "kra kra/block kra/block/cms kra/block/jwe kra/receipt"},
 	{"kra/cmd/kra", "kra kra/attrcert kra/block kra/block/cms kra/block/jwe kra/client kra/receipt kra/replay kra/repository"},
 	// The devices, each behind a protocol that needs no device.
