@@ -86,6 +86,14 @@ type (
 		quiet
 		Key KeyRef
 	}
+	KeyTag struct {
+		quiet
+		Key KeyRef
+	}
+	KeyUntag struct {
+		confirmed
+		Key KeyRef
+	}
 	KeyMark struct {
 		confirmed
 		Key   KeyRef

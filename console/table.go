@@ -36,6 +36,8 @@ var table = []row{
 	{"key mark KEY active|deactivated|compromised", "change what a key may be used for; a current key stays active", "", func(a args) Command {
 		return KeyMark{Key: KeyRef(a.get("KEY")), State: KeyState(a.pick("active", "deactivated", "compromised"))}
 	}},
+	{"key tag KEY", "let stock age encrypt to a key by its age1tag recipient; new keys are while there are few", "", func(a args) Command { return KeyTag{Key: KeyRef(a.get("KEY"))} }},
+	{"key untag KEY", "release no longer what stock age encrypts to a key", "", func(a args) Command { return KeyUntag{Key: KeyRef(a.get("KEY"))} }},
 
 	{"access add ACCESS [TITLE]", "make an access identifier", "", func(a args) Command { return AccessAdd{Access: a.access(), Title: a.get("TITLE")} }},
 	{"access list", "all access identifiers", "", func(args) Command { return AccessList{} }},

@@ -67,6 +67,8 @@ var actions = []action{
 	shows[console.KeyList]((*step).keyList),
 	tells((*step).keyShow),
 	does((*step).keyMark),
+	does((*step).keyTag),
+	does((*step).keyUntag),
 
 	does((*step).accessAdd),
 	shows[console.AccessList]((*step).accessList),

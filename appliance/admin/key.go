@@ -198,6 +198,7 @@ func (s *step) keyShow(c console.KeyShow) error {
 	field(s, "type", fmt.Sprintf("%s, %s, %s %s", k.Suite, k.Custody, k.Origin, stamp(k.Made)))
 	field(s, "state", string(k.State))
 	st := s.state()
+	field(s, "stock age", orElse(st.Tag(k.ID), "has no recipient for it"))
 	for _, a := range st.Accesses() {
 		for i, id := range a.Keys {
 			if id == k.ID {
@@ -227,6 +228,35 @@ func (s *step) keyMark(ctx context.Context, c console.KeyMark) error {
 		return err
 	}
 	return s.say("Key %s is %s.", short(k.ID), c.State)
+}
+
+func (s *step) keyTag(ctx context.Context, c console.KeyTag) error {
+	k, err := s.key(c.Key)
+	if err != nil {
+		return err
+	}
+	if err := s.commit(ctx, store.KeyTag{ID: k.ID}); err != nil {
+		return err
+	}
+	return s.say("Stock age encrypts to key %s by: %s", short(k.ID), s.state().Tag(k.ID))
+}
+
+func (s *step) keyUntag(ctx context.Context, c console.KeyUntag) error {
+	k, err := s.key(c.Key)
+	if err != nil {
+		return err
+	}
+	untag := store.KeyUntag{ID: k.ID}
+	if _, err := store.Apply(s.state(), untag); err != nil {
+		return err
+	}
+	if err := s.confirm("Release no longer what stock age encrypted to key %s by its recipient?", short(k.ID)); err != nil {
+		return err
+	}
+	if err := s.commit(ctx, untag); err != nil {
+		return err
+	}
+	return s.say("Key %s has no recipient of stock age any more.", short(k.ID))
 }
 
 func (s *step) certificate(chain [][]byte) error {

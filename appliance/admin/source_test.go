@@ -277,6 +277,21 @@ func TestSharedRuleOnTheConsole(t *testing.T) {
 	w.has("who-am-i corp:CN=a,O=Elsewhere", "board", "legal-team")
 }
 
+// TestTags: a new key has a recipient of stock age, which can be taken away and given back.
+func TestTags(t *testing.T) {
+	w := enrolled(t)
+	w.do("access add legal-team")
+	w.do("key generate p256 for legal-team")
+	k := w.store.State().Keys()[0]
+	id := k.ID.String()[:shortID]
+	w.has("key show "+id, "age1tag1")
+	w.fail("key tag "+id, nil, "already")
+	w.do("key untag "+id, "yes")
+	w.has("key show "+id, "has no recipient for it")
+	w.fail("key untag "+id, []string{"yes"}, "does not encrypt")
+	w.has("key tag "+id, "age1tag1")
+}
+
 // TestDeliveryAndLogic: who may get the keys, and what decides.
 func TestDeliveryAndLogic(t *testing.T) {
 	w := enrolled(t)
