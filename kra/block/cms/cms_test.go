@@ -439,3 +439,37 @@ func (zeros) Read(b []byte) (int, error) {
 	clear(b)
 	return len(b), nil
 }
+
+// TestSeveralKeysOfOneAgreement: one KeyAgreeRecipientInfo may hold keys for several, and keying material that goes into
+// the shared info.
+func TestSeveralKeysOfOneAgreement(t *testing.T) {
+	r := holderOf(t, t.TempDir(), "ec", keys().ec, nil)
+	h, _, err := cms.ReadHead(bytes.NewReader(made(t, []byte("content"), "-aes-256-gcm", "-recip", r.certFile, "-keyopt", "ecdh_kdf_md:sha256")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outer := cms.Elements(h.Bytes())
+	data := cms.Elements(cms.Elements(outer[1])[0])
+	info := cms.Elements(cms.Elements(data[1])[0]) // version, originator, algorithm, keys
+	first := cms.Elements(info[3])[0]
+	second := cms.Wrapped(0x30, cms.Wrapped(0xa0, cms.Wrapped(4, []byte{7, 8, 9})), cms.Elements(first)[1])
+	ukm := cms.Wrapped(0xa1, cms.Wrapped(4, []byte("ukm")))
+	data[1] = cms.Wrapped(0x31, cms.Wrapped(0xa1, info[0], info[1], ukm, info[2], cms.Wrapped(0x30, first, second)))
+	both, err := cms.ParseHead(cms.Wrapped(0x30, outer[0], cms.Wrapped(0xa0, cms.Wrapped(0x30, data...))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := both.Envelope()
+	if err != nil || len(e.Wraps()) != 2 {
+		t.Fatalf("%d wraps, %v; want 2", len(e.Wraps()), err)
+	}
+	a, b := e.Wraps()[0], e.Wraps()[1]
+	if !bytes.Equal(a.Enc(), b.Enc()) || a.Ref().Kind() != block.RefIssuerSerial || b.Ref().String() != "ski:070809" {
+		t.Errorf("named %v and %v", a.Ref(), b.Ref())
+	}
+	// ECC-CMS-SharedInfo: id-aes256-wrap, [0] the keying material, [2] 256 bits.
+	want := "\x30\x1c\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x01\x2d\xa0\x05\x04\x03ukm\xa2\x06\x04\x04\x00\x00\x01\x00"
+	if got := string(b.Context()); got != want {
+		t.Errorf("shared info %x; want %x", got, want)
+	}
+}
