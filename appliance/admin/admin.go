@@ -19,6 +19,7 @@ import (
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
 	hsm "github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/policy"
@@ -93,6 +94,8 @@ type Config struct {
 	Clock func() (trusted bool, word string)
 	// Book is the book that decides now. Enrolled mode only.
 	Book func() *policy.Book
+	// Feed says what became of a source that is read in the background, or nothing. Nil: no source is.
+	Feed func(alias kra.Anchor) string
 	// Prepare makes what is to serve once next is the state: book, directory, client authorities. What is new in the
 	// book is in the log when it returns. Its error refuses the
 	// change before it is committed. use puts it to work afterwards. Changes are prepared one at a time. Enrolled mode only.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/kra"
 )
 
 func (s *step) sourceList() error {
@@ -90,7 +91,18 @@ func (s *step) sourceShow(c console.SourceShow) error {
 	case o.Revocation != nil:
 		s.showRevocation(o.Revocation)
 	}
+	if feed := s.feed(o.Alias); feed != "" {
+		return field(s, "at present", feed)
+	}
 	return nil
+}
+
+// feed says what became of a source that is read in the background.
+func (s *step) feed(alias kra.Anchor) string {
+	if s.a.c.Feed == nil {
+		return ""
+	}
+	return printable(s.a.c.Feed(alias))
 }
 
 func (s *step) showCerts(name string, certs [][]byte) {

@@ -141,6 +141,13 @@ func TestFivePoliciesOnTheConsole(t *testing.T) {
 	if out := b.Do("who-am-i corp:CN=bob,O=Example from 127.0.0.1" + with); !strings.Contains(out, "legal-team") {
 		t.Errorf("who-am-i says\n%s", out)
 	}
+	b.Do("access lists legal-team is person && counsel && at_the_till && office && cleared")
+	expect("again", good, true)
+	b.Do("source add crl dead of corp at http://127.0.0.1:9/none.crl")
+	expect("a list that cannot be had", good, false)
+	if out := b.Do("source show dead"); !strings.Contains(out, "nothing was read yet") {
+		t.Errorf("the console says of it\n%s", out)
+	}
 	verifyLog(t, b)
 }
 
