@@ -17,6 +17,7 @@ import (
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/release"
 	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/appliance/usage"
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 )
 
@@ -89,7 +90,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if err != nil {
 		return err
 	}
-	h := &health{open: o, token: token, board: b}
+	h := &health{open: o, token: token, board: b, meter: usage.NewMeter(o.log)}
 	c, err := a.enrolledAdmin(ctx, o, b, h, token)
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if err != nil {
 		return err
 	}
-	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered}, Journal: o.log, Snapshot: b.snapshot, Clock: o.clock.now,
+	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered}, Journal: h.meter, Snapshot: b.snapshot, Clock: o.clock.now,
 		Health: h.port, Certificate: l.get, World: b.world, Groups: agent.NewMaintenance(), Services: b.outside, Log: a.log})
 	if err != nil {
 		return err
@@ -145,7 +146,6 @@ func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, h *health
 	c.Roots = x509.NewCertPool()
 	c.Roots.AddCert(root)
 	c.Store, c.HSM, c.Log, c.Book, c.Health = o.store, token, o.log, b.book, h.words
-	c.Feed = b.feed
 	c.Clock = func() (bool, string) {
 		_, trusted := o.clock.now()
 		return trusted, string(o.store.State().Clock().Source)
@@ -215,6 +215,7 @@ type health struct {
 	open  opened
 	token *hsm.Client
 	board *board
+	meter *usage.Meter
 	gone  atomic.Pointer[error] // why the token does not answer
 }
 
@@ -270,6 +271,7 @@ func (a *agent) serveHealth(ctx context.Context, h *health) error {
 		return nil
 	}
 	s := release.HealthServer(h.port)
+	s.Handler = h.monitor(s.Handler)
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	if err := s.Serve(a.in.health); ctx.Err() == nil {

@@ -35,7 +35,6 @@ type history struct {
 	waiting []audit.Entry
 	n       uint64 // unwraps
 	head    receipt.Hash
-	logged  int64
 }
 
 func newHistory(t *testing.T) *history {

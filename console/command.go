@@ -209,6 +209,11 @@ type (
 		Count int // records, newest last
 	}
 	LogSize struct{ quiet }
+	// UsageExport prints how many keys each decryptor had of each access identifier, from record From of the log on.
+	UsageExport struct {
+		quiet
+		From int64
+	}
 	// LogExport prints the log from record From on.
 	LogExport struct {
 		quiet

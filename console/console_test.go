@@ -247,7 +247,7 @@ func TestComplete(t *testing.T) {
 		line, longer string
 		all          int
 	}{
-		{"", "", 19},
+		{"", "", 20},
 		{"st", "status ", 0},
 		{"key g", "key generate ", 0},
 		{"key generate ", "key generate ", 3},

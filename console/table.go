@@ -152,6 +152,7 @@ var table = []row{
 	{"log export [from INDEX]", "print the log for an auditor (kra log verify reads it)", "", func(a args) Command { return LogExport{From: a.number("INDEX", 0)} }},
 	{"log verify", "check the log: tree, signatures, one record for each unwrap", "", func(args) Command { return LogVerify{} }},
 	{"log health", "whether the log can be written; if not, nothing is released", "", func(args) Command { return LogHealth{} }},
+	{"usage export [from INDEX]", "who was given how many keys of what, as CSV, from a record of the log on", "", func(a args) Command { return UsageExport{From: a.number("INDEX", 0)} }},
 
 	{"network show", "the network configuration", "", func(args) Command { return NetworkShow{} }},
 	{"network static PREFIX [gateway GATEWAY] [dns DNS]", "use a fixed address", "", func(a args) Command {

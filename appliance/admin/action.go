@@ -137,6 +137,7 @@ var actions = []action{
 	tells((*step).logExport).reading(),
 	just[console.LogVerify]((*step).logVerify).reading(),
 	shows[console.LogHealth]((*step).logHealth).mending(),
+	tells((*step).usageExport).reading(),
 
 	just[console.NetworkShow]((*step).networkShow).mending(),
 	does((*step).networkStatic),
