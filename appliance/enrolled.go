@@ -146,6 +146,7 @@ func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, h *health
 	c.Roots = x509.NewCertPool()
 	c.Roots.AddCert(root)
 	c.Store, c.HSM, c.Log, c.Book, c.Health = o.store, token, o.log, b.book, h.words
+	c.Feed = b.feed
 	c.Clock = func() (bool, string) {
 		_, trusted := o.clock.now()
 		return trusted, string(o.store.State().Clock().Source)
