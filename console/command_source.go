@@ -32,7 +32,7 @@ type Mark struct {
 
 // The commands about who says what of decryptors.
 type (
-	// SourceAttribute names an attribute authority. Without Of it speaks of everybody's decryptors.
+	// SourceAttribute names an attribute authority, which speaks of the decryptors of one authority.
 	SourceAttribute struct {
 		pasted
 		Alias kra.Anchor

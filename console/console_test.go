@@ -76,7 +76,7 @@ func TestParse(t *testing.T) {
 		{"levels set open closed", LevelsSet{Levels: []string{"open", "closed"}}},
 		{"levels set", LevelsSet{}},
 		{"source add attribute corp-aa may group of corp", SourceAttribute{Alias: "corp-aa", May: []InfoKind{"group"}, Of: "corp"}},
-		{"source add attribute corp-aa may clearance,group", SourceAttribute{Alias: "corp-aa", May: []InfoKind{"group", "clearance"}}},
+		{"source add attribute corp-aa may clearance,group of corp", SourceAttribute{Alias: "corp-aa", May: []InfoKind{"group", "clearance"}, Of: "corp"}},
 		{`source add directory corp-ldap may group,attribute of corp at ldaps://ldap.example.com base "ou=people,dc=example" bind cn=kra,dc=example`,
 			SourceDirectory{Alias: "corp-ldap", May: []InfoKind{"group", "attribute"}, Of: "corp", URL: "ldaps://ldap.example.com", Base: "ou=people,dc=example", Bind: "cn=kra,dc=example"}},
 		{"source add issuer idp may role at https://idp.example.com for kra", SourceIssuer{Alias: "idp", May: []InfoKind{"role"}, Issuer: "https://idp.example.com", Audience: "kra"}},
@@ -133,6 +133,7 @@ func TestParseRefuses(t *testing.T) {
 		{"role add teller needs wisdom:x", "kinds are group", "                      ^"},
 		{"role add teller needs attribute:x", "want NAME=VALUE", "                      ^"},
 		{"role add teller needs group:", "is empty", "                      ^"},
+		{"source add attribute aa may group", "the command is not complete", "                                 ^"},
 		{"source add attribute aa may wisdom", "kinds are group", "                            ^"},
 		{"source add attribute aa may group,group", "is there twice", "                            ^"},
 		{"source add issuer idp at x", "unknown word", "                      ^"},
@@ -159,6 +160,16 @@ func TestParseRefuses(t *testing.T) {
 		}
 		if under := strings.Split(e.Caret(), "\n")[1]; !strings.HasPrefix(under, "  "+c.caret) {
 			t.Errorf("Parse(%.40q): caret\n%s", c.line, e.Caret())
+		}
+	}
+}
+
+// Whose decryptors an attribute authority speaks of must be said, and the mistake says how.
+func TestAttributeAuthorityIsOfAnAnchor(t *testing.T) {
+	for line, want := range map[string]string{"source add attribute aa may group": "expected: of", "source add attribute aa may group of": "ANCHOR"} {
+		_, err := Parse(line)
+		if e, ok := err.(*SyntaxError); !ok || !strings.Contains(e.Caret(), want) {
+			t.Errorf("Parse(%q) = %v; want %q", line, err, want)
 		}
 	}
 }

@@ -105,7 +105,7 @@ var table = []row{
 	{"trust list", "all certification authorities of decryptors", "", func(args) Command { return TrustList{} }},
 	{"trust remove ALIAS", "trust a certification authority no longer", "", func(a args) Command { return TrustRemove{Alias: a.alias()} }},
 
-	{"source add attribute ALIAS may KINDS [of ANCHOR]", "paste the certificate of an attribute authority, which speaks of the decryptors of an authority or of all", "", func(a args) Command {
+	{"source add attribute ALIAS may KINDS of ANCHOR", "paste the certificate of an authority that says what the decryptors of ANCHOR are", "", func(a args) Command {
 		return SourceAttribute{Alias: a.alias(), May: a.infoKinds(), Of: a.anchor()}
 	}},
 	{"source add directory ALIAS may KINDS of ANCHOR at LDAPS base DN [bind USER]", "read a directory server; paste the certification authority of the server", "", func(a args) Command {

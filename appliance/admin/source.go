@@ -32,11 +32,7 @@ func (s *step) sourceAttribute(ctx context.Context, c console.SourceAttribute) e
 	if err != nil {
 		return err
 	}
-	a := &store.AttributeAuthority{Certs: [][]byte{cert}}
-	if c.Of != "" {
-		a.Of = []kra.Anchor{c.Of}
-	}
-	return s.addSource(ctx, store.Source{Alias: c.Alias, May: kindsOf(c.May), Attribute: a})
+	return s.addSource(ctx, store.Source{Alias: c.Alias, May: kindsOf(c.May), Attribute: &store.AttributeAuthority{Certs: [][]byte{cert}, Of: c.Of}})
 }
 
 func (s *step) sourceDirectory(ctx context.Context, c console.SourceDirectory) error {

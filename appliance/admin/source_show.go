@@ -124,12 +124,7 @@ func (s *step) showMap(all []store.Mapping) {
 
 func (s *step) showAttribute(a *store.AttributeAuthority) {
 	s.showCerts("certificate", a.Certs)
-	if len(a.Of) == 0 {
-		field(s, "speaks of", "everybody's decryptors: the same name under two authorities is one to it")
-	}
-	for _, of := range a.Of {
-		field(s, "speaks of", "decryptors of "+string(of))
-	}
+	field(s, "speaks of", "decryptors of "+string(a.Of))
 	for _, p := range a.Clearances {
 		var marks []string
 		for _, l := range p.Levels {

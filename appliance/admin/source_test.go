@@ -117,11 +117,11 @@ func TestSourcesOnTheConsole(t *testing.T) {
 		answers []string
 		want    string
 	}{
-		{"source add attribute corp-aa may role", []string{cert}, "source \"corp-aa\" already, of kind attribute"},
-		{"source add attribute corp may role", []string{cert}, "taken by a certification authority"},
-		{"source add attribute aa2 may role", []string{publicKey}, "not one CERTIFICATE in PEM"},
-		{"source add attribute aa2 may role", []string{"hello"}, "not one CERTIFICATE in PEM"},
-		{"source add attribute aa2 may role", []string{cert + other}, "not one CERTIFICATE in PEM"},
+		{"source add attribute corp-aa may role of corp", []string{cert}, "source \"corp-aa\" already, of kind attribute"},
+		{"source add attribute corp may role of corp", []string{cert}, "taken by a certification authority"},
+		{"source add attribute aa2 may role of corp", []string{publicKey}, "not one CERTIFICATE in PEM"},
+		{"source add attribute aa2 may role of corp", []string{"hello"}, "not one CERTIFICATE in PEM"},
+		{"source add attribute aa2 may role of corp", []string{cert + other}, "not one CERTIFICATE in PEM"},
 		{"source add attribute aa2 may role of nobody", []string{cert}, `no certification authority "nobody"`},
 		{"source add issuer idp2 may role at i for kra", []string{"{}"}, "JSON Web Key Set"},
 		{"source add directory l may group of corp at ldaps://h base dc=x bind cn=y", []string{cert, ""}, "is empty"},
@@ -172,7 +172,7 @@ func TestRolesAndLevels(t *testing.T) {
 	cert, _, _ := pastes(t)
 	w.do("trust add corp", people(t, "Corp CA"))
 	w.do("group add staff corp:CN=a")
-	w.do("source add attribute corp-aa may role,attribute,clearance", cert)
+	w.do("source add attribute corp-aa may role,attribute,clearance of corp", cert)
 	w.do(`role add teller needs group:staff "attribute:title=Head of Sales@corp-aa"`)
 	w.has("role list", "teller", "group:staff", "attribute:title=Head of Sales@corp-aa")
 	w.do("role set teller needs group:staff attribute:department=sales@corp-aa clearance:secret@corp-aa")
@@ -226,7 +226,7 @@ func TestExplain(t *testing.T) {
 	w := enrolled(t)
 	cert, _, _ := pastes(t)
 	w.do("trust add corp", people(t, "Corp CA"))
-	w.do("source add attribute corp-aa may role,clearance", cert)
+	w.do("source add attribute corp-aa may role,clearance of corp", cert)
 	w.do(`rule add person id "corp:CN=bob"`)
 	w.do("rule add office from 10.20.0.0/16")
 	w.do(`rule add till is roles.has("teller", "corp-aa")`)

@@ -139,27 +139,42 @@ func TestMayLimits(t *testing.T) {
 	}
 }
 
-// An authority that speaks of one anchor's decryptors says nothing about the same name under another.
+// An authority speaks of one anchor's decryptors: who has the same name under another, or a certificate of the same issuer's
+// name and number, is somebody else.
 func TestSameNameUnderAnotherAnchor(t *testing.T) {
 	c, partner := newCorp(t), newCorp(t)
-	tmpl := c.template()
-	tmpl.ByName = true
-	raw := c.aa.attest(t, tmpl)
+	named, numbered := c.template(), c.template()
+	named.ByName = true
 	source := c.source()
-	source.Of = []kra.Anchor{"corp"}
 	k := keeper(t, inform.Config{Authorities: []inform.Authority{source}, Directories: []inform.Directory{
 		{Alias: "ldap", May: everything, Of: "corp", Server: staff{"CN=alice": {"board"}}, Every: time.Hour, MaxAge: time.Hour}}})
-	d, err := kra.DecryptorOf("partner", kra.WholeName, partner.alice.cert)
+	twin := issue(t, partner.ca, x509.Certificate{Subject: pkix.Name{CommonName: "alice"}, SerialNumber: c.alice.cert.SerialNumber})
+	d, err := kra.DecryptorOf("partner", kra.WholeName, twin.cert)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := inform.Presented{Chain: []*x509.Certificate{partner.alice.cert, partner.ca.cert}, Anchor: "partner", Decryptor: d, TLS: true}
+	p := inform.Presented{Chain: []*x509.Certificate{twin.cert, partner.ca.cert}, Anchor: "partner", Decryptor: d, TLS: true}
 	if got, _, err := resolve(t, k, p); err != nil || got != "" {
 		t.Errorf("directory speaks of another alice: %q, %v", got, err)
 	}
-	p.Attributes = [][]byte{raw}
-	if got, _, err := resolve(t, k, p); err == nil || got != "" {
-		t.Errorf("attribute certificate of another alice: %q, %v; want an error", got, err)
+	for how, tmpl := range map[string]attrcert.Template{"name": named, "issuer and number": numbered} {
+		raw := c.aa.attest(t, tmpl)
+		p.Attributes = [][]byte{raw}
+		if got, _, err := resolve(t, k, p); err == nil || got != "" {
+			t.Errorf("attribute certificate of another alice, by %s: %q, %v; want an error", how, got, err)
+		}
+		ours := c.of(t, c.alice)
+		ours.Attributes = p.Attributes
+		if got, _, err := resolve(t, k, ours); err != nil || !strings.Contains(got, "group legal corp-aa presented") {
+			t.Errorf("attribute certificate of alice, by %s: %q, %v", how, got, err)
+		}
+		s := keyring(t)
+		found := keeper(t, inform.Config{Authorities: []inform.Authority{source}, Repositories: []inform.Repository{{Alias: "repo", Key: s.Key(),
+			Pasted: publish(t, s, now, now.Add(time.Hour), nil, raw)}}})
+		p.Attributes = nil
+		if got, _, err := resolve(t, found, p); err != nil || got != "" {
+			t.Errorf("in the repository, by %s: %q, %v; want nothing", how, got, err)
+		}
 	}
 	p.Anchor = "corp"
 	if _, _, err := resolve(t, k, p); err == nil {
@@ -407,7 +422,6 @@ func TestVerifiedBeforeIsNotEnough(t *testing.T) {
 	tmpl := c.template()
 	tmpl.Revocable, tmpl.Serial = true, big.NewInt(77)
 	source := c.source()
-	source.Of = []kra.Anchor{"corp"}
 	conf := inform.Config{Authorities: []inform.Authority{source}, Revocations: []inform.Revocation{{Alias: "aa-crl", Of: "corp-aa",
 		Anchors: []*x509.Certificate{c.aa.cert}, Pasted: c.aa.revoke(t, now, now.Add(time.Minute))}}}
 	k := keeper(t, conf)
@@ -457,8 +471,9 @@ func TestCheckConfig(t *testing.T) {
 	ca.Certificates = []*x509.Certificate{c.ca.cert}
 	cases := map[string]inform.Config{
 		"an alias twice":      {Authorities: []inform.Authority{good, good}},
-		"no alias":            {Authorities: []inform.Authority{{Certificates: good.Certificates}}},
-		"no certificate":      {Authorities: []inform.Authority{{Alias: "corp-aa"}}},
+		"no alias":            {Authorities: []inform.Authority{{Of: "corp", Certificates: good.Certificates}}},
+		"no certificate":      {Authorities: []inform.Authority{{Alias: "corp-aa", Of: "corp"}}},
+		"of every anchor":     {Authorities: []inform.Authority{{Alias: "corp-aa", Certificates: good.Certificates}}},
 		"an authority's CA":   {Authorities: []inform.Authority{ca}},
 		"directory of nobody": {Directories: []inform.Directory{{Alias: "ldap", Server: staff{}, Every: time.Hour, MaxAge: time.Hour}}},
 		"no verifier":         {Issuers: []inform.Issuer{{Alias: "idp"}}},

@@ -71,16 +71,14 @@ type Issuer struct {
 type Authority struct {
 	Alias        kra.Anchor
 	May          []policy.Kind
-	Of           []kra.Anchor // anchors whose decryptors it speaks of; none: of every anchor
+	Of           kra.Anchor // the anchor whose decryptors it speaks of
 	Certificates []*x509.Certificate
 	Clearances   []ClearancePolicy
 }
 
-// of reports whether the authority speaks of an anchor's decryptors. A certificate names its holder by name, and the
-// same name under another anchor is somebody else.
-func (a Authority) of(anchor kra.Anchor) bool {
-	return len(a.Of) == 0 || slices.Contains(a.Of, anchor)
-}
+// of reports whether the authority speaks of an anchor's decryptors. A certificate names its holder by name, or by issuer's
+// name and number, and whom another anchor calls so is somebody else.
+func (a Authority) of(anchor kra.Anchor) bool { return a.Of != "" && a.Of == anchor }
 
 // A ClearancePolicy says in the box's words what the clearances of one policy mean. What it does not name means nothing.
 type ClearancePolicy struct {
@@ -157,7 +155,7 @@ func (c Config) Check() error {
 	}
 	var errs []error
 	for _, a := range c.Authorities {
-		errs = append(errs, add(a.Alias, len(a.Certificates) > 0))
+		errs = append(errs, add(a.Alias, len(a.Certificates) > 0 && a.Of != ""))
 		for _, cert := range a.Certificates {
 			if err := attrcert.CheckIssuer(cert); err != nil {
 				errs = append(errs, fmt.Errorf("source %s: %w", a.Alias, err))

@@ -112,7 +112,7 @@ func text(s string) []byte { return append([]byte{0x0c, byte(len(s))}, s...) }
 
 // source is corp's attribute authority with a clearance policy.
 func (c corp) source() inform.Authority {
-	return inform.Authority{Alias: "corp-aa", May: everything, Certificates: []*x509.Certificate{c.aa.cert},
+	return inform.Authority{Alias: "corp-aa", May: everything, Of: "corp", Certificates: []*x509.Certificate{c.aa.cert},
 		Clearances: []inform.ClearancePolicy{{Policy: policyOID, Levels: map[int]string{2: "restricted", 4: "secret"}, Categories: []inform.ClearanceCategory{
 			{Type: categories, Value: text("C"), Compartment: "crypto"}, {Type: categories, Value: text("N"), Compartment: "nato"},
 			{Type: append(categories[:len(categories):len(categories)], 1), Compartment: "any"}}}}}

@@ -21,7 +21,6 @@ const (
 	maxClassBit   = 255
 	maxField      = 1024 // bytes of an address, a name, a filter
 	maxPins       = 8    // certificates of one source
-	maxOf         = 64   // authorities of whose decryptors one speaks
 	maxJWKS       = 64 << 10
 	maxRepository = 1 << 20
 	maxCRL        = 1 << 20
@@ -119,8 +118,8 @@ func (s Source) checkAttribute(a *AttributeAuthority) error {
 	if err := s.checkPins(a.Certs); err != nil {
 		return err
 	}
-	if len(a.Of) > maxOf {
-		return s.fault("it speaks of more than %d authorities' decryptors", maxOf)
+	if kra.CheckName(string(a.Of)) != nil {
+		return s.fault("whose decryptors it speaks of is not set: source add attribute ALIAS may KINDS of ANCHOR")
 	}
 	if len(a.Clearances) > MaxClearances {
 		return s.fault("more than %d clearance policies", MaxClearances)
@@ -296,12 +295,8 @@ func (s Source) checkPins(certs [][]byte) error {
 
 // checkAgainst holds the source to what else is in the state.
 func (s Source) checkAgainst(d *State) error {
-	if s.Attribute != nil {
-		for _, of := range s.Attribute.Of {
-			if !d.anchors.has(string(of)) {
-				return s.fault("there is no certification authority %.80q of whose decryptors it could speak", of)
-			}
-		}
+	if s.Attribute != nil && !d.anchors.has(string(s.Attribute.Of)) {
+		return s.fault("there is no certification authority %q of whose decryptors it could speak", s.Attribute.Of)
 	}
 	if s.Directory != nil && !d.anchors.has(string(s.Directory.Of)) {
 		return s.fault("there is no certification authority %q whose decryptors it could know", s.Directory.Of)
@@ -352,7 +347,7 @@ func (s *State) usersOfAuthority(alias kra.Anchor) (users []string) {
 	}
 	for _, o := range s.sources.all() {
 		if o.Revocation != nil && o.Revocation.Of == alias || o.Directory != nil && o.Directory.Of == alias ||
-			o.Attribute != nil && slices.Contains(o.Attribute.Of, alias) {
+			o.Attribute != nil && o.Attribute.Of == alias {
 			users = append(users, "source "+string(o.Alias))
 		}
 	}

@@ -31,7 +31,7 @@ func sources(t testing.TB, ca, leaf []byte) map[SourceKind]Source {
 	}
 	return map[SourceKind]Source{
 		AttributeSource: {Alias: "corp-aa", May: []InformationKind{GroupInformation, ClearanceInformation},
-			Attribute: &AttributeAuthority{Certs: [][]byte{leaf}, Of: []kra.Anchor{"corp"}, Clearances: []ClearancePolicy{{Policy: "1.2.840.99",
+			Attribute: &AttributeAuthority{Certs: [][]byte{leaf}, Of: "corp", Clearances: []ClearancePolicy{{Policy: "1.2.840.99",
 				Levels:     []ClearanceLevel{{Bit: 1, Level: "unclassified"}, {Bit: 4, Level: "secret"}},
 				Categories: []ClearanceCategory{{Type: "1.2.840.99.1", Compartment: "crypto"}}}}}},
 		DirectorySource: {Alias: "corp-ldap", May: []InformationKind{GroupInformation, AttributeInformation},
@@ -115,8 +115,8 @@ func TestInvalidSources(t *testing.T) {
 		{set(AttributeSource, func(s *Source) { s.Attribute.Clearances[0].Levels[0].Bit = -1 }), "out of range"},
 		{set(AttributeSource, func(s *Source) { s.Attribute.Clearances[0].Levels[0].Level = "" }), "no name"},
 		{set(AttributeSource, func(s *Source) { s.Attribute.Clearances[0].Categories[0].Type = "" }), "want an OID and a compartment"},
-		{set(AttributeSource, func(s *Source) { s.Attribute.Of = []kra.Anchor{"other"} }), `no certification authority "other"`},
-		{set(AttributeSource, func(s *Source) { s.Attribute.Of = make([]kra.Anchor, maxOf+1) }), "more than 64"},
+		{set(AttributeSource, func(s *Source) { s.Attribute.Of = "other" }), `no certification authority "other"`},
+		{set(AttributeSource, func(s *Source) { s.Attribute.Of = "" }), "source add attribute ALIAS may KINDS of ANCHOR"},
 		{set(DirectorySource, func(s *Source) { s.Directory.URL = "ldap://ldap.example.com" }), "ldaps://"},
 		{set(DirectorySource, func(s *Source) { s.Directory.URL = "ldaps://user:pass@ldap.example.com" }), "ldaps://"},
 		{set(DirectorySource, func(s *Source) { s.Directory.CA = nil }), "authority of the server"},

@@ -51,7 +51,7 @@ const (
 // An AttributeAuthority signs attribute certificates (RFC 5755).
 type AttributeAuthority struct {
 	Certs      [][]byte          `json:"certs"` // DER, of the authority itself
-	Of         []kra.Anchor      `json:"of"`    // whose decryptors it speaks of; none: everybody's
+	Of         kra.Anchor        `json:"of"`    // the certification authority whose decryptors it speaks of
 	Clearances []ClearancePolicy `json:"clearances"`
 }
 
