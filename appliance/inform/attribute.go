@@ -41,7 +41,8 @@ func (r *resolver) presented() error {
 }
 
 // repositories takes the attribute certificates that the key repositories have for the decryptor. None of them can be an
-// error of the request. While a repository cannot be read, an authority that has not spoken might have, there.
+// error of the request. While a repository cannot be read, every authority that speaks of the anchor's decryptors might say
+// more there: it is missing, whatever else of it was presented. Else a requester chose what a negated rule sees.
 func (r *resolver) repositories() {
 	missing := false
 	for _, repo := range r.world.conf.Repositories {
@@ -60,7 +61,7 @@ func (r *resolver) repositories() {
 		return
 	}
 	for _, a := range r.world.conf.Authorities {
-		if a.of(r.p.Anchor) && !slices.Contains(r.spoken, a.Alias) {
+		if a.of(r.p.Anchor) {
 			r.missing = append(r.missing, a.Alias)
 		}
 	}
@@ -88,7 +89,6 @@ func (r *resolver) certificate(c attrcert.Certificate, via policy.Via) error {
 	if err != nil {
 		return err
 	}
-	r.spoken = append(r.spoken, by.Alias)
 	r.add(by.Alias, by.May, via, r.itemsOf(by, v))
 	return nil
 }

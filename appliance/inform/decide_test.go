@@ -52,6 +52,7 @@ func TestSourcesDecide(t *testing.T) {
 	lost := keeper(t, inform.Config{Authorities: []inform.Authority{source}, Repositories: []inform.Repository{{Alias: "repo", Key: keyring(t).Key()}}})
 	valid, expired := c.template(), c.template()
 	expired.From, expired.Until = now.Add(-2*time.Hour), now.Add(-time.Hour)
+	other := attrcert.Template{Holder: c.alice.cert, From: valid.From, Until: valid.Until, Groups: []string{"visitors"}}
 	one := func(tmpl attrcert.Template) [][]byte { return [][]byte{c.aa.attest(t, tmpl)} }
 	const (
 		role      = `roles.has("urn:example:role:teller", "corp-aa")`
@@ -79,7 +80,9 @@ func TestSourcesDecide(t *testing.T) {
 		{"clock untrusted, another word", `id == "corp:CN=alice"`, k, one(valid), false, true},
 		{"repository lost", role, lost, nil, true, false},
 		{"repository lost, negated", "!" + role, lost, nil, true, false},
-		{"repository lost, but shown", role, lost, one(valid), true, true},
+		{"repository lost, but shown", role, lost, one(valid), true, false},
+		{"repository lost, negated, and another shown", "!" + role, lost, one(other), true, false},
+		{"repository lost, negated clearance, and another shown", "!" + clearance, lost, one(other), true, false},
 		{"repository lost, another word", `id == "corp:CN=alice"`, lost, nil, true, true},
 	}
 	for _, x := range cases {

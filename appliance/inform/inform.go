@@ -83,7 +83,6 @@ type resolver struct {
 	trusted bool
 	items   []policy.Item
 	missing []kra.Anchor
-	spoken  []kra.Anchor // authorities of which a certificate counted
 	seen    []attrcert.Certificate
 	noted   []string
 }
