@@ -17,7 +17,8 @@ import (
 var errMissing = errors.New("its revocation list is missing or overdue")
 
 // presented takes the attribute certificates of the request. They must be of an authority that the box knows, and about
-// this decryptor; one that is only past, revoked or meant for another box is left out.
+// this decryptor; one that is only past, revoked or meant for another box is left out. One that can be revoked, while no list
+// that counts is known, makes its authority missing.
 func (r *resolver) presented() error {
 	if len(r.p.Attributes) > maxAttributes {
 		return fmt.Errorf("%d attribute certificates, at most %d are accepted", len(r.p.Attributes), maxAttributes)
@@ -62,7 +63,7 @@ func (r *resolver) repositories() {
 	}
 	for _, a := range r.world.conf.Authorities {
 		if a.of(r.p.Anchor) {
-			r.missing = append(r.missing, a.Alias)
+			r.lacks(a.Alias)
 		}
 	}
 }
@@ -77,8 +78,8 @@ func (r *resolver) certificate(c attrcert.Certificate, via policy.Via) error {
 	switch {
 	case err == nil && r.trusted:
 		err = v.ValidAt(r.now) // else the items' lifetimes make rules err
-	case errors.Is(err, errMissing):
-		r.missing = append(r.missing, by.Alias)
+	case errors.Is(err, errMissing), errors.Is(err, attrcert.ErrNoList):
+		r.lacks(by.Alias)
 	}
 	for _, skip := range []error{attrcert.ErrExpired, attrcert.ErrNotYetValid, attrcert.ErrRevoked, attrcert.ErrNoList, attrcert.ErrTarget, errMissing} {
 		if errors.Is(err, skip) {

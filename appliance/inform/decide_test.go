@@ -50,7 +50,8 @@ func TestSourcesDecide(t *testing.T) {
 	source := c.source()
 	k := keeper(t, inform.Config{Authorities: []inform.Authority{source}})
 	lost := keeper(t, inform.Config{Authorities: []inform.Authority{source}, Repositories: []inform.Repository{{Alias: "repo", Key: keyring(t).Key()}}})
-	valid, expired := c.template(), c.template()
+	valid, expired, revocable := c.template(), c.template(), c.template()
+	revocable.Revocable = true
 	expired.From, expired.Until = now.Add(-2*time.Hour), now.Add(-time.Hour)
 	other := attrcert.Template{Holder: c.alice.cert, From: valid.From, Until: valid.Until, Groups: []string{"visitors"}}
 	one := func(tmpl attrcert.Template) [][]byte { return [][]byte{c.aa.attest(t, tmpl)} }
@@ -75,6 +76,8 @@ func TestSourcesDecide(t *testing.T) {
 		{"nothing shown", role, k, nil, true, false},
 		{"nothing shown, negated", "!" + role, k, nil, true, true},
 		{"expired", role, k, one(expired), true, false},
+		{"no revocation list", role, k, one(revocable), true, false},
+		{"no revocation list, negated", "!" + role, k, one(revocable), true, false},
 		{"clock untrusted", role, k, one(valid), false, false},
 		{"clock untrusted, negated", "!" + role, k, one(valid), false, false},
 		{"clock untrusted, another word", `id == "corp:CN=alice"`, k, one(valid), false, true},

@@ -96,6 +96,13 @@ func (r *resolver) note(format string, args ...any) {
 	r.p.Note(text)
 }
 
+// lacks notes that a source cannot be asked now.
+func (r *resolver) lacks(source kra.Anchor) {
+	if !slices.Contains(r.missing, source) {
+		r.missing = append(r.missing, source)
+	}
+}
+
 // add takes items on the word of a source, those that it may assert.
 func (r *resolver) add(source kra.Anchor, may []policy.Kind, via policy.Via, items []policy.Item) {
 	for _, i := range items {
@@ -118,13 +125,13 @@ func (r *resolver) directories() {
 		}
 		image := r.world.found[d.Alias].image
 		if image == nil {
-			r.missing = append(r.missing, d.Alias)
+			r.lacks(d.Alias)
 			continue
 		}
 		items, err := image.Lookup(s)
 		if err != nil {
 			r.note("%s: %v", d.Alias, err)
-			r.missing = append(r.missing, d.Alias)
+			r.lacks(d.Alias)
 			continue
 		}
 		r.add(d.Alias, d.May, policy.Directory, items)

@@ -43,10 +43,11 @@ func TestAttributeCertificates(t *testing.T) {
 		"by name": {with(func(x *attrcert.Template) { x.ByName = true }), said, "", ""},
 		"for us":  {with(func(x *attrcert.Template) { x.Targets = []string{"kra://acme/box1"} }), said, "", ""},
 		// Time, revocation and target make it absent.
-		"expired":                {with(func(x *attrcert.Template) { x.From, x.Until = now.Add(-2*time.Hour), now.Add(-time.Hour) }), "", "corp-aa is expired", ""},
-		"not valid yet":          {with(func(x *attrcert.Template) { x.From = now.Add(time.Minute) }), "", "corp-aa is not valid yet", ""},
-		"for another box":        {with(func(x *attrcert.Template) { x.Targets = []string{"kra://acme/box2"} }), "", "corp-aa is meant for another", ""},
-		"revocable without list": {with(func(x *attrcert.Template) { x.Revocable = true }), "", "no revocation list", ""},
+		"expired":         {with(func(x *attrcert.Template) { x.From, x.Until = now.Add(-2*time.Hour), now.Add(-time.Hour) }), "", "corp-aa is expired", ""},
+		"not valid yet":   {with(func(x *attrcert.Template) { x.From = now.Add(time.Minute) }), "", "corp-aa is not valid yet", ""},
+		"for another box": {with(func(x *attrcert.Template) { x.Targets = []string{"kra://acme/box2"} }), "", "corp-aa is meant for another", ""},
+		// What it would say cannot be known.
+		"revocable without list": {with(func(x *attrcert.Template) { x.Revocable = true }), "missing corp-aa\n", "no revocation list", ""},
 		// What is wrong refuses the request.
 		"wrong holder":            {with(func(x *attrcert.Template) { x.Holder = mallory.cert }), "", "", "somebody else"},
 		"wrong issuer":            {mallory.attest(t, c.template()), "", "", "no attribute authority that this box knows"},
@@ -59,7 +60,7 @@ func TestAttributeCertificates(t *testing.T) {
 		"revocable at a place": {with(func(x *attrcert.Template) {
 			x.Extensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 31}, Value: []byte{0x30, 0}}}
 			x.Revocable = true
-		}), "", "no revocation list", ""},
+		}), "missing corp-aa\n", "no revocation list", ""},
 	}
 	for name, x := range cases {
 		t.Run(name, func(t *testing.T) {
