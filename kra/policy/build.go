@@ -16,13 +16,24 @@ var aliasForms = []string{"dns", "mail", "upn", "uri"}
 func NormalAlias(form, value string) string {
 	switch form {
 	case "dns":
-		return strings.TrimSuffix(strings.ToLower(value), ".")
+		return strings.TrimSuffix(lower(value), ".")
 	case "mail", "upn":
 		if at := strings.LastIndexByte(value, '@'); at >= 0 {
-			return value[:at] + strings.ToLower(value[at:])
+			return value[:at] + lower(value[at:])
 		}
 	}
 	return value
+}
+
+// lower folds ASCII and nothing else: no letter stands for one that only looks like it.
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }
 
 // A builder makes the nodes of one rule or role and notes what they use. The complaint of a method is about the argument

@@ -16,7 +16,8 @@ const (
 )
 
 // A name is a distinguished name, each part in one form: types by one word in lower case, values as caseIgnoreMatch
-// compares them (RFC 4517 section 4.2.11; X.509 names are compared so too, RFC 5280 section 7.1).
+// compares them (RFC 4517 section 4.2.11; X.509 names are compared so too, RFC 5280 section 7.1), but for what is not ASCII:
+// that is compared byte by byte, so that no letter stands for one that only looks like it.
 type name struct {
 	parts []string
 	first string // value of the first part as it was written; empty if that part has several
@@ -70,12 +71,24 @@ var otherTypes = map[string]string{
 }
 
 func typeName(t string) string {
-	t = strings.ToLower(strings.TrimSpace(t))
+	t = lower(strings.TrimSpace(t))
 	if one, ok := otherTypes[t]; ok {
 		return one
 	}
 	return t
 }
 
-// fold leaves out what a directory does not compare: case, and how much space there is.
-func fold(s string) string { return strings.ToLower(strings.Join(strings.Fields(s), " ")) }
+// fold leaves out what a directory does not compare, in ASCII only: case, and how much space there is.
+func fold(s string) string {
+	return lower(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' }), " "))
+}
+
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
