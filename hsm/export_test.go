@@ -204,3 +204,6 @@ func SetPIN(c Config, pin string) error {
 	}
 	return errors.Join(lib.InitPIN(h, pin), lib.Finalize())
 }
+
+// Folder is where the token's files lie.
+func (c *Custodian) Folder() string { return c.token.Load().folder.path }

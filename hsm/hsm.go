@@ -134,12 +134,18 @@ func (c *Custodian) Import(pkcs8 []byte, custody wire.Custody) (key wire.Key, ch
 	return key, changed, err
 }
 
-// Destroy removes a key from the token.
+// Destroy removes a key from the token. After an error it may be called again until it returns the files.
 func (c *Custodian) Destroy(id block.KeyID) (wire.Files, error) {
-	return c.mutate(func(w *session) error { return w.destroy(id) })
+	var open *token
+	changed, err := c.mutate(func(w *session) error { open = w.token; return w.destroy(id) })
+	if err == nil {
+		open.index.left(id)
+	}
+	return changed, err
 }
 
-// mutate runs f alone, on a session of its own, and returns the files that it changed, sealed, also when it failed.
+// mutate runs f alone, on a session of its own, and returns the files that it changed, sealed. An answer is files or an
+// error: what a failed change did to files counts as unreported, and the next that succeeds returns it too.
 func (c *Custodian) mutate(f func(*session) error) (wire.Files, error) {
 	c.change.Lock()
 	defer c.change.Unlock()
@@ -160,11 +166,14 @@ func (c *Custodian) mutate(f func(*session) error) (wire.Files, error) {
 		return nil, wire.ErrClosed
 	}
 	<-ran
-	changed, scanErr := open.folder.changes()
-	if err == nil {
-		err = scanErr
+	if err != nil {
+		return nil, err
 	}
-	return c.sealer.seal(changed), err
+	changed, err := open.folder.changes()
+	if err != nil {
+		return nil, err
+	}
+	return c.sealer.seal(changed), nil
 }
 
 // Since returns the chain items after the n-th.

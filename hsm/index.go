@@ -27,8 +27,13 @@ func (e *entry) at() p11.ObjectHandle { return p11.ObjectHandle(e.handle.Load())
 
 // An index finds keys by id without asking the module, where a search takes time in proportion to its keys.
 type index struct {
-	mu   sync.RWMutex
-	keys map[block.KeyID]*entry
+	mu      sync.RWMutex
+	keys    map[block.KeyID]*entry
+	leaving map[block.KeyID]bool // keys whose destruction began and is not reported yet
+}
+
+func newIndex() *index {
+	return &index{keys: map[block.KeyID]*entry{}, leaving: map[block.KeyID]bool{}}
 }
 
 func (x *index) get(id block.KeyID) *entry {
@@ -43,10 +48,25 @@ func (x *index) put(e *entry) {
 	x.keys[e.key.ID] = e
 }
 
-func (x *index) remove(id block.KeyID) {
+// leave takes a key out for its destruction.
+func (x *index) leave(id block.KeyID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.keys, id)
+	x.leaving[id] = true
+}
+
+func (x *index) isLeaving(id block.KeyID) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.leaving[id]
+}
+
+// left ends what leave began.
+func (x *index) left(id block.KeyID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.leaving, id)
 }
 
 func (x *index) size() int {

@@ -217,29 +217,47 @@ func (s *session) pairwise(e *entry) error {
 	return s.opens(e, pub)
 }
 
-// destroy forgets a key and erases it. What failed halfway may be tried again.
+// destroy forgets a key and erases it. What failed may be tried again, whatever of the key is left.
 func (s *session) destroy(id block.KeyID) error {
-	if s.token.index.get(id) == nil {
-		left, err := s.find(privateWithID(id))
-		if err != nil {
+	if err := s.loggedIn(); err != nil {
+		return err // the token hides its keys: none found would be taken for none left
+	}
+	if s.token.index.get(id) == nil && !s.token.index.isLeaving(id) {
+		if some, err := s.hasAny(id); err != nil || !some {
+			if err == nil {
+				err = wire.ErrNoKey
+			}
 			return err
 		}
-		if len(left) == 0 {
-			return wire.ErrNoKey
+	}
+	s.token.index.leave(id)
+	return s.erase(id)
+}
+
+// hasAny reports whether the token has any object of a key.
+func (s *session) hasAny(id block.KeyID) (bool, error) {
+	for _, of := range objectsOf(id) {
+		if found, err := s.find(of); err != nil || len(found) > 0 {
+			return err == nil, err
 		}
 	}
-	s.token.index.remove(id)
-	return s.erase(id)
+	return false, nil
+}
+
+// objectsOf names every object that a key may have, in the order in which they go: a sealed seed and the key over it
+// before the private key, so that what is left of a hybrid key is never the half that needs no token.
+func objectsOf(id block.KeyID) [][]*p11.Attribute {
+	return [][]*p11.Attribute{
+		seedData(id),
+		{attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attr(p11.CKA_ID, id[:])},
+		{attr(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), attr(p11.CKA_ID, id[:])},
+		{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_ID, id[:])},
+	}
 }
 
 // erase removes every object of a key, then makes sure that none is left.
 func (s *session) erase(id block.KeyID) error {
-	for _, of := range [][]*p11.Attribute{
-		{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_ID, id[:])},
-		{attr(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), attr(p11.CKA_ID, id[:])},
-		{attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attr(p11.CKA_ID, id[:])},
-		seedData(id),
-	} {
+	for _, of := range objectsOf(id) {
 		found, err := s.find(of)
 		if err != nil {
 			return err

@@ -23,7 +23,7 @@ var errForeign = errors.New("not a key-release key")
 func (s *session) scan() (*index, error) {
 	s.token.objects.RLock()
 	defer s.token.objects.RUnlock()
-	x := &index{keys: map[block.KeyID]*entry{}}
+	x := newIndex()
 	handles, err := s.find([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_TOKEN, true), attr(p11.CKA_LABEL, keyLabel)})
 	if err != nil {
 		return nil, err

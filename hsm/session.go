@@ -96,6 +96,14 @@ func (s *session) findAgain(e *entry) error {
 
 // whyNot tells a key that is gone from a token that has forgotten our log-in and hides its keys.
 func (s *session) whyNot() error {
+	if err := s.loggedIn(); err != nil {
+		return err
+	}
+	return wire.ErrNoKey
+}
+
+// loggedIn returns an error where the token has forgotten our log-in.
+func (s *session) loggedIn() error {
 	info, err := s.lib.GetSessionInfo(s.handle)
 	if err != nil {
 		return fmt.Errorf("read session state: %w", err)
@@ -103,7 +111,7 @@ func (s *session) whyNot() error {
 	if info.State != p11.CKS_RW_USER_FUNCTIONS {
 		return p11.Error(p11.CKR_USER_NOT_LOGGED_IN)
 	}
-	return wire.ErrNoKey
+	return nil
 }
 
 func privateWithID(id block.KeyID) []*p11.Attribute {

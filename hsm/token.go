@@ -46,7 +46,7 @@ func openToken(c Config, t wire.Token, giveUp func()) (_ *token, made wire.Files
 	if err != nil {
 		return nil, nil, err
 	}
-	k := &token{lib: lib, folder: f, pin: pinHash(t.PIN), giveUp: giveUp, index: &index{}}
+	k := &token{lib: lib, folder: f, pin: pinHash(t.PIN), giveUp: giveUp, index: newIndex()}
 	if err := k.start(c, t); err != nil {
 		return nil, nil, errors.Join(err, k.unload())
 	}
