@@ -124,6 +124,8 @@ func one(line string, m *machine.Client, r report) string {
 		err = m.Lock(ctx, rest)
 	case "clock":
 		err = m.SetClock(ctx, time.Now())
+	case "wrong-clock":
+		err = m.SetClock(ctx, time.Now().Add(time.Hour))
 	case "network":
 		err = m.SetNetwork(ctx, machine.Network{Mode: machine.DHCP})
 	case "status":
