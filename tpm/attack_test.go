@@ -364,7 +364,7 @@ func TestApprovalChanged(t *testing.T) {
 			a.Kind, a.PCRs = label.Sign, with(a.PCRs, label.StagePCR, label.StageValue(label.Sign))
 		},
 		"label":     func(a *label.Approval) { a.Label = "maintenance" },
-		"signature": func(a *label.Approval) { a.Signature = append([]byte{1}, a.Signature[1:]...) },
+		"signature": func(a *label.Approval) { a.Signature = append([]byte{a.Signature[0] ^ 1}, a.Signature[1:]...) },
 	} {
 		a := whole
 		change(&a)
