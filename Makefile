@@ -15,7 +15,13 @@ PORT    ?= 8443
 NEEDS := /usr/bin/gcc=gcc /usr/include/stdlib.h=libc6-dev /usr/bin/qemu-system-x86_64=qemu-system-x86 \
 	/usr/share/OVMF/OVMF_CODE_4M.fd=ovmf /usr/bin/swtpm=swtpm /usr/bin/softhsm2-util=softhsm2 \
 	/usr/lib/systemd/boot/efi/linuxx64.efi.stub=systemd-boot-efi /sbin/mke2fs=e2fsprogs /sbin/debugfs=e2fsprogs \
-	/usr/bin/mcopy=mtools /sbin/mkfs.fat=dosfstools /usr/bin/age=age /usr/bin/openssl=openssl /usr/bin/curl=curl /usr/bin/pki=strongswan-pki /usr/sbin/slapd=slapd /usr/bin/glewlwyd=glewlwyd /usr/bin/sqlite3=sqlite3 /usr/lib/x86_64-linux-gnu/libsoftokn3.so=libnss3
+	/usr/bin/mcopy=mtools /sbin/mkfs.fat=dosfstools /usr/bin/age=age /usr/bin/openssl=openssl /usr/bin/curl=curl
+
+# What only the tests need: other people's programs that the product must work with.
+PEERS := /usr/bin/pki=strongswan-pki /usr/sbin/slapd=slapd /usr/bin/glewlwyd=glewlwyd /usr/bin/sqlite3=sqlite3 \
+	/usr/lib/x86_64-linux-gnu/libsoftokn3.so=libnss3
+
+test race mutants: NEEDS += $(PEERS)
 
 .PHONY: help setup domain image eval run test vmtest check race bench mutants clean
 
