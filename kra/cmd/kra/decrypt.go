@@ -36,9 +36,12 @@ the agent only, -ask never your identities only. A key is used only with a recei
 that proves that the agent logged its release; -receipt keeps the receipts.
 
 CMS and JWE files are told by looking at them; FILE.cms, FILE.p7m and FILE.jwe become
-FILE. Their content is authenticated at its end only, or in CMS of AES-CBC never, which
-is said; on standard output up to 64 MiB are held back until then. -splice adds to a
-CMS file a recipient, so that stock openssl cms -decrypt opens it from then on.
+FILE. Their content is authenticated at its end only: on standard output up to 64 MiB
+are held back until then. CMS EnvelopedData (AES-CBC) is never authenticated: whoever
+carried it could change it, or make it of a file that was, so it is refused (exit code
+6) unless -unauthenticated is given. -splice adds to a CMS file a recipient, so that
+stock openssl cms -decrypt opens it from then on; the content is not looked at, and
+that openssl takes what is not authenticated, too.
 
 Keys travel inside the connection, where -cert says who you are. With -certificate
 they travel sealed to a certificate for encryption, and only its private key opens
@@ -62,6 +65,8 @@ type decryptArgs struct {
 	ask      client.Ask
 	deliver  client.Delivery
 	splice   string
+
+	unauthenticated bool
 }
 
 func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
@@ -74,6 +79,7 @@ func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	set := t.settings(fs, setURL, setRoot, setCert, setKey, setCertificate, setCertificateKey)
 	deliver := deliveryFlags(fs)
 	fs.StringVar(&a.splice, "splice", "", "of a CMS file, write it again for the holder of the certificate in `FILE` instead of decrypting it")
+	fs.BoolVar(&a.unauthenticated, "unauthenticated", false, "decrypt CMS content that whoever carried it could change")
 	files, err := parse(fs, args)
 	if err != nil {
 		return err
@@ -247,7 +253,7 @@ func (t *tool) input(path string, a decryptArgs) (input, error) {
 	in := input{to: to, name: name, file: f, watched: t.progress(f, name, nil)}
 	in.sealed, err = readSealed(in.watched)
 	if err == nil {
-		err = t.suits(in, a)
+		err = suits(in, a)
 	}
 	if err != nil {
 		return input{}, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())

@@ -34,7 +34,7 @@ func exitTable() []exitRow {
 		{exitRefused, "the agent does not release the key, or does not let you change the group"},
 		{exitUnreachable, "the agent cannot be reached, or releases nothing now"},
 		{exitUntrusted, "a certificate, receipt or log is not what the domain root vouches for"},
-		{exitDamaged, "not an encryption block, or one that was cut short or changed"},
+		{exitDamaged, "not an encryption block, or one that was cut short, changed, or that nothing protects from change"},
 		{exitNoKey, "none of the identities fits, and there is no agent to ask"},
 		{exitInterrupted, "interrupted"},
 	}

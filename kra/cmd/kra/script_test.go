@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,7 +39,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               func(e *testscript.Env) error { return setUp(t, e) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"agent": agentCommand, "code": code, "copies": copies, "cut": cut, "flip": flip, "mode": mode, "age-recipient": ageRecipientOf,
+			"agent": agentCommand, "code": code, "copies": copies, "cut": cut, "flip": flip, "relabel": relabel, "mode": mode, "age-recipient": ageRecipientOf,
 			"certificate": certificateOf, "attest": attest, "serve": serve,
 		},
 	})
@@ -157,6 +159,37 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	b[len(b)-n] ^= 1
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o644))
+}
+
+// relabel FROM TO: DER of AuthEnvelopedData in AES-256-GCM becomes EnvelopedData in AES-256-CBC with the same recipients.
+func relabel(ts *testscript.TestScript, neg bool, args []string) {
+	var info struct {
+		Type    asn1.ObjectIdentifier
+		Content struct {
+			Version    int
+			Recipients asn1.RawValue
+			Encrypted  struct {
+				Type       asn1.ObjectIdentifier
+				Algorithm  pkix.AlgorithmIdentifier
+				Ciphertext asn1.RawValue
+			}
+			MAC []byte `asn1:"optional"`
+		} `asn1:"explicit,tag:0"`
+	}
+	_, err := asn1.Unmarshal([]byte(ts.ReadFile(args[0])), &info)
+	ts.Check(err)
+	info.Type = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 3}
+	c := &info.Content
+	c.Version, c.MAC = 2, nil
+	c.Encrypted.Algorithm = pkix.AlgorithmIdentifier{
+		Algorithm:  asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42},
+		Parameters: asn1.RawValue{Tag: asn1.TagOctetString, Bytes: make([]byte, 16)},
+	}
+	ct := &c.Encrypted.Ciphertext
+	ct.FullBytes, ct.Bytes = nil, ct.Bytes[:len(ct.Bytes)&^15]
+	b, err := asn1.Marshal(info)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o644))
 }
 
 // mode FILE WANT.

@@ -139,13 +139,13 @@ func (j *jweBlock) plaintext(key block.FileKey) (io.Reader, error) {
 }
 
 // suits refuses, before anybody is asked, what nobody can release or what cannot be done with a block of its format.
-func (t *tool) suits(in input, a decryptArgs) error {
+func suits(in input, a decryptArgs) error {
 	var none error
 	switch b := in.sealed.(type) {
 	case *cmsBlock:
 		none = b.none
-		if !b.head.Authenticated() && a.splice == "" {
-			fmt.Fprintf(t.stderr, "kra: %s: the content is not authenticated (%s): whoever carried it could change it\n", plain(in.name), b.head.Cipher())
+		if err := b.trusted(a); err != nil {
+			return err
 		}
 	case *jweBlock:
 		none = b.none
@@ -157,6 +157,17 @@ func (t *tool) suits(in input, a decryptArgs) error {
 		return hint(&noKey{none}, "if one of the recipients is a key of your own, its client opens it, such as openssl cms -decrypt")
 	}
 	return nil
+}
+
+// trusted refuses content that is not authenticated, unless it was asked for. That it never was does not follow from how
+// it looks: a carrier can relabel AES-GCM of AuthEnvelopedData as AES-CBC of EnvelopedData and learn from what becomes of
+// its decryption (RFC 9709). A splice decrypts nothing.
+func (c *cmsBlock) trusted(a decryptArgs) error {
+	if c.head.Authenticated() || a.splice != "" || a.unauthenticated {
+		return nil
+	}
+	return hint(damaged(fmt.Errorf("content in %s is not authenticated: whoever carried it could have changed it, or made it of a file that was", c.head.Cipher())),
+		"ask the sender for AuthEnvelopedData (openssl cms -encrypt -aes-256-gcm ...), or give -splice and open it with openssl, or -unauthenticated to decrypt it all the same")
 }
 
 // A noKey is a client.ErrNoKey that says why.
