@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	der "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/keyrelease/krabox/kra"
 )
 
 // minRSA is the least size in bits of an issuer's RSA key.
@@ -93,6 +95,9 @@ func checkIssuer(c *x509.Certificate) error {
 	case *rsa.PublicKey:
 		if k.N.BitLen() < minRSA {
 			return fmt.Errorf("RSA key is shorter than %d bits", minRSA)
+		}
+		if err := kra.CheckCertificateKey(c); err != nil {
+			return err
 		}
 	case ed25519.PublicKey:
 	default:

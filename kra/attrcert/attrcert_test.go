@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/elliptic"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -381,6 +382,21 @@ func TestDecode(t *testing.T) {
 	for what, b := range map[string][]byte{"two": append(slices.Clone(text), text...), "another label": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})} {
 		if _, err := attrcert.Decode(b); err == nil {
 			t.Errorf("%s: decoded", what)
+		}
+	}
+}
+
+// An authority's key by which verifying takes long, is refused before anything is verified with it.
+func TestLongIssuerKeysAreRefused(t *testing.T) {
+	for name, x := range map[string]struct {
+		bits uint
+		e    int
+		ok   bool
+	}{"2048": {2048, 65537, true}, "8192": {8192, 65537, true}, "16384": {16384, 65537, false}, "exponent": {2048, 1<<30 + 1, false}} {
+		n := new(big.Int).Lsh(big.NewInt(1), x.bits-1)
+		issuer := &x509.Certificate{PublicKey: &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: x.e}, KeyUsage: x509.KeyUsageDigitalSignature}
+		if err := attrcert.CheckIssuer(issuer); (err == nil) != x.ok {
+			t.Errorf("%s: %v; want passes: %v", name, err, x.ok)
 		}
 	}
 }

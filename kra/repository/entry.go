@@ -92,6 +92,9 @@ func (d decryptor) parse() ([]*x509.Certificate, error) {
 	var chain []*x509.Certificate
 	for _, der := range d.Certificates {
 		c, err := x509.ParseCertificate(der)
+		if err == nil {
+			err = kra.CheckCertificateKey(c) // whoever is asked for by name, has these verified
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -260,6 +260,39 @@ func TestEntriesAreClosed(t *testing.T) {
 	}
 }
 
+// A key that takes long to verify with is in no entry, nowhere in the chain.
+func TestLongKeysAreRefused(t *testing.T) {
+	by, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := func(bits uint, e int) *x509.Certificate {
+		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "alice"}, NotBefore: now, NotAfter: until}
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}}, &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: e}, by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	good := made(kra.MaxRSABits, kra.MaxRSAExponent)
+	if _, err := repository.Decryptor(good, good); err != nil {
+		t.Errorf("%d bits: %v", kra.MaxRSABits, err)
+	}
+	for name, bad := range map[string]*x509.Certificate{"modulus": made(16384, 65537), "exponent": made(2048, 1<<30+1)} {
+		if _, err := repository.Decryptor(bad); err == nil {
+			t.Errorf("long %s of a leaf is taken", name)
+		}
+		if _, err := repository.Decryptor(good, bad); err == nil {
+			t.Errorf("long %s of an authority is taken", name)
+		}
+	}
+}
+
 // Keys are those of openssl genpkey.
 func TestKeys(t *testing.T) {
 	dir := t.TempDir()
