@@ -188,6 +188,9 @@ func scanCertificates(s *scanner) ([]*x509.Certificate, error) {
 		if all[i], err = x509.ParseCertificate(der); err != nil || !bytes.Equal(all[i].Raw, der) {
 			return nil, s.fail("certificate is malformed")
 		}
+		if err := CheckCertificateKey(all[i]); err != nil { // anybody may have these verified
+			return nil, s.fail("certificate: " + err.Error())
+		}
 	}
 	return all, nil
 }
