@@ -9,6 +9,7 @@ import (
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/policy"
 )
 
 func (s *step) accessAdd(ctx context.Context, c console.AccessAdd) error {
@@ -177,19 +178,11 @@ func (s *step) accessCedar(ctx context.Context, c console.AccessCedar) error {
 	if err != nil {
 		return err
 	}
-	if err := s.commit(ctx, store.AccessLogic{ID: c.Access, Logic: store.Cedar, Lists: []string{oneLine(text)}}); err != nil {
+	if text, err = policy.CedarLine(text); err != nil {
+		return fmt.Errorf("%w; nothing was changed", err)
+	}
+	if err := s.commit(ctx, store.AccessLogic{ID: c.Access, Logic: store.Cedar, Lists: []string{text}}); err != nil {
 		return err
 	}
 	return s.say("Cedar policies decide about %s now.", c.Access)
-}
-
-// oneLine joins lines, but for those that are a comment: a comment would swallow what follows.
-func oneLine(text string) string {
-	var kept []string
-	for l := range strings.Lines(text) {
-		if l = strings.TrimSpace(strings.ReplaceAll(l, "\t", " ")); l != "" && !strings.HasPrefix(l, "//") {
-			kept = append(kept, l)
-		}
-	}
-	return strings.Join(kept, " ")
 }

@@ -94,6 +94,7 @@ func TestSourcesOnTheConsole(t *testing.T) {
 	do("source renew credit", other)
 	do("source add service audit at https://audit.example.com/ verify charge subject", cert)
 	do("source add crl corp-crl of corp at http://ca.example.com/people.crl")
+	do("source set corp-crl age 86400")
 	do("source renew corp-crl", crl)
 	do("source add crl aa-crl of corp-aa", newer)
 	for line, parts := range map[string][]string{
@@ -106,7 +107,7 @@ func TestSourcesOnTheConsole(t *testing.T) {
 		"source show local":    {"pasted, 14 bytes"},
 		"source show credit":   {"reserve, 250 milliseconds, 8 questions", "the platform, with a value that is not shown"},
 		"source show audit":    {"verify", "who asks"},
-		"source show corp-crl": {"http://ca.example.com/people.crl", "next 2"},
+		"source show corp-crl": {"http://ca.example.com/people.crl", "at most 86400 seconds from its date on", "next 2"},
 		"source show aa-crl":   {"of            corp-aa", "pasted"},
 	} {
 		w.has(line, parts...)
@@ -309,6 +310,12 @@ func TestDeliveryAndLogic(t *testing.T) {
 	w.has("who-am-i corp:CN=b", "belongs to no access identifier")
 	w.fail("access logic legal-team cedar", []string{"permit(principal in Group::\"nobody\", action, resource);"}, "nobody")
 	w.fail("access logic legal-team cedar", []string{"permit("}, "access legal-team")
+	w.fail("access logic legal-team cedar", []string{"permit(principal, action, resource); /* all\n*/"}, "a comment")
+	w.fail("access logic legal-team cedar", []string{"permit(principal, action, resource) when { \"\n//\" == \"\" };"}, "in quotes is not closed")
+	w.has("who-am-i corp:CN=a", "legal-team")
+	w.do("access logic legal-team cedar", "permit(principal, action, resource); // everybody\nforbid(principal in Group::\"legal\", action, resource); // but \"legal\n")
+	w.has("who-am-i corp:CN=a", "belongs to no access identifier")
+	w.has("who-am-i corp:CN=b", "legal-team")
 	w.do("access logic legal-team rules", "yes")
 	w.has("who-am-i corp:CN=a", "belongs to no access identifier")
 	w.fail("access logic legal-team rules", []string{"yes"}, "already")

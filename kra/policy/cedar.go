@@ -44,6 +44,9 @@ func (cedarEngine) compile(where, text string, known knowing) (*list, error) {
 	if err := checkText(where, text); err != nil {
 		return nil, err
 	}
+	if err := noComment(where, text); err != nil {
+		return nil, err
+	}
 	set, err := cedar.NewPolicySetFromBytes("", []byte(text))
 	if err != nil {
 		return nil, cedarSyntax(where, text, err)

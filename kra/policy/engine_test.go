@@ -213,14 +213,47 @@ func TestCedarMistakes(t *testing.T) {
 		permit(`context.said.corp has aliases`):                      {`context`, "of the context"},
 		permit(`context.said.nobody.groups.contains("x")`):           {`nobody`, "unknown authority"},
 		permit(`context.said.corp.groups.contains("x")`):             {`corp`, "may not assert groups"},
-		`// nothing`:                         {``, "holds no policy"},
-		`permit(principal, action, resource`: {``, ""},
-		`permit(principal == ?principal, action, resource);`: {``, ""},
+		`// nothing`: {`//`, "a comment"},
+		`permit(principal, action, resource); // all forbid(principal, action, resource);`: {`//`, "a comment"},
+		`permit(principal, action, resource) when { "\\\"//" like "e" }; /* forbid(x); */`: {`/*`, "a comment"},
+		`@note("a;//b") permit(principal, action, resource); //`:                           {``, "a comment"},
+		`permit(principal, action, resource) when { 4 / 2 == 2 };`:                         {`/`, "a comment"},
+		`permit(principal, action, resource`:                                               {``, ""},
+		`permit(principal == ?principal, action, resource);`:                               {``, ""},
 	} {
 		var at *SyntaxError
 		_, err := Compile(1, world(Cedar, text), nil)
 		if !errors.As(err, &at) || !strings.Contains(at.Message, want.message) || want.at != "" && at.Column != strings.Index(text, want.at) {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// TestCedarLine: comments go, what is in quotes stays, and every policy of the text is in the line.
+func TestCedarLine(t *testing.T) {
+	const permit, forbid = `permit(principal, action, resource);`, `forbid(principal in Group::"legal", action, resource);`
+	for text, want := range map[string]string{
+		permit + " // everybody\n" + forbid:                            permit + " " + forbid,
+		permit + "//\r\n//\r\n\t" + forbid + " // but \"legal\n":       permit + " " + forbid,
+		permit + " // everybody\r" + forbid:                            permit + " " + forbid,
+		`@at("https://x") ` + permit + "\n// \"\n" + forbid + "// \"":  `@at("https://x") ` + permit + " " + forbid,
+		`@at("\"//\\") ` + permit + " // \\\n" + forbid:                `@at("\"//\\") ` + permit + " " + forbid,
+		permit + " /* everybody // */\n" + forbid + " /* but these */": "",
+		permit + " / // everybody\n" + forbid:                          "",
+		permit + " @at(\"\n//\")\n" + forbid:                           "",
+	} {
+		line, err := CedarLine(text)
+		if err == nil {
+			_, err = Compile(1, world(Cedar, line), nil)
+		}
+		if want == "" && err == nil || want != "" && (err != nil || line != want) {
+			t.Errorf("CedarLine(%q) = %q, %v; want %q", text, line, err, want)
+		}
+		if want == "" {
+			continue
+		}
+		if got, tr := listOutcome(t, world(Cedar, line), informed(t)); got != Failed {
+			t.Errorf("%q: %v, want that the forbid holds: %s", text, got, tr.AppendJSON(nil))
 		}
 	}
 }
