@@ -145,7 +145,8 @@ func revocationOf(st *store.State, s store.Source, stamp string) (inform.Revocat
 		return inform.Revocation{}, err
 	}
 	certs, err := certificates(certsOf(st, x.Of))
-	return inform.Revocation{Alias: s.Alias, Of: x.Of, Anchors: certs, URL: x.URL, Roots: pool, Pasted: x.CRL, Stamp: stamp, Every: seconds(x.Every)}, err
+	return inform.Revocation{Alias: s.Alias, Of: x.Of, Anchors: certs, URL: x.URL, Roots: pool, Pasted: x.CRL, Stamp: stamp,
+		Every: seconds(x.Every), MaxAge: seconds(x.MaxAge)}, err
 }
 
 // certsOf are those of a certification authority of decryptors, or of an attribute authority.

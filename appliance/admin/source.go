@@ -18,6 +18,7 @@ const (
 	usualEvery    = 300
 	usualMaxAge   = 3600
 	usualCRLEvery = 3600
+	usualCRLAge   = 7 * 24 * 3600
 	usualTimeout  = 2000
 	usualInFlight = 64
 )
@@ -128,6 +129,9 @@ func (s *step) sourceRevocation(ctx context.Context, c console.SourceRevocation)
 	}
 	if err != nil {
 		return err
+	}
+	if c.URL != "" {
+		r.MaxAge = usualCRLAge
 	}
 	return s.addSource(ctx, store.Source{Alias: c.Alias, Revocation: r})
 }
@@ -264,6 +268,8 @@ func numberOf(o *store.Source, what console.Setting) *int {
 		return &o.Repository.MaxAge
 	case o.Revocation != nil && what == "every":
 		return &o.Revocation.Every
+	case o.Revocation != nil && what == "age":
+		return &o.Revocation.MaxAge
 	case o.Service != nil && what == "timeout":
 		return &o.Service.TimeoutMS
 	case o.Service != nil && what == "inflight":

@@ -186,6 +186,9 @@ func (s *step) showRevocation(r *store.Revocation) {
 		field(s, "from", fmt.Sprintf("%s, every %d seconds", r.URL, r.Every))
 		s.showCerts("authority", r.CA)
 	}
+	if r.MaxAge > 0 {
+		field(s, "counts", fmt.Sprintf("until its next is due, and at most %d seconds from its date on", r.MaxAge))
+	}
 	list, err := x509.ParseRevocationList(r.CRL)
 	if err != nil {
 		field(s, "list", "none yet: nobody whom it could revoke is let in")

@@ -21,6 +21,10 @@ import (
 	"github.com/keyrelease/krabox/kra/repository"
 )
 
+// BUG(inform): that a list or a repository is older than one that was known before is noticed only while the box runs. Since
+// the memory of it does not outlive a restart, a host that shows an old one after a restart is believed until that is overdue:
+// by its own word, or by the source's MaxAge.
+
 // Limits of what one request presents, and of what is noted about it.
 const (
 	maxAttributes = 16 // attribute certificates

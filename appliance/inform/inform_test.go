@@ -402,12 +402,13 @@ func TestAttributeCertificateRevoked(t *testing.T) {
 		"not on the list":    {c.aa.revoke(t, now, now.Add(time.Hour), big.NewInt(78)), said, ""},
 		"on the list":        {c.aa.revoke(t, now, now.Add(time.Hour), big.NewInt(77)), "", "is revoked"},
 		"list is overdue":    {c.aa.revoke(t, now.Add(-2*time.Hour), now.Add(-time.Hour)), "missing corp-aa\n", "overdue"},
+		"list is too old":    {c.aa.revoke(t, now.Add(-25*time.Hour), now.AddDate(10, 0, 0)), "missing corp-aa\n", "overdue"},
 		"list is missing":    {nil, "missing corp-aa\n", "missing"},
 		"list of a stranger": {newCorp(t).aa.revoke(t, now, now.Add(time.Hour)), "missing corp-aa\n", "missing"},
 	}
 	for name, x := range cases {
 		k := keeper(t, inform.Config{Authorities: []inform.Authority{c.source()},
-			Revocations: []inform.Revocation{{Alias: "aa-crl", Of: "corp-aa", Anchors: []*x509.Certificate{c.aa.cert}, Pasted: x.list}}})
+			Revocations: []inform.Revocation{{Alias: "aa-crl", Of: "corp-aa", Anchors: []*x509.Certificate{c.aa.cert}, Pasted: x.list, MaxAge: 24 * time.Hour}}})
 		if got, notes, err := resolve(t, k, p); err != nil || got != x.want || !strings.Contains(notes, x.note) {
 			t.Errorf("%s: %q, %v, noted %q; want %q", name, got, err, notes, x.want)
 		}

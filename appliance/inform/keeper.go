@@ -133,10 +133,7 @@ func (k *Keeper) feedsOf(c Config) (all []*feed, err error) {
 			return nil, fmt.Errorf("source %s: %w", r.Alias, err)
 		}
 		f.get = func(ctx context.Context, last found) (found, error) { return fetch.list(ctx, r, last) }
-		k.paste(f, r.Pasted, func(b []byte) (found, error) {
-			list, err := crl.Parse(b, r.issuers()...)
-			return found{list: list}, err
-		})
+		k.paste(f, r.Pasted, r.parse)
 		all = append(all, f)
 	}
 	return all, nil
@@ -189,14 +186,14 @@ func (f fetcher) list(ctx context.Context, r Revocation, last found) (found, err
 	if err != nil {
 		return found{}, err
 	}
-	list, err := crl.Parse(b, r.issuers()...)
+	got, err := r.parse(b)
 	if err != nil {
 		return found{}, err
 	}
-	if last.list != nil && last.list.Newer(list) {
-		return found{}, fmt.Errorf("fetch %s: list of %s, older than what is known", f.url, list.From().UTC().Format(time.DateTime))
+	if last.list != nil && last.list.Newer(got.list) {
+		return found{}, fmt.Errorf("fetch %s: list of %s, older than what is known", f.url, got.list.From().UTC().Format(time.DateTime))
 	}
-	return found{list: list}, nil
+	return got, nil
 }
 
 // start begins a feed's work. The lock is held.

@@ -99,6 +99,28 @@ func TestRevokedAtOnce(t *testing.T) {
 	}
 }
 
+// A host that goes on showing one list is believed until the list is too old by its own date, however often it is fetched.
+func TestFrozenHost(t *testing.T) {
+	c, s := newCorp(t), newSite(t)
+	chain := []*x509.Certificate{c.alice.cert, c.ca.cert}
+	s.put("/list", c.ca.revoke(t, now, now.AddDate(10, 0, 0)))
+	conf := c.fetched(s.URL + "/list")
+	conf.Revocations[0].MaxAge = time.Hour
+	k := keeper(t, conf)
+	waitFor(t, func() bool { return k.World().Revoked(chain, now) == nil })
+	n := s.count()
+	waitFor(t, func() bool { return s.count() > n+1 })
+	if err := k.World().Revoked(chain, now.Add(time.Hour)); err != nil {
+		t.Errorf("after an hour: %v", err)
+	}
+	if err := k.World().Revoked(chain, now.Add(time.Hour+time.Second)); err == nil || !strings.Contains(err.Error(), "overdue") {
+		t.Errorf("after more than an hour: %v; want it overdue", err)
+	}
+	if got := k.Status()[0].Until; !got.Equal(now.Add(time.Hour)) {
+		t.Errorf("status says until %s", got)
+	}
+}
+
 func TestFetchRefusesRedirects(t *testing.T) {
 	c, s := newCorp(t), newSite(t)
 	s.put("/list", c.ca.revoke(t, now, now.Add(time.Hour)))

@@ -26,6 +26,9 @@ func TestRevoked(t *testing.T) {
 	below := func(serials ...*big.Int) inform.Revocation {
 		return inform.Revocation{Alias: "crl2", Of: "corp", Anchors: []*x509.Certificate{c.ca.cert}, Issuer: middle.cert, Pasted: middle.revoke(t, now, later, serials...)}
 	}
+	aged := func(age time.Duration, serials ...*big.Int) inform.Revocation {
+		return inform.Revocation{Alias: "crl", Of: "corp", Anchors: []*x509.Certificate{c.ca.cert}, Pasted: c.ca.revoke(t, now.Add(-time.Hour), now.AddDate(10, 0, 0), serials...), MaxAge: age}
+	}
 	edit := func(r inform.Revocation, list []byte) inform.Revocation { r.Pasted = list; return r }
 	cases := map[string]struct {
 		lists []inform.Revocation
@@ -38,6 +41,11 @@ func TestRevoked(t *testing.T) {
 		"another anchor's list":         {[]inform.Revocation{root(partner.alice.cert.SerialNumber)}, foreign, ""},
 		"list is overdue":               {[]inform.Revocation{edit(root(), c.ca.revoke(t, now.Add(-2*time.Hour), now.Add(-time.Second)))}, direct, "overdue"},
 		"revoked on an overdue list":    {[]inform.Revocation{edit(root(), c.ca.revoke(t, now.Add(-2*time.Hour), now.Add(-time.Second), c.alice.cert.SerialNumber))}, direct, "revoked"},
+		"list for years":                {[]inform.Revocation{aged(0)}, direct, ""},
+		"list for years, young enough":  {[]inform.Revocation{aged(time.Hour)}, direct, ""},
+		"list for years, too old":       {[]inform.Revocation{aged(time.Hour - time.Second)}, direct, "overdue"},
+		"revoked on a list too old":     {[]inform.Revocation{aged(time.Minute, c.alice.cert.SerialNumber)}, direct, "revoked"},
+		"list ends before its age does": {[]inform.Revocation{edit(aged(time.Hour), c.ca.revoke(t, now.Add(-time.Minute), now.Add(-time.Second)))}, direct, "overdue"},
 		"list is missing":               {[]inform.Revocation{edit(root(), nil)}, direct, "no revocation list"},
 		"list of a stranger":            {[]inform.Revocation{edit(root(), partner.ca.revoke(t, now, later))}, direct, "no revocation list"},
 		"no list of the issuer":         {[]inform.Revocation{root()}, long, "no revocation list"},

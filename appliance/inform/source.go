@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyrelease/krabox/appliance/inform/crl"
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/attrcert"
 	"github.com/keyrelease/krabox/kra/policy"
@@ -117,6 +118,16 @@ type Revocation struct {
 	Pasted  []byte              // a list; empty: none
 	Stamp   string              // as of a Directory
 	Every   time.Duration
+	MaxAge  time.Duration // a list of longer ago is overdue, by its own date; zero: not before it says so itself
+}
+
+// parse reads a list.
+func (r Revocation) parse(b []byte) (found, error) {
+	list, err := crl.Parse(b, r.issuers()...)
+	if err != nil {
+		return found{}, err
+	}
+	return found{list: list.AtMost(r.MaxAge)}, nil
 }
 
 // issuers are those who may have signed a list.

@@ -269,6 +269,8 @@ func (s Source) checkRevocation(x *Revocation) error {
 		return s.fault("the certification authority of the server is missing")
 	case x.URL != "" && (x.Every < minEvery || x.Every > maxEvery):
 		return s.fault("it is fetched every %d to %d seconds", minEvery, maxEvery)
+	case x.URL != "" && x.MaxAge < x.Every, x.MaxAge < 0 || x.MaxAge > maxAge:
+		return s.fault("a list that is fetched counts longer than until the next look, and at most %d seconds", maxAge)
 	case len(x.CRL) > maxCRL:
 		return s.fault("longer than %d bytes", maxCRL)
 	}

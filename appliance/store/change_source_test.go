@@ -43,7 +43,7 @@ func sources(t testing.TB, ca, leaf []byte) map[SourceKind]Source {
 		RepositorySource: {Alias: "keys", Repository: &Repository{URL: "https://keys.example.com/", CA: [][]byte{ca}, Key: spki, Every: 300, MaxAge: 3600}},
 		ServiceSource: {Alias: "credit", Service: &Service{URL: "https://pay.example.com/kra", CA: [][]byte{ca}, Mode: Reserve, TimeoutMS: 500,
 			InFlight: 16, Charge: ChargePlatform, Value: NewSecret([]byte("very-hidden"))}},
-		RevocationSource: {Alias: "corp-crl", Revocation: &Revocation{Of: "corp", URL: "http://ca.example.com/people.crl", Every: 3600}},
+		RevocationSource: {Alias: "corp-crl", Revocation: &Revocation{Of: "corp", URL: "http://ca.example.com/people.crl", Every: 3600, MaxAge: 7 * 24 * 3600}},
 	}
 }
 
@@ -156,6 +156,8 @@ func TestInvalidSources(t *testing.T) {
 		{set(RevocationSource, func(s *Source) { s.Revocation.URL = "file:///etc/passwd" }), "want an address"},
 		{set(RevocationSource, func(s *Source) { s.Revocation.URL = "https://ca.example.com/x" }), "authority of the server"},
 		{set(RevocationSource, func(s *Source) { s.Revocation.Every = 0 }), "fetched every"},
+		{set(RevocationSource, func(s *Source) { s.Revocation.MaxAge = 0 }), "counts longer"},
+		{set(RevocationSource, func(s *Source) { s.Revocation.MaxAge = maxAge + 1 }), "at most"},
 		{set(RevocationSource, func(s *Source) { s.Revocation.CRL = []byte("x") }), "not a list"},
 		{set(RevocationSource, func(s *Source) { s.Revocation.Of = "idp" }), "no certification or attribute authority"},
 		{set(RevocationSource, func(s *Source) { s.Alias = "second-crl" }), `is "corp-crl" already`},

@@ -152,6 +152,8 @@ type Revocation struct {
 	CA    [][]byte   `json:"ca"`  // DER; of the server, if the URL is https
 	CRL   []byte     `json:"crl"` // DER, pasted or last fetched; empty: none yet
 	Every int        `json:"every"`
+
+	MaxAge int `json:"max_age"` // seconds from a list's own date on, after which it is overdue; 0: when it says so itself, if it was pasted
 }
 
 // Kind says what the source is, or "" if not exactly one of its parts is set.

@@ -155,6 +155,16 @@ func (l *List) Len() int { return len(l.revoked) }
 // From returns when the list was made.
 func (l *List) From() time.Time { return l.from }
 
+// AtMost returns the list, as one that says nothing once it is older than age, whatever it says itself. It is as old as its
+// own date says, not as the fetching of it: who answers for ever with yesterday's list, is believed no longer. Zero: no limit.
+func (l *List) AtMost(age time.Duration) *List {
+	c := *l
+	if end := l.from.Add(age); age > 0 && end.Before(c.until) {
+		c.until = end
+	}
+	return &c
+}
+
 // Until returns when the next list is due. After that this one says nothing.
 func (l *List) Until() time.Time { return l.until }
 
