@@ -12,11 +12,12 @@ import (
 // The forms of aliases.
 var aliasForms = []string{"dns", "mail", "upn", "uri"}
 
-// NormalAlias returns the one form of an alias: the domain of a name or a mailbox in lower case and without a last dot.
+// NormalAlias returns the one form of an alias, which is its own: a DNS name in lower case without dots at its end, the
+// domain of a mailbox in lower case. What is empty then is no alias.
 func NormalAlias(form, value string) string {
 	switch form {
 	case "dns":
-		return strings.TrimSuffix(lower(value), ".")
+		return strings.TrimRight(lower(value), ".")
 	case "mail", "upn":
 		if at := strings.LastIndexByte(value, '@'); at >= 0 {
 			return value[:at] + lower(value[at:])

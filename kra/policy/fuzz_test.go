@@ -48,6 +48,36 @@ func FuzzTrace(f *testing.F) { // whatever parses is written as it was read, and
 	})
 }
 
+func FuzzAlias(f *testing.F) { // an alias has one form, and a decision about it can be read from its record and replayed
+	seeded(f)
+	f.Fuzz(func(t *testing.T, value string) {
+		b := compile(t, world(Rules, "yes"))
+		for _, form := range aliasForms {
+			normal := NormalAlias(form, value)
+			if again := NormalAlias(form, normal); again != normal {
+				t.Errorf("%s %q is %q, and that is %q", form, value, normal, again)
+			}
+			in, err := NewInformation([]Item{{Kind: Alias, Name: form, Value: value, Authority: "corp", Via: Channel}}, nil)
+			if err != nil {
+				continue
+			}
+			if got := in.Items()[0].Value; got != normal || got == "" {
+				t.Errorf("%s %q is kept as %q", form, value, got)
+			}
+			known := facts(t)
+			known.Information = in
+			trace, _ := b.decide([]block.KeyID{{1}}, known, workday())
+			again, err := ParseTrace(trace.AppendJSON(nil))
+			if err == nil {
+				err = Replay(b, again)
+			}
+			if err != nil {
+				t.Errorf("%s %q: %v", form, value, err)
+			}
+		}
+	})
+}
+
 func FuzzEdit(f *testing.F) { // whatever parses is written as it was read, and applies alike to a definition and a book
 	seeded(f)
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -166,6 +166,9 @@ func (i Item) check() error {
 	if named != (i.Name != "") || !valued && i.Value != "" {
 		return errItemShape
 	}
+	if i.Kind == Alias && i.Value == "" {
+		return errItemShape
+	}
 	if i.Kind == Clearance {
 		if _, err := parseClearance(i.Value); err != nil {
 			return err

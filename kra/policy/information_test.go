@@ -378,6 +378,8 @@ func TestInformationIsClosed(t *testing.T) {
 		"value":     change(func(i *Item) { i.Value = "x" }),
 		"clearance": {Kind: Clearance, Value: "secret/nato,crypto", Authority: "corp", Via: Presented},
 		"level":     {Kind: Clearance, Value: "Secret", Authority: "corp", Via: Presented},
+		"no alias":  {Kind: Alias, Name: "mail", Authority: "corp", Via: Presented},
+		"dots":      {Kind: Alias, Name: "dns", Value: "...", Authority: "corp", Via: Presented},
 		"life":      change(func(i *Item) { i.From, i.Until = noon, noon.Add(-time.Second) }),
 		"year":      change(func(i *Item) { i.Until = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) }),
 	} {
