@@ -55,9 +55,7 @@ func (s *Server) run(ctx context.Context, book *policy.Book, c *claimant, jobs [
 	if c.refuse == nil {
 		s.decide(ctx, book, c, jobs)
 	} else {
-		for i := range jobs {
-			jobs[i].refuse(c, c.refuse.Error())
-		}
+		refuseAll(c, jobs)
 	}
 	custodyErr := s.unwrap(ctx, c, jobs)
 	if custodyErr == nil {
@@ -196,6 +194,15 @@ func (j *job) keep(key []byte) error {
 	own, err := block.NewFileKey(append([]byte(nil), key...))
 	j.key, j.opened = own, err == nil
 	return err
+}
+
+// refuseAll refuses the claimant, whatever he asks for. Why, and what was noted, the first record says.
+func refuseAll(c *claimant, jobs []job) {
+	reason := c.refuse.Error()
+	for i := range jobs {
+		jobs[i].refuse(c, reason)
+		reason, c.notes = asFirst, nil
+	}
 }
 
 // refuse makes the job's entry a refusal. The reason goes to the log only.

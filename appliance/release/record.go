@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
@@ -14,13 +15,19 @@ import (
 // who asked, and is charged to nobody.
 const reencrypted = "re-encrypted"
 
+// maxNote bounds a reason or a note in a record, in bytes: some quote what a stranger wrote.
+const maxNote = 500
+
+// asFirst is the reason of every further header of a request whose claimant is refused, once, for all of them.
+const asFirst = "as the first"
+
 // private returns the part of a record that only the owner of the log can read: why, how the key left, and the whole
 // decision, or what was asked if nothing was decided.
 func (j *job) private(c *claimant, reason string) json.RawMessage {
 	b := make([]byte, 0, 512)
 	b = append(b, '{')
 	if reason != "" {
-		b = append(append(append(b, `"reason":`...), text(reason)...), ',')
+		b = append(append(append(b, `"reason":`...), text(clip(reason))...), ',')
 	}
 	if c.facts.Channel == policy.Reencrypted {
 		b = append(b, `"channel":"`+reencrypted+`",`...)
@@ -32,7 +39,7 @@ func (j *job) private(c *claimant, reason string) json.RawMessage {
 		b = append(b, `"key":"any of the header",`...)
 	}
 	if len(c.notes) > 0 {
-		b = append(append(append(b, `"notes":`...), text(c.notes)...), ',')
+		b = append(append(append(b, `"notes":`...), text(clipped(c.notes))...), ',')
 	}
 	if c.refuse != nil {
 		b = append(append(b, `"request":`...), text(requestPart{c.facts.Decryptor.String(), c.claim, c.facts.Source.String()})...)
@@ -64,6 +71,22 @@ func deliveryPart(c *claimant) delivered {
 		d.Key = hex.EncodeToString(sum[:])
 	}
 	return d
+}
+
+// clip cuts s between two characters.
+func clip(s string) string {
+	if len(s) > maxNote {
+		s = s[:maxNote]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+func clipped(all []string) []string {
+	out := make([]string, len(all))
+	for i, s := range all {
+		out[i] = clip(s)
+	}
+	return out
 }
 
 func text(v any) []byte {
