@@ -170,7 +170,7 @@ func (s *Server) releaseNow(r *http.Request) (out reply, refused bool) {
 	if bad := announced(r); bad.code != 0 {
 		return bad, false
 	}
-	if !s.strangers.enter(first.peer.addr, r.ContentLength, time.Now()) {
+	if !s.strangers.enter(first.peer.addr, r.ContentLength) {
 		return busy(), false
 	}
 	defer s.strangers.leave(first.peer.addr, r.ContentLength)
@@ -195,6 +195,9 @@ func (s *Server) releaseTo(r *http.Request) (out reply, refused bool) {
 		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error()), false
 	}
 	o := s.look(r) // the body took its time: what was revoked meanwhile counts
+	if _, err := o.channel(); err != nil && !s.strangers.charge(o.peer.addr, len(jobs), time.Now()) {
+		return busy(), false
+	}
 	c, ok := o.claimant(req, body.Bytes())
 	if !ok {
 		return failure(http.StatusUnauthorized, kra.CodeCertificate, ""), false

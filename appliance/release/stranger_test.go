@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -197,7 +198,7 @@ func TestStrangersAreBounded(t *testing.T) { // by their address; and counted by
 	}
 	here := netip.MustParseAddr("127.0.0.1")
 	for range maxFromOne {
-		if !w.server.strangers.enter(here, 1000, time.Now()) {
+		if !w.server.strangers.enter(here, 1000) {
 			t.Fatal("refused below the bound")
 		}
 	}
@@ -207,7 +208,7 @@ func TestStrangersAreBounded(t *testing.T) { // by their address; and counted by
 	if code, _ := w.ask(w.alice(), "", h); code != http.StatusOK {
 		t.Errorf("a decryptor whom the channel proves: %d", code)
 	}
-	if !w.server.strangers.enter(netip.MustParseAddr("192.0.2.1"), 1000, time.Now()) {
+	if !w.server.strangers.enter(netip.MustParseAddr("192.0.2.1"), 1000) {
 		t.Error("another address is refused")
 	}
 	w.server.strangers.leave(netip.MustParseAddr("192.0.2.1"), 1000)
@@ -218,7 +219,7 @@ func TestStrangersAreBounded(t *testing.T) { // by their address; and counted by
 		t.Errorf("afterwards: %v", err)
 	}
 	got := w.server.Sources()
-	if len(got) != 2 || got[0] != (Source{netip.MustParsePrefix("127.0.0.1/32"), maxFromOne + 3, 2}) || got[1].Requests != 1 {
+	if len(got) != 1 || got[0] != (Source{netip.MustParsePrefix("127.0.0.1/32"), 2, 2}) {
 		t.Errorf("Sources = %v", got)
 	}
 	if s := &w.server.strangers; s.all != 0 || s.bytes != 0 || len(s.at) != 0 {
@@ -226,9 +227,7 @@ func TestStrangersAreBounded(t *testing.T) { // by their address; and counted by
 	}
 	for i := range maxSources + 10 {
 		a := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
-		if w.server.strangers.enter(a, 0, time.Now()) {
-			w.server.strangers.leave(a, 0)
-		}
+		w.server.strangers.charge(a, 1, time.Now())
 	}
 	if n := len(w.server.Sources()); n != maxSources+1 {
 		t.Errorf("%d sources are counted", n)
@@ -242,32 +241,53 @@ func TestStrangersAreBounded(t *testing.T) { // by their address; and counted by
 func TestStrangersAllowance(t *testing.T) {
 	var s strangers
 	now := time.Now()
-	enter := func(a netip.Addr, times int, now time.Time) (let int) {
-		for range times {
-			if s.enter(a, 0, now) {
-				let++
-				s.leave(a, 0)
+	ask := func(a netip.Addr, headers int, now time.Time) (let int) { // headers that are let in, each time as many as one request has
+		for range 2 * burstFromOne / headers {
+			if s.charge(a, headers, now) {
+				let += headers
 			}
 		}
 		return let
 	}
 	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	for _, tt := range []struct {
-		from netip.Addr
-		at   time.Duration
-		want int
-	}{{one, 0, burstFromOne}, {one, 0, 0}, {other, 0, burstFromOne}, {one, time.Second, rateFromOne}, {one, time.Second, 0},
-		{one, 90 * time.Second, burstFromOne}, {other, time.Hour, burstFromOne}, {one, time.Hour, burstFromOne}} {
-		if got := enter(tt.from, 2*burstFromOne, now.Add(tt.at)); got != tt.want {
-			t.Errorf("%s after %v: %d of them; want %d", tt.from, tt.at, got, tt.want)
+		from    netip.Addr
+		headers int
+		at      time.Duration
+		want    int
+	}{{one, 1, 0, burstFromOne}, {one, 1, 0, 0}, {other, 64, 0, burstFromOne}, {one, 1, time.Second, rateFromOne}, {one, 1, time.Second, 0},
+		{other, 64, 3 * time.Second, 0}, {other, 64, 4 * time.Second, 64}, {other, 1, 4 * time.Second, 0},
+		{one, 1, 90 * time.Second, burstFromOne}, {other, 16, time.Hour, burstFromOne}, {one, 64, time.Hour, burstFromOne}} {
+		if got := ask(tt.from, tt.headers, now.Add(tt.at)); got != tt.want {
+			t.Errorf("%s after %v, %d at a time: %d headers; want %d", tt.from, tt.at, tt.headers, got, tt.want)
 		}
 	}
 	let := 0
 	for i := range 20 {
-		let += enter(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), burstFromOne, now.Add(2*time.Hour))
+		let += ask(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 64, now.Add(2*time.Hour))
 	}
 	if let != burstOfAll {
-		t.Errorf("all together: %d; want %d", let, burstOfAll)
+		t.Errorf("all together: %d headers; want %d", let, burstOfAll)
+	}
+}
+
+// TestStrangersPayByTheHeader asks over the network for more headers than one source may have decided.
+func TestStrangersPayByTheHeader(t *testing.T) {
+	w := newWorld(t)
+	w.anyone()
+	w.server.delay = time.Millisecond
+	h, here := w.hsm.header(t, "legal"), netip.MustParseAddr("127.0.0.1")
+	later := time.Now().Add(time.Hour) // the allowance does not grow until then
+	if !w.server.strangers.charge(here, burstFromOne-5, later) {
+		t.Fatal("refused below the bound")
+	}
+	shown := kra.Presented{Certificates: []*x509.Certificate{w.corp.second(t, newECDSA(t), aliceName)}}
+	for i, tt := range []struct{ headers, want int }{{3, http.StatusOK}, {3, http.StatusServiceUnavailable}, {2, http.StatusOK}, {1, http.StatusServiceUnavailable}} {
+		calls := w.hsm.calls
+		req := compose(t, "", shown, toCertificate(t), slices.Repeat([]block.Header{h}, tt.headers)...)
+		if code, _ := w.post(w.client(), req.Encode()); code != tt.want || (w.hsm.calls != calls) != (code == http.StatusOK) {
+			t.Errorf("request %d, with %d headers: %d; want %d", i, tt.headers, code, tt.want)
+		}
 	}
 }
 

@@ -16,36 +16,34 @@ const (
 	maxStrangersBodies = 16 << 20 // bytes of their bodies
 	maxSources         = 4096     // sources that are counted one by one
 
-	rateOfAll, burstOfAll     = 256, 2048 // requests a second, and at once after a rest
+	rateOfAll, burstOfAll     = 256, 2048 // headers a second, and at once after a rest; at least kra.MaxHeaders
 	rateFromOne, burstFromOne = 16, 256   // of them from one source
 )
 
-// An allowance fills up with time and is used up by requests.
+// An allowance fills up with time and is used up by headers: each may cost an operation of the HSM and leaves a record.
 type allowance struct {
 	left float64
 	at   time.Time // zero: it is full
 }
 
-// take takes one, if there is one.
-func (a *allowance) take(now time.Time, rate, burst float64) bool {
-	if a.at.IsZero() {
+// fill counts what time gave. Requests that wait for each other may come in with times in another order.
+func (a *allowance) fill(now time.Time, rate, burst float64) {
+	switch {
+	case a.at.IsZero():
 		a.left = burst
-	} else {
+	case now.Before(a.at):
+		return
+	default:
 		a.left = min(burst, a.left+rate*now.Sub(a.at).Seconds())
 	}
 	a.at = now
-	if a.left < 1 {
-		return false
-	}
-	a.left--
-	return true
 }
 
 // A Source is where clients are that did not prove who they are: an IPv4 address, or the 64 bits of an IPv6 address that
 // one subscriber has. The zero Prefix stands for all that there was no room to count one by one.
 type Source struct {
 	Prefix   netip.Prefix
-	Requests uint64 // for release
+	Requests uint64 // for release, well-formed
 	Released uint64 // keys, each encrypted to somebody's certificate
 }
 
@@ -78,17 +76,12 @@ func sourceOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// enter counts a request with a body of n bytes and reports whether it may be worked on. If so, leave must follow.
-func (s *strangers) enter(a netip.Addr, n int64, now time.Time) bool {
+// enter reports whether a request with a body of n bytes may be read and worked on. If so, leave must follow.
+func (s *strangers) enter(a netip.Addr, n int64) bool {
 	p := sourceOf(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	of := s.count(p)
-	of.Requests++
 	if s.all >= maxStrangers || s.at[p] >= maxFromOne || s.bytes+n > maxStrangersBodies {
-		return false
-	}
-	if !of.rest.take(now, rateFromOne, burstFromOne) || !s.rest.take(now, rateOfAll, burstOfAll) {
 		return false
 	}
 	if s.at == nil {
@@ -97,6 +90,23 @@ func (s *strangers) enter(a netip.Addr, n int64, now time.Time) bool {
 	s.at[p]++
 	s.all++
 	s.bytes += n
+	return true
+}
+
+// charge counts a well-formed request and reports whether so many headers may be decided on. If not, it takes nothing.
+func (s *strangers) charge(a netip.Addr, headers int, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	of := s.count(sourceOf(a))
+	of.Requests++
+	of.rest.fill(now, rateFromOne, burstFromOne)
+	s.rest.fill(now, rateOfAll, burstOfAll)
+	n := float64(headers)
+	if of.rest.left < n || s.rest.left < n {
+		return false
+	}
+	of.rest.left -= n
+	s.rest.left -= n
 	return true
 }
 
