@@ -60,8 +60,7 @@ func (s *step) sourceSecret(ctx context.Context, c console.SourceSecret) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("there is no source %q", c.Alias)
-	case o.Directory != nil && o.Directory.Bind != "", o.Service != nil && o.Service.Charge == store.ChargePlatform:
-	default:
+	case secretOf(&o) == nil:
 		return fmt.Errorf("source %q has no secret", c.Alias)
 	}
 	fresh, err := s.newSecret("New secret of " + string(c.Alias))
@@ -69,11 +68,7 @@ func (s *step) sourceSecret(ctx context.Context, c console.SourceSecret) error {
 		return err
 	}
 	err = s.changeSource(ctx, c.Alias, func(o *store.Source) error {
-		if o.Directory != nil {
-			o.Directory.Password = fresh
-		} else {
-			o.Service.Value = fresh
-		}
+		*secretOf(o) = fresh
 		return nil
 	})
 	if err != nil {
@@ -82,8 +77,22 @@ func (s *step) sourceSecret(ctx context.Context, c console.SourceSecret) error {
 	return s.say("The secret of %s was changed.", c.Alias)
 }
 
+// secretOf returns where a source keeps the secret that it presents to its server, nil if it presents none.
+func secretOf(o *store.Source) *store.Secret {
+	switch {
+	case o.Directory != nil && o.Directory.Bind != "":
+		return &o.Directory.Password
+	case o.Service != nil && o.Service.Charge == store.ChargePlatform:
+		return &o.Service.Value
+	}
+	return nil
+}
+
 // sourceRenew takes what has to be renewed now and then. A new certificate stands beside the old ones: remove the source to be
 // rid of them.
+//
+// What a source presents is presented to whom its certificates vouch for. So who changes them gives the secret again: else
+// an officer who is not shown it would have it sent to a server of his.
 func (s *step) sourceRenew(ctx context.Context, c console.SourceRenew) error {
 	o, ok := s.state().Source(c.Alias)
 	if !ok {
@@ -102,7 +111,13 @@ func (s *step) sourceRenew(ctx context.Context, c console.SourceRenew) error {
 func (s *step) renew(o *store.Source) (err error) {
 	further := func(certs *[][]byte, prompt string) error {
 		der, err := s.certificateOf(prompt)
+		if err != nil {
+			return err
+		}
 		*certs = append(slices.Clone(*certs), der)
+		if secret := secretOf(o); secret != nil {
+			*secret, err = s.newSecret(fmt.Sprintf("Servers of this authority will be sent the secret of %s. Give it again", o.Alias))
+		}
 		return err
 	}
 	switch {

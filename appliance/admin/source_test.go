@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyrelease/krabox/console/wire"
+	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
@@ -79,7 +81,7 @@ func TestSourcesOnTheConsole(t *testing.T) {
 	do("source filter corp-ldap (objectClass=person)")
 	do("source name corp-ldap mail:mail")
 	do("source secret corp-ldap", hidden+"-2")
-	do("source renew corp-ldap", other)
+	do("source renew corp-ldap", other, hidden+"-3")
 	do("source add issuer idp may role at https://idp.example.com for kra", keySet)
 	do("source map idp role from roles")
 	do("source renew idp", keySet)
@@ -91,7 +93,7 @@ func TestSourcesOnTheConsole(t *testing.T) {
 	do("source set credit timeout 250")
 	do("source set credit inflight 8")
 	do("source secret credit", hiddenValue+"-2")
-	do("source renew credit", other)
+	do("source renew credit", other, hiddenValue+"-3")
 	do("source add service audit at https://audit.example.com/ verify charge subject", cert)
 	do("source add crl corp-crl of corp at http://ca.example.com/people.crl")
 	do("source set corp-crl age 86400")
@@ -162,9 +164,44 @@ func TestSourcesOnTheConsole(t *testing.T) {
 		}
 	}
 	o, _ := w.store.State().Source("corp-ldap")
-	if p := o.Directory.Password.Bytes(); string(p) != hidden+"-2" || len(o.Directory.CA) != 2 {
+	if p := o.Directory.Password.Bytes(); string(p) != hidden+"-3" || len(o.Directory.CA) != 2 {
 		t.Error("the directory's password or authorities are not those that were set")
 	}
+}
+
+// TestRenewedSourceWantsItsSecret: who adds an authority to those that vouch for a source's server gives the secret again
+// that this server gets. The old one is sent to nobody new.
+func TestRenewedSourceWantsItsSecret(t *testing.T) {
+	w := enrolled(t)
+	cert, _, _ := pastes(t)
+	other, _, _ := pastes(t)
+	w.do("trust add corp", people(t, "Corp CA"))
+	w.do("source add directory corp-ldap may group of corp at ldaps://ldap.example.com base dc=example bind cn=kra,dc=example", cert, hidden)
+	w.do("source add directory open-ldap may group of corp at ldaps://ldap.example.com base dc=example", cert)
+	w.do("source add service credit at https://pay.example.com/kra reserve charge platform", cert, hidden)
+	secret := func(alias kra.Anchor) string {
+		o, ok := w.store.State().Source(alias)
+		if !ok || secretOf(&o) == nil {
+			t.Fatalf("%s has no secret", alias)
+		}
+		return string(secretOf(&o).Bytes())
+	}
+	for _, alias := range []kra.Anchor{"corp-ldap", "credit"} {
+		line := "source renew " + string(alias)
+		before := w.store.State().Root()
+		if out, o := w.try(line, other); o.Ask == nil || o.Ask.Kind != wire.Secret || !strings.Contains(o.Ask.Prompt, "Give it again") || w.store.State().Root() != before {
+			t.Errorf("%s without the secret: %+v\n%s", line, o, out)
+		}
+		w.fail(line, []string{other, ""}, "nothing was changed")
+		if got := secret(alias); got != hidden {
+			t.Errorf("%s has the secret %q", alias, got)
+		}
+		w.do(line, other, "given again")
+		if got := secret(alias); got != "given again" {
+			t.Errorf("after %s its servers are sent %q", line, got)
+		}
+	}
+	w.do("source renew open-ldap", other)
 }
 
 // TestRolesAndLevels: roles and levels are made, shown, used and held to what there is.
