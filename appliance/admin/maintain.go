@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -17,26 +18,33 @@ import (
 )
 
 // How often statements may change groups. Each change is a write to the TPM's NV memory, which endures some 100,000: at
-// this pace they last a year of statements without a pause.
+// this pace they last a year of statements without a pause. Of one maintainer the box takes less, so that none uses up what
+// there is for all; and there statements count that fail, too, for what becomes of them is in the log.
 const (
 	maxStatements  = 60 // at once
 	statementEvery = 5 * time.Minute
+	maxOwn         = 12 // at once, of one maintainer
+	ownEvery       = 15 * time.Minute
 )
 
 // Maintenance changes groups on the word of their maintainers, as it comes through the port. Its methods may be called by
 // many goroutines.
 type Maintenance struct {
-	a    *Agent
-	pace pace
+	a   *Agent
+	all pace
+	own paces
 }
 
 // NewMaintenance returns the maintenance of an enrolled agent's groups.
 func (a *Agent) NewMaintenance() *Maintenance {
-	return &Maintenance{a: a, pace: pace{tokens: maxStatements}}
+	return &Maintenance{a: a, all: pace{most: maxStatements, every: statementEvery}}
 }
 
-// A pace lets so many through at once, and more as time passes.
+// A pace lets so many through at once, and more as time passes. It begins with all of them.
 type pace struct {
+	most  int
+	every time.Duration
+
 	mu     sync.Mutex
 	tokens int
 	last   time.Time
@@ -45,9 +53,7 @@ type pace struct {
 func (p *pace) step(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := int(now.Sub(p.last) / statementEvery); n > 0 {
-		p.tokens, p.last = min(maxStatements, p.tokens+n), now
-	}
+	p.refill(now)
 	if p.tokens == 0 {
 		return false
 	}
@@ -55,9 +61,44 @@ func (p *pace) step(now time.Time) bool {
 	return true
 }
 
+// refill has mu.
+func (p *pace) refill(now time.Time) {
+	if n := int(now.Sub(p.last) / p.every); n > 0 {
+		p.tokens, p.last = min(p.most, p.tokens+n), now
+	}
+}
+
+// rested reports whether nothing is left of what went through: a new pace would be the same.
+func (p *pace) rested(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refill(now)
+	return p.tokens == p.most
+}
+
+// paces are a pace for each maintainer who stated something of late. There are no more of them than maintainers.
+type paces struct {
+	mu sync.Mutex
+	of map[string]*pace
+}
+
+func (p *paces) step(who string, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of[who] == nil {
+		maps.DeleteFunc(p.of, func(_ string, old *pace) bool { return old.rested(now) })
+		if p.of == nil {
+			p.of = map[string]*pace{}
+		}
+		p.of[who] = &pace{most: maxOwn, every: ownEvery}
+	}
+	return p.of[who].step(now)
+}
+
 var (
 	errNotTheirs = errors.New("is no maintainer of such a group")
 	errPace      = errors.New("more statements than the box takes; try again later")
+	errOwnPace   = errors.New("more statements than the box takes of one maintainer; try again later")
 )
 
 // Show returns a page of a group for a decryptor who maintains it.
@@ -101,6 +142,9 @@ func (m *Maintenance) Edit(ctx context.Context, who kra.Decryptor, cert *x509.Ce
 	if g, ok := m.a.c.Store.State().Group(e.Group()); !ok || !maintainedBy(g, who) {
 		return kra.GroupState{}, errNotTheirs
 	}
+	if !m.own.step(who.String(), time.Now()) {
+		return kra.GroupState{}, errOwnPace // not in the log: that is what the pace spares
+	}
 	ctx = context.WithoutCancel(ctx) // a change is not left half done because the maintainer went away
 	statement, err := e.Encode()
 	if err != nil {
@@ -110,7 +154,7 @@ func (m *Maintenance) Edit(ctx context.Context, who kra.Decryptor, cert *x509.Ce
 	begin := func(ctx context.Context) error {
 		return m.record(ctx, maintenanceRecord{Maintainer: who.String(), Certificate: cert.Raw, Statement: statement, Stage: stageAsked})
 	}
-	if _, err = store.Apply(m.a.c.Store.State(), change); err == nil && !m.pace.step(time.Now()) {
+	if _, err = store.Apply(m.a.c.Store.State(), change); err == nil && !m.all.step(time.Now()) {
 		err = errPace
 	}
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
@@ -153,6 +154,7 @@ func TestMaintainerChangesOnlyItsGroup(t *testing.T) {
 	commands, statements := 0, 0
 	answers := [][]string{nil, {"yes"}, {mickPass, mickPass, mickPass}, {people(t, "Other CA")}, {people(t, "Other CA"), "secret"}}
 	for range 900 {
+		m.own = paces{} // a maintainer has all the time of the world
 		before := w.store.State()
 		if r.IntN(4) == 0 {
 			e := statement(t, r, before, key)
@@ -346,17 +348,66 @@ func TestStatements(t *testing.T) {
 	}
 }
 
-// TestStatementsKeepPace: a maintainer cannot wear out the TPM.
+// TestStatementsKeepPace: all maintainers together cannot wear out the TPM, nor one of them use up what there is for all.
 func TestStatementsKeepPace(t *testing.T) {
-	p := pace{tokens: maxStatements}
 	now := time.Now()
-	through := 0
-	for i := range 100 * maxStatements {
-		if p.step(now.Add(time.Duration(i) * time.Second)) {
-			through++
+	through := func(step func(time.Time) bool) (n int) {
+		for i := range 100 * maxStatements {
+			if step(now.Add(time.Duration(i) * time.Second)) {
+				n++
+			}
+		}
+		return n
+	}
+	within := func(what string, n, most int, every time.Duration) {
+		t.Helper()
+		if most += int(100*maxStatements*time.Second/every) + 1; n > most || n < most-2 {
+			t.Errorf("%s: %d statements in %d seconds, want at most %d and no fewer than need be", what, n, 100*maxStatements, most)
 		}
 	}
-	if most := maxStatements + int(100*maxStatements*time.Second/statementEvery) + 1; through > most || through < maxStatements {
-		t.Errorf("%d statements in %d seconds, want at most %d", through, 100*maxStatements, most)
+	all := (&Agent{}).NewMaintenance()
+	within("all", through(all.all.step), maxStatements, statementEvery)
+	var p paces
+	within("one", through(func(now time.Time) bool { return p.step("a", now) }), maxOwn, ownEvery)
+	within("another", through(func(now time.Time) bool { return p.step("b", now) }), maxOwn, ownEvery)
+	if p.step("c", now.Add(1000*time.Hour)); len(p.of) != 1 {
+		t.Errorf("%d paces are kept, want that of who stated something of late", len(p.of))
+	}
+}
+
+// TestOneMaintainerKeepsPace: statements that fail count, and beyond the pace nothing is written; another maintainer goes on.
+func TestOneMaintainerKeepsPace(t *testing.T) {
+	w, m := maintained(t)
+	w.do("group maintainer legal add corp:CN=max")
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	cert := leafOf(t, key)
+	edit := func(who string, stale uint64) error {
+		g, _ := w.store.State().Group("legal")
+		e, err := kra.SignGroupEdit("example", "box1", "legal", []kra.Decryptor{decryptor(t, fmt.Sprintf("corp:CN=v%d", g.Version))}, nil, g.Version-stale, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = m.Edit(t.Context(), decryptor(t, who), cert, e)
+		return err
+	}
+	if err := edit(mia, 0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxOwn - 1 {
+		if err := edit(mia, 1); err == nil || errors.Is(err, errOwnPace) {
+			t.Fatalf("stale statement %d: %v", i, err)
+		}
+	}
+	size := w.log.Head().Size
+	for _, stale := range []uint64{0, 1} {
+		if err := edit(mia, stale); !errors.Is(err, errOwnPace) {
+			t.Errorf("one more than %d: %v, want %v", maxOwn, err, errOwnPace)
+		}
+	}
+	if got := w.log.Head().Size; got != size {
+		t.Errorf("%d records of statements beyond the pace", got-size)
+	}
+	if err := edit("corp:CN=max", 0); err != nil {
+		t.Errorf("another maintainer: %v", err)
 	}
 }
