@@ -27,11 +27,14 @@ import (
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
+// MaxAppend bounds the records of one Append, in bytes.
+const MaxAppend = 4 << 20
+
 // Limits.
 const (
 	segmentSize  = 64 << 20 // a file's default size
 	minSegment   = 64 << 10
-	maxRequest   = 4 << 20 // bytes of one Append
+	maxRequest   = MaxAppend
 	maxEntries   = 1024    // entries of one Append
 	maxBatch     = 4 << 20 // bytes after which a batch takes no further request
 	maxQueue     = 1 << 16 // requests that wait; beyond, Append refuses at once

@@ -23,6 +23,7 @@ type job struct {
 	opened   bool
 	gone     bool // the HSM does not have its key any more
 	other    bool // opened by another key of the header
+	terse    bool // its record does not hold the decision
 	entry    audit.Entry
 
 	held    []asked // what services set aside for it
@@ -57,6 +58,7 @@ func (s *Server) run(ctx context.Context, book *policy.Book, c *claimant, jobs [
 	} else {
 		refuseAll(c, jobs)
 	}
+	fit(c, jobs)
 	custodyErr := s.unwrap(ctx, c, jobs)
 	if custodyErr == nil {
 		custodyErr = s.others(ctx, book, c, jobs)

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/policy"
+	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 // reencrypted marks a record of a request by somebody who proved nothing: it says who could have read the answer, not
@@ -20,6 +22,40 @@ const maxNote = 500
 
 // asFirst is the reason of every further header of a request whose claimant is refused, once, for all of them.
 const asFirst = "as the first"
+
+const (
+	maxNotes   = 32                                // notes in a record
+	maxRecords = audit.MaxAppend / (1 + maxOthers) // private parts of one request, in bytes: each wrap that is tried has one
+	recordHead = 1 << 10                           // bytes that a record has besides its private part
+	alwaysFit  = maxRecords / (receipt.MaxPrivate + recordHead)
+)
+
+// fit refuses what could not be recorded, before the HSM is asked: what was unwrapped must be in the log. A record of such
+// a job says who asked, but not how it was decided; the requester does better with fewer headers at once.
+func fit(c *claimant, jobs []job) {
+	if len(jobs) <= alwaysFit {
+		return
+	}
+	size := 0
+	for i := range jobs {
+		j := &jobs[i]
+		own := recordHead + j.privateSize(c)
+		if size+own > maxRecords-len(jobs)*2*recordHead {
+			j.grant, j.terse = policy.Grant{}, true
+			j.refuse(c, "too much to record in one request")
+			own = 2 * recordHead
+		}
+		size += own
+	}
+}
+
+// privateSize is the length of what private has returned, or will return for a release.
+func (j *job) privateSize(c *claimant) int {
+	if b, ok := j.entry.Private.(json.RawMessage); ok {
+		return len(b)
+	}
+	return len(j.private(c, ""))
+}
 
 // private returns the part of a record that only the owner of the log can read: why, how the key left, and the whole
 // decision, or what was asked if nothing was decided.
@@ -38,10 +74,10 @@ func (j *job) private(c *claimant, reason string) json.RawMessage {
 	if j.other {
 		b = append(b, `"key":"any of the header",`...)
 	}
-	if len(c.notes) > 0 {
+	if len(c.notes) > 0 && !j.terse {
 		b = append(append(append(b, `"notes":`...), text(clipped(c.notes))...), ',')
 	}
-	if c.refuse != nil {
+	if c.refuse != nil || j.terse {
 		b = append(append(b, `"request":`...), text(requestPart{c.facts.Decryptor.String(), c.claim, c.facts.Source.String()})...)
 	} else {
 		b = j.trace.AppendJSON(append(b, `"decision":`...))
@@ -82,6 +118,7 @@ func clip(s string) string {
 }
 
 func clipped(all []string) []string {
+	all = all[:min(len(all), maxNotes)]
 	out := make([]string, len(all))
 	for i, s := range all {
 		out[i] = clip(s)

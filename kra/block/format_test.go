@@ -30,6 +30,7 @@ func TestFormatDocument(t *testing.T) {
 		"| `" + block.SuiteECDHX963.String() + "` |", "| `" + block.SuiteECDHX963SHA1.String() + "` |", "| `" + block.SuiteECDHES.String() + "` |",
 		"-> " + block.SuiteP256Tag.String() + " TAG ENC", "-> " + block.SuiteHybridTag.String() + " TAG ENC",
 		fmt.Sprintf("at most %d keys be named by tags (`MaxTagged`)", block.MaxTagged),
+		fmt.Sprintf("the first %d tags (`MaxTags`)", block.MaxTags),
 		fmt.Sprintf("shared info of the key derivation, at most %d,%03d bytes", block.MaxContext/1000, block.MaxContext%1000),
 		fmt.Sprintf("subject key identifier, at most %d bytes", block.MaxSKI),
 		fmt.Sprintf("%d,%03d bytes: ML-KEM ciphertext, uncompressed point", block.MaxEnc/1000, block.MaxEnc%1000),

@@ -17,6 +17,9 @@ import (
 // each of the keys must be tried against, at a hash or two each.
 const MaxTagged = 256
 
+// MaxTags is how many stanzas of one header an agent tries so, the first ones. One header costs it 16 times 256 trials at most.
+const MaxTags = 16
+
 // The stanzas of tagged recipients, C2SP age.md and age's package tag: the type of the stanza, and HPKE's info, which is
 // the salt of the tag too.
 const (

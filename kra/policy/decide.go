@@ -104,17 +104,22 @@ func (b *Book) Decide(r Request, now time.Time) (Grant, error) {
 }
 
 // resolve returns the wraps with the ids of the keys that they name. What names no key of the book is left out, unless it
-// names it by its id. A tag may fit two keys.
+// names it by its id. A tag may fit two keys; after block.MaxTags of them no more are tried, for each costs a trial of every
+// tagged key.
 func (b *Book) resolve(wraps []block.Wrap) []block.Wrap {
 	if b == nil {
 		return nil
 	}
 	out := make([]block.Wrap, 0, len(wraps))
+	tags := 0
 	for _, w := range wraps {
 		switch w.Ref().Kind() {
 		case block.RefKeyID:
 			out = append(out, w)
 		case block.RefTag:
+			if tags++; tags > block.MaxTags {
+				continue
+			}
 			for _, id := range block.MatchTag(w, b.terms.tagged) {
 				out = append(out, w.Named(id))
 			}

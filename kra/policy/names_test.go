@@ -133,6 +133,28 @@ func TestTaggedKeys(t *testing.T) { // stock age names a key by a tag; each tagg
 	}
 }
 
+func TestTagsOfAHeader(t *testing.T) { // each tag costs a trial of every tagged key: only the first few are tried
+	key := newKey(t)
+	mine, texts := stock(t, key)
+	d := one("true", keyID(t, key))
+	d.Tagged = texts
+	b := compile(t, d)
+	var others []*ecdh.PublicKey
+	for range block.MaxTags {
+		others = append(others, newKey(t))
+	}
+	wraps := func(before int) (out []block.Wrap) {
+		e, _ := stock(t, others[:before]...)
+		return append(append(out, e.Wraps()...), mine.Wraps()...)
+	}
+	if got := b.resolve(wraps(block.MaxTags - 1)); len(got) != 1 {
+		t.Errorf("the last tag that is tried finds %d keys; want 1", len(got))
+	}
+	if got := b.resolve(wraps(block.MaxTags)); len(got) != 0 {
+		t.Errorf("a tag beyond the limit finds %d keys", len(got))
+	}
+}
+
 func TestEdits(t *testing.T) { // the edits from the empty definition on rebuild every version, from their texts too
 	versions := []Definition{{}, world(Rules, "yes", "!no"), world(Cedar, `permit(principal in Role::"teller", action, resource);`)}
 	next := world(Rules, "counsel")
