@@ -3,9 +3,11 @@ package release
 import (
 	"bytes"
 	"context"
+	"hash/maphash"
 	"io"
 	"mime"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/policy"
@@ -13,6 +15,9 @@ import (
 
 // pooledBody is the largest buffer that is kept for another request.
 const pooledBody = 64 << 10
+
+// maxBodiesOfOne bounds the bytes of all bodies of one decryptor that are being read or at work: an eighth of all.
+const maxBodiesOfOne = maxBodies / 8
 
 // announced judges a body by what the head of the request says of it.
 func announced(r *http.Request) reply {
@@ -27,29 +32,64 @@ func announced(r *http.Request) reply {
 	return reply{}
 }
 
-// body reads the body of a request, within all bounds. It must be given back.
-func (s *Server) body(r *http.Request) (*bytes.Buffer, reply) {
-	n := r.ContentLength
-	if s.count.bodies.Add(n) > maxBodies {
-		s.count.bodies.Add(-n)
-		return nil, busy()
+// shares count what each decryptor has of something. A decryptor's place is drawn by a secret of this start: few share one,
+// nobody chooses with whom, and nothing is locked or grows.
+type shares struct {
+	seed maphash.Seed
+	at   [4096]atomic.Int64
+}
+
+func (s *shares) of(who kra.Decryptor) *atomic.Int64 {
+	return &s.at[maphash.Comparable(s.seed, who)%uint64(len(s.at))]
+}
+
+// A body is what a request said, and what must be given back for it.
+type body struct {
+	*bytes.Buffer
+	n     int64
+	share *atomic.Int64 // of a decryptor; nil: a stranger's, whose source bounds it
+}
+
+// share returns what counts the bytes of whom the channel proves.
+func (s *Server) share(o origin) *atomic.Int64 {
+	id, err := o.channel()
+	if err != nil {
+		return nil
 	}
-	b, ok := s.bodies.Get().(*bytes.Buffer)
-	if !ok {
-		b = new(bytes.Buffer)
+	return s.held.of(id.who)
+}
+
+// body reads the body of a request, within all bounds. It must be given back.
+func (s *Server) body(r *http.Request, share *atomic.Int64) (body, reply) {
+	n := r.ContentLength
+	if share != nil && share.Add(n) > maxBodiesOfOne {
+		share.Add(-n)
+		return body{}, busy()
+	}
+	b := body{n: n, share: share}
+	if s.count.bodies.Add(n) > maxBodies {
+		s.giveBack(b)
+		return body{}, busy()
+	}
+	var ok bool
+	if b.Buffer, ok = s.bodies.Get().(*bytes.Buffer); !ok {
+		b.Buffer = new(bytes.Buffer)
 	}
 	b.Reset()
 	if _, err := io.CopyN(b, r.Body, n); err != nil {
-		s.giveBack(b, n)
-		return nil, failure(http.StatusBadRequest, kra.CodeMalformed, "body: shorter than its Content-Length")
+		s.giveBack(b)
+		return body{}, failure(http.StatusBadRequest, kra.CodeMalformed, "body: shorter than its Content-Length")
 	}
 	return b, reply{}
 }
 
-func (s *Server) giveBack(b *bytes.Buffer, n int64) {
-	s.count.bodies.Add(-n)
-	if b.Cap() <= pooledBody {
-		s.bodies.Put(b)
+func (s *Server) giveBack(b body) {
+	s.count.bodies.Add(-b.n)
+	if b.share != nil {
+		b.share.Add(-b.n)
+	}
+	if b.Buffer != nil && b.Cap() <= pooledBody {
+		s.bodies.Put(b.Buffer)
 	}
 }
 

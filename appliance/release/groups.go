@@ -65,11 +65,11 @@ func (s *Server) editGroup(r *http.Request) reply {
 	if bad := announced(r); bad.code != 0 {
 		return bad
 	}
-	body, bad := s.body(r)
+	body, bad := s.body(r, s.share(s.look(r)))
 	if bad.code != 0 {
 		return bad
 	}
-	defer s.giveBack(body, r.ContentLength)
+	defer s.giveBack(body)
 	e, err := kra.ParseGroupEdit(body.Bytes())
 	if err != nil {
 		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error())

@@ -181,11 +181,11 @@ func (s *Server) releaseTo(r *http.Request) (out reply, refused bool) {
 	if bad := announced(r); bad.code != 0 {
 		return bad, false
 	}
-	body, bad := s.body(r)
+	body, bad := s.body(r, s.share(s.look(r)))
 	if bad.code != 0 {
 		return bad, false
 	}
-	defer s.giveBack(body, r.ContentLength)
+	defer s.giveBack(body)
 	req, err := kra.ParseRequest(body.Bytes())
 	if err != nil {
 		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error()), false

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -107,6 +108,50 @@ func TestBoundsOnBodies(t *testing.T) {
 	resp, err := http.ReadResponse(bufio.NewReader(huge), nil)
 	if err == nil && resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("64 KiB of headers: %s", resp.Status)
+	}
+}
+
+// TestBodiesOfOne: what one source or one decryptor announces and does not send leaves room for all others.
+func TestBodiesOfOne(t *testing.T) {
+	w := newWorld(t)
+	r, err := http.NewRequest(http.MethodPost, kra.PathRelease, strings.NewReader(strings.Repeat(" ", kra.MaxBody)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := kra.ParseDecryptor(alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held []body
+	for range maxBodies / kra.MaxBody {
+		r.Body = io.NopCloser(strings.NewReader(strings.Repeat(" ", kra.MaxBody)))
+		if b, bad := w.server.body(r, w.server.held.of(one)); bad.code == 0 {
+			held = append(held, b)
+		}
+	}
+	if n := len(held) * kra.MaxBody; n != maxBodiesOfOne {
+		t.Errorf("one decryptor holds %d bytes; want %d", n, maxBodiesOfOne)
+	}
+	for _, b := range held {
+		w.server.giveBack(b)
+	}
+	if n, of := w.server.count.bodies.Load(), w.server.held.of(one).Load(); n != 0 || of != 0 {
+		t.Errorf("%d bytes never given back, %d of one", n, of)
+	}
+	here, let := netip.MustParseAddr("192.0.2.1"), 0
+	for range maxFromOne {
+		if w.server.strangers.enter(here, kra.MaxBody) {
+			let++
+		}
+	}
+	if let != maxBodiesFromOne/kra.MaxBody || !w.server.strangers.enter(netip.MustParseAddr("192.0.2.2"), kra.MaxBody) {
+		t.Errorf("one source has %d large bodies", let)
+	}
+	for range let {
+		w.server.strangers.leave(here, kra.MaxBody)
+	}
+	if of := w.server.strangers.at[sourceOf(here)]; of != (atWork{}) {
+		t.Errorf("left over: %+v", of)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ type Server struct {
 	delay  time.Duration // RefusalDelay
 	count  counters
 	bodies sync.Pool // of *bytes.Buffer: request bodies, which hold no secrets
+	held   shares    // bytes of bodies
 
 	strangers strangers
 }
@@ -46,7 +48,7 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, delay: RefusalDelay}, nil
+	return &Server{o: o, delay: RefusalDelay, held: shares{seed: maphash.MakeSeed()}}, nil
 }
 
 // Counts returns the counts so far.

@@ -229,7 +229,7 @@ func TestStrangersAreBounded(t *testing.T) { // by their address; and counted by
 		a := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
 		w.server.strangers.charge(a, 1, time.Now())
 	}
-	if n := len(w.server.Sources()); n != maxSources+1 {
+	if n := len(w.server.Sources()); n > maxSources+1 {
 		t.Errorf("%d sources are counted", n)
 	}
 	if sourceOf(netip.MustParseAddr("2001:db8::1")) != sourceOf(netip.MustParseAddr("2001:db8::ffff:2")) {
@@ -268,6 +268,40 @@ func TestStrangersAllowance(t *testing.T) {
 	}
 	if let != burstOfAll {
 		t.Errorf("all together: %d headers; want %d", let, burstOfAll)
+	}
+}
+
+// TestStrangersAreForgotten: however many there were, a source that comes later has an allowance of its own, once others
+// have rested; what is forgotten is still counted.
+func TestStrangersAreForgotten(t *testing.T) {
+	var srv Server
+	s, now := &srv.strangers, time.Now()
+	at := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
+	busy, late := at(1<<20), at(1<<21)
+	for range burstFromOne {
+		s.charge(busy, 1, now)
+	}
+	const all = 3*maxSources + burstFromOne + 1
+	for i := range 3 * maxSources {
+		s.charge(at(i), 1, now)
+	}
+	s.released(at(5), 1)
+	if n := len(srv.Sources()); n > maxSources+1 {
+		t.Fatalf("%d sources are counted", n)
+	}
+	now = now.Add(2 * time.Second)
+	if !s.charge(late, burstFromOne, now) || s.charge(late, 1, now) {
+		t.Error("a source that came late has no allowance of its own")
+	}
+	if s.charge(busy, 3*rateFromOne, now) {
+		t.Error("a source that did not rest was forgotten")
+	}
+	var requests, released uint64
+	for _, of := range srv.Sources() {
+		requests, released = requests+of.Requests, released+of.Released
+	}
+	if n := len(srv.Sources()); requests != all+2 || released != 1 || n > 10 {
+		t.Errorf("%d requests and %d keys of %d sources; want %d, 1", requests, released, n, all+2)
 	}
 }
 

@@ -14,7 +14,9 @@ const (
 	maxStrangers       = 128      // requests at work
 	maxFromOne         = 16       // of them from one source
 	maxStrangersBodies = 16 << 20 // bytes of their bodies
+	maxBodiesFromOne   = 2 << 20  // of them from one source
 	maxSources         = 4096     // sources that are counted one by one
+	sweepEvery         = time.Second
 
 	rateOfAll, burstOfAll     = 256, 2048 // headers a second, and at once after a rest; at least kra.MaxHeaders
 	rateFromOne, burstFromOne = 16, 256   // of them from one source
@@ -40,7 +42,7 @@ func (a *allowance) fill(now time.Time, rate, burst float64) {
 }
 
 // A Source is where clients are that did not prove who they are: an IPv4 address, or the 64 bits of an IPv6 address that
-// one subscriber has. The zero Prefix stands for all that there was no room to count one by one.
+// one subscriber has. The zero Prefix stands for all that there was no room to count one by one, or no room any more.
 type Source struct {
 	Prefix   netip.Prefix
 	Requests uint64 // for release, well-formed
@@ -50,11 +52,18 @@ type Source struct {
 // strangers bounds and counts what they do.
 type strangers struct {
 	mu    sync.Mutex
-	at    map[netip.Prefix]int    // at work, owned by mu
+	at    map[netip.Prefix]atWork // owned by mu
 	all   int                     // at work, owned by mu
 	bytes int64                   // of their bodies, owned by mu
 	rest  allowance               // of all, owned by mu
 	seen  map[netip.Prefix]*tally // owned by mu
+	swept time.Time               // when seen was last looked through, owned by mu
+}
+
+// atWork is what one source has at work.
+type atWork struct {
+	requests int
+	bytes    int64 // of their bodies
 }
 
 // A tally is what one source did, and may do.
@@ -81,13 +90,14 @@ func (s *strangers) enter(a netip.Addr, n int64) bool {
 	p := sourceOf(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.all >= maxStrangers || s.at[p] >= maxFromOne || s.bytes+n > maxStrangersBodies {
+	of := s.at[p]
+	if s.all >= maxStrangers || of.requests >= maxFromOne || s.bytes+n > maxStrangersBodies || of.bytes+n > maxBodiesFromOne {
 		return false
 	}
 	if s.at == nil {
-		s.at = map[netip.Prefix]int{}
+		s.at = map[netip.Prefix]atWork{}
 	}
-	s.at[p]++
+	s.at[p] = atWork{of.requests + 1, of.bytes + n}
 	s.all++
 	s.bytes += n
 	return true
@@ -97,7 +107,7 @@ func (s *strangers) enter(a netip.Addr, n int64) bool {
 func (s *strangers) charge(a netip.Addr, headers int, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	of := s.count(sourceOf(a))
+	of := s.count(sourceOf(a), now)
 	of.Requests++
 	of.rest.fill(now, rateFromOne, burstFromOne)
 	s.rest.fill(now, rateOfAll, burstOfAll)
@@ -114,7 +124,8 @@ func (s *strangers) leave(a netip.Addr, n int64) {
 	p := sourceOf(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.at[p]--; s.at[p] == 0 {
+	of := s.at[p]
+	if s.at[p] = (atWork{of.requests - 1, of.bytes - n}); of.requests == 1 {
 		delete(s.at, p)
 	}
 	s.all--
@@ -125,23 +136,58 @@ func (s *strangers) leave(a netip.Addr, n int64) {
 func (s *strangers) released(a netip.Addr, keys int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count(sourceOf(a)).Released += uint64(keys)
+	of, ok := s.seen[sourceOf(a)]
+	if !ok {
+		of = s.others()
+	}
+	of.Released += uint64(keys)
 }
 
 // count returns the source's counts. The caller holds mu.
-func (s *strangers) count(p netip.Prefix) *tally {
+func (s *strangers) count(p netip.Prefix, now time.Time) *tally {
+	if of, ok := s.seen[p]; ok {
+		return of
+	}
+	if len(s.seen) >= maxSources {
+		s.sweep(now)
+	}
+	if len(s.seen) >= maxSources {
+		return s.others()
+	}
+	return s.add(p)
+}
+
+// sweep forgets who owes nothing: to count them afresh later lets them do no more. The caller holds mu.
+func (s *strangers) sweep(now time.Time) {
+	if now.Sub(s.swept) < sweepEvery {
+		return // a flood of new sources does not pay for a walk each
+	}
+	s.swept = now
+	others := s.others()
+	for p, of := range s.seen {
+		if of.rest.fill(now, rateFromOne, burstFromOne); of != others && of.rest.left == burstFromOne {
+			others.Requests += of.Requests
+			others.Released += of.Released
+			delete(s.seen, p)
+		}
+	}
+}
+
+// others returns the counts of all that are not counted one by one. The caller holds mu.
+func (s *strangers) others() *tally {
+	if of, ok := s.seen[netip.Prefix{}]; ok {
+		return of
+	}
+	return s.add(netip.Prefix{})
+}
+
+func (s *strangers) add(p netip.Prefix) *tally {
 	if s.seen == nil {
 		s.seen = map[netip.Prefix]*tally{}
 	}
-	if s.seen[p] == nil {
-		if len(s.seen) >= maxSources {
-			p = netip.Prefix{}
-		}
-		if s.seen[p] == nil {
-			s.seen[p] = &tally{Source: Source{Prefix: p}}
-		}
-	}
-	return s.seen[p]
+	of := &tally{Source: Source{Prefix: p}}
+	s.seen[p] = of
+	return of
 }
 
 // Sources returns what clients that proved nothing asked for since the start, by source.
