@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"crypto"
 	"errors"
 	"time"
 
@@ -168,8 +169,8 @@ func (s *session) generateFast() error {
 }
 
 // UnpadOAEP is unpadOAEP.
-func UnpadOAEP(em []byte, size int, label []byte, sizes ...int) ([]byte, bool) {
-	return unpadOAEP(em, size, label, sizes...)
+func UnpadOAEP(hash crypto.Hash, em []byte, size int, label []byte, sizes ...int) ([]byte, bool) {
+	return unpadOAEP(hash, em, size, label, sizes...)
 }
 
 // PrivateObjects counts the private keys in the token and in sessions.

@@ -2,9 +2,9 @@ package hsm_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"math/big"
 	"testing"
 
@@ -18,17 +18,23 @@ func raw(k *rsa.PrivateKey, c []byte) []byte {
 }
 
 func TestUnpadOAEP(t *testing.T) {
+	for _, hash := range []crypto.Hash{crypto.SHA256, crypto.SHA1} {
+		t.Run(hash.String(), func(t *testing.T) { testUnpadOAEP(t, hash) })
+	}
+}
+
+func testUnpadOAEP(t *testing.T, hash crypto.Hash) {
 	k := newRSA(t, 2048)
 	label := []byte("kra/block/v1")
 	want := []byte("sixteen bytes ..")
 	seal := func(m, label []byte) []byte {
-		return raw(k, must(rsa.EncryptOAEP(sha256.New(), rand.Reader, &k.PublicKey, m, label)))
+		return raw(k, must(rsa.EncryptOAEP(hash.New(), rand.Reader, &k.PublicKey, m, label)))
 	}
 	em := seal(want, label)
-	if got, ok := hsm.UnpadOAEP(bytes.Clone(em), k.Size(), label, 16); !ok || !bytes.Equal(got, want) {
+	if got, ok := hsm.UnpadOAEP(hash, bytes.Clone(em), k.Size(), label, 16); !ok || !bytes.Equal(got, want) {
 		t.Errorf("UnpadOAEP = %x, %v; want %x", got, ok, want)
 	}
-	if got, ok := hsm.UnpadOAEP(bytes.TrimLeft(em, "\x00"), k.Size(), label, 16); !ok || !bytes.Equal(got, want) {
+	if got, ok := hsm.UnpadOAEP(hash, bytes.TrimLeft(em, "\x00"), k.Size(), label, 16); !ok || !bytes.Equal(got, want) {
 		t.Errorf("UnpadOAEP without leading zeros = %x, %v; want %x", got, ok, want)
 	}
 	for name, em := range map[string][]byte{
@@ -41,7 +47,7 @@ func TestUnpadOAEP(t *testing.T) {
 		"zeros":          make([]byte, k.Size()),
 		"two leading":    seal(append([]byte{0, 1}, want[2:]...), nil),
 	} {
-		if got, ok := hsm.UnpadOAEP(em, k.Size(), label, 16); ok || bytes.Equal(got, want) {
+		if got, ok := hsm.UnpadOAEP(hash, em, k.Size(), label, 16); ok || bytes.Equal(got, want) {
 			t.Errorf("%s: UnpadOAEP = %x, %v; want a refusal", name, got, ok)
 		}
 	}
@@ -49,13 +55,17 @@ func TestUnpadOAEP(t *testing.T) {
 		bad := bytes.Clone(em)
 		bad[i] ^= 1 << (i % 8)
 		// A change in the masked message alone changes the message; everything else must be noticed.
-		if got, ok := hsm.UnpadOAEP(bad, k.Size(), label, 16); ok && bytes.Equal(got, want) {
+		if got, ok := hsm.UnpadOAEP(hash, bad, k.Size(), label, 16); ok && bytes.Equal(got, want) {
 			t.Errorf("change in byte %d goes unnoticed", i)
 		} else if ok && i < len(em)-len(want) {
 			t.Errorf("change in byte %d is accepted", i)
 		}
 	}
-	if _, ok := hsm.UnpadOAEP(make([]byte, 80), 80, label, 16); ok {
+	other := crypto.SHA256 + crypto.SHA1 - hash
+	if got, ok := hsm.UnpadOAEP(other, seal(want, label), k.Size(), label, 16); ok || bytes.Equal(got, want) {
+		t.Errorf("UnpadOAEP by another hash = %x, %v; want a refusal", got, ok)
+	}
+	if _, ok := hsm.UnpadOAEP(hash, make([]byte, 2*hash.Size()+16), 2*hash.Size()+16, label, 16); ok {
 		t.Error("a modulus too small for a file key was accepted")
 	}
 }

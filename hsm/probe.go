@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/x509"
@@ -122,7 +123,7 @@ func (s *session) probeRSA() error {
 	if err = errors.Join(err, s.discard(h)); err != nil {
 		return err
 	}
-	got, ok := unpadOAEP(em, len(katBody), block.Info(block.KeyIDOfSPKI(spki)), block.FileKeySize)
+	got, ok := unpadOAEP(crypto.SHA256, em, len(katBody), block.Info(block.KeyIDOfSPKI(spki)), block.FileKeySize)
 	if !ok || !bytes.Equal(got, katFileKey) {
 		return errWrong
 	}

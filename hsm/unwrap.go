@@ -111,7 +111,7 @@ func (s *session) openP256(e *entry, w block.Wrap) ([]byte, error) {
 }
 
 // openRSA does the private operation without padding in the token, and removes the padding here: SoftHSM 2.6.1 has no
-// OAEP with SHA-256.
+// OAEP with SHA-256, and none with a label.
 func (s *session) openRSA(e *entry, w block.Wrap) ([]byte, error) {
 	body := w.Body()
 	if len(body) != len(e.modulus) || bytes.Compare(body, e.modulus) >= 0 {
@@ -126,7 +126,7 @@ func (s *session) openRSA(e *entry, w block.Wrap) ([]byte, error) {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
 	defer clear(em)
-	key, ok := unpadOAEP(em, len(e.modulus), w.OAEPLabel(), keySizes(w.Suite())...)
+	key, ok := unpadOAEP(w.Suite().OAEPHash(), em, len(e.modulus), w.OAEPLabel(), keySizes(w.Suite())...)
 	if !ok {
 		return nil, wire.ErrUnwrap
 	}
@@ -135,7 +135,7 @@ func (s *session) openRSA(e *entry, w block.Wrap) ([]byte, error) {
 
 // keySizes are the sizes of the keys that wraps of suite s may hold.
 func keySizes(s block.Suite) []int {
-	if s == block.SuiteOAEP {
+	if s == block.SuiteOAEP || s == block.SuiteOAEPSHA1 {
 		return []int{16, 24, 32}
 	}
 	return []int{block.FileKeySize}

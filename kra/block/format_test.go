@@ -26,7 +26,7 @@ func TestFormatDocument(t *testing.T) {
 		fmt.Sprintf("%d words in a line", block.MaxArguments),
 		fmt.Sprintf("**file key**: %d bytes", block.FileKeySize),
 		"| `" + block.SuiteP256.String() + "` |", "| `" + block.SuiteRSAOAEP.String() + "` |",
-		"| `" + block.SuiteHybrid.String() + "` |", "| `" + block.SuiteOAEP.String() + "` |",
+		"| `" + block.SuiteHybrid.String() + "` |", "| `" + block.SuiteOAEP.String() + "` |", "| `" + block.SuiteOAEPSHA1.String() + "` |",
 		"| `" + block.SuiteECDHX963.String() + "` |", "| `" + block.SuiteECDHX963SHA1.String() + "` |", "| `" + block.SuiteECDHES.String() + "` |",
 		"-> " + block.SuiteP256Tag.String() + " TAG ENC", "-> " + block.SuiteHybridTag.String() + " TAG ENC",
 		fmt.Sprintf("at most %d keys be named by tags (`MaxTagged`)", block.MaxTagged),

@@ -6,7 +6,8 @@ import (
 	"crypto/hpke"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
+	_ "crypto/sha1" // of SuiteOAEPSHA1
+	_ "crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -64,8 +65,8 @@ func Seal(s Suite, pub crypto.PublicKey, key, context []byte) (Wrap, error) {
 
 func (s Suite) seal(pub crypto.PublicKey, id KeyID, key, context []byte) (enc, body []byte, err error) {
 	switch s {
-	case SuiteRSAOAEP, SuiteOAEP:
-		body, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, pub.(*rsa.PublicKey), key, s.info(id))
+	case SuiteRSAOAEP, SuiteOAEP, SuiteOAEPSHA1:
+		body, err = rsa.EncryptOAEP(s.OAEPHash().New(), rand.Reader, pub.(*rsa.PublicKey), key, s.info(id))
 		return nil, body, err
 	case SuiteECDHX963, SuiteECDHES, SuiteECDHX963SHA1:
 		p, _ := pointOf(pub)
@@ -90,7 +91,7 @@ func (s Suite) seal(pub crypto.PublicKey, id KeyID, key, context []byte) (enc, b
 // info is HPKE's info, or the label of RSA-OAEP.
 func (s Suite) info(id KeyID) []byte {
 	switch s {
-	case SuiteOAEP:
+	case SuiteOAEP, SuiteOAEPSHA1:
 		return nil
 	case SuiteP256Tag, SuiteHybridTag:
 		return []byte(tagContext + s.String())

@@ -31,8 +31,11 @@ const (
 	// SuiteECDHX963SHA1 is SuiteECDHX963 with SHA-1 in the key derivation, where no collision helps anybody: what stock
 	// openssl cms writes unless it is told otherwise.
 	SuiteECDHX963SHA1
+	// SuiteOAEPSHA1 is SuiteOAEP with SHA-1 for both hashes, where no collision helps anybody: what stock openssl cms writes
+	// unless it is told otherwise, JWE's RSA-OAEP, and of OAEP all that some tokens know.
+	SuiteOAEPSHA1
 
-	suiteLast = SuiteECDHX963SHA1
+	suiteLast = SuiteOAEPSHA1
 )
 
 const (
@@ -54,6 +57,7 @@ var suiteNames = [...]string{
 	SuiteP256: "p256", SuiteRSAOAEP: "rsa-oaep", SuiteHybrid: "mlkem768-p256",
 	SuiteP256Tag: typeP256Tag, SuiteHybridTag: typeHybridTag,
 	SuiteOAEP: "oaep-sha256", SuiteECDHX963: "ecdh-x963-kw", SuiteECDHES: "ecdh-es-kw", SuiteECDHX963SHA1: "ecdh-x963-sha1-kw",
+	SuiteOAEPSHA1: "oaep-sha1",
 }
 
 // String is the suite's name.
@@ -100,7 +104,7 @@ func (s Suite) home() Suite {
 	switch s {
 	case SuiteP256, SuiteP256Tag, SuiteECDHX963, SuiteECDHES, SuiteECDHX963SHA1:
 		return SuiteP256
-	case SuiteRSAOAEP, SuiteOAEP:
+	case SuiteRSAOAEP, SuiteOAEP, SuiteOAEPSHA1:
 		return SuiteRSAOAEP
 	case SuiteHybrid, SuiteHybridTag:
 		return SuiteHybrid
@@ -119,12 +123,23 @@ func (s Suite) agrees() bool {
 	return s == SuiteECDHX963 || s == SuiteECDHES || s == SuiteECDHX963SHA1
 }
 
+// OAEPHash is the hash, both hashes, of a suite that is RSAES-OAEP, 0 of any other.
+func (s Suite) OAEPHash() crypto.Hash {
+	switch s {
+	case SuiteRSAOAEP, SuiteOAEP:
+		return crypto.SHA256
+	case SuiteOAEPSHA1:
+		return crypto.SHA1
+	}
+	return 0
+}
+
 // encSize is the length of the encapsulated key.
 func (s Suite) encSize() int {
 	switch s {
 	case SuiteHybrid, SuiteHybridTag:
 		return hybridEncSize
-	case SuiteRSAOAEP, SuiteOAEP:
+	case SuiteRSAOAEP, SuiteOAEP, SuiteOAEPSHA1:
 		return 0
 	}
 	return pointSize

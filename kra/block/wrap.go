@@ -87,7 +87,7 @@ func (w Wrap) checkRef() error {
 
 func (w Wrap) bodyFits() bool {
 	switch w.suite {
-	case SuiteRSAOAEP, SuiteOAEP:
+	case SuiteRSAOAEP, SuiteOAEP, SuiteOAEPSHA1:
 		return rsaSize(len(w.body))
 	case SuiteECDHX963, SuiteECDHES, SuiteECDHX963SHA1:
 		return keySize(len(w.body) - wrapBlock)

@@ -4,7 +4,6 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -44,7 +43,7 @@ func (o *Opener) Own(c tls.Certificate) error {
 	switch k := c.PrivateKey.(type) {
 	case *rsa.PrivateKey:
 		p.open = func(w block.Wrap) ([]byte, error) {
-			return rsa.DecryptOAEP(sha256.New(), nil, k, w.Body(), w.OAEPLabel())
+			return rsa.DecryptOAEP(w.Suite().OAEPHash().New(), nil, k, w.Body(), w.OAEPLabel())
 		}
 	case *ecdsa.PrivateKey:
 		kx, err := k.ECDH()

@@ -46,9 +46,10 @@ func TestRefusedSaysWhatToType(t *testing.T) {
 		why  []string
 	}{
 		"PKCS#1 v1.5":          {[]string{"-aes-256-gcm", "-recip", r.certFile}, []string{"v1.5 is refused", "-keyopt rsa_padding_mode:oaep -keyopt rsa_oaep_md:sha256"}},
-		"OAEP with SHA-1":      {[]string{"-aes-256-gcm", "-recip", r.certFile, "-keyopt", "rsa_padding_mode:oaep"}, []string{"SHA-256 for both", "-keyopt rsa_oaep_md:sha256"}},
-		"OAEP with two hashes": {[]string{"-aes-256-gcm", "-recip", r.certFile, "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_mgf1_md:sha1"}, []string{"SHA-256 for both"}},
-		"MGF1 with SHA-512":    {[]string{"-aes-256-gcm", "-recip", r.certFile, "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_mgf1_md:sha512"}, []string{"SHA-256 for both"}},
+		"OAEP with SHA-384":    {[]string{"-aes-256-gcm", "-recip", r.certFile, "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha384"}, []string{"SHA-256 or SHA-1 for both", "-keyopt rsa_oaep_md:sha256"}},
+		"MGF1 by default":      {[]string{"-aes-256-gcm", "-recip", r.certFile, "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_mgf1_md:sha256"}, []string{"SHA-256 or SHA-1 for both"}},
+		"OAEP with two hashes": {[]string{"-aes-256-gcm", "-recip", r.certFile, "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_mgf1_md:sha1"}, []string{"SHA-256 or SHA-1 for both"}},
+		"MGF1 with SHA-512":    {[]string{"-aes-256-gcm", "-recip", r.certFile, "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_mgf1_md:sha512"}, []string{"SHA-256 or SHA-1 for both"}},
 		"OAEP with a label":    {[]string{"-aes-256-gcm", "-recip", r.certFile, "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_oaep_label:6162"}, []string{"empty label"}},
 		"KDF with SHA-512":     {[]string{"-aes-256-gcm", "-recip", ec.certFile, "-keyopt", "ecdh_kdf_md:sha512"}, []string{"1.3.132.1.11.3 is not known", "-keyopt ecdh_kdf_md:sha256"}},
 		"3DES key wrap":        {[]string{"-des3", "-recip", ec.certFile}, []string{"not AES key wrap", "-aes256-wrap"}},

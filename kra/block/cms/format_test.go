@@ -21,7 +21,7 @@ func TestFormatDocument(t *testing.T) {
 	for _, want := range []string{
 		"before it at most " + comma(cms.MaxHead) + " bytes may stand, and behind it at most " + comma(cms.MaxTail),
 		fmt.Sprintf("At most %s bytes, %s encrypted keys, %d of which an agent takes", comma(cms.MaxHead), comma(cms.MaxRecipients), block.MaxWraps),
-		"`" + block.SuiteOAEP.String() + "` |", "`" + block.SuiteECDHX963.String() + "` |", "`" + block.SuiteECDHX963SHA1.String() + "` |",
+		"`" + block.SuiteOAEP.String() + "` |", "`" + block.SuiteOAEPSHA1.String() + "` |", "`" + block.SuiteECDHX963.String() + "` |", "`" + block.SuiteECDHX963SHA1.String() + "` |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("FORMAT.md does not say %q", want)

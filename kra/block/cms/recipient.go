@@ -76,8 +76,9 @@ func parseTransport(in cryptobyte.String) (Recipient, error) {
 		return Recipient{}, malformed("encrypted key")
 	}
 	r.ref = ref
-	if r.err = alg.oaep(); r.err == nil {
-		r.wrap, r.err = block.NewWrap(block.SuiteOAEP, ref, nil, key, nil)
+	suite, err := alg.oaep()
+	if r.err = err; err == nil {
+		r.wrap, r.err = block.NewWrap(suite, ref, nil, key, nil)
 	}
 	return r, nil
 }
@@ -125,49 +126,56 @@ func (a algorithm) plain(id string) bool {
 	return a.id == id && (len(a.params) == 0 || string(a.params) == "\x05\x00")
 }
 
-var errOAEP = errors.New("RSA-OAEP is not with SHA-256 for both hashes and the empty label; " + adviceRSA)
+var errOAEP = errors.New("RSA-OAEP is not with SHA-256 or SHA-1 for both hashes and with the empty label; " + adviceRSA)
 
-// oaep reports, as nil or an error, whether this is RSAES-OAEP as block.SuiteOAEP has it, RFC 4055 section 4.1.
-func (a algorithm) oaep() error {
+// oaep returns which RSAES-OAEP this is, RFC 4055 section 4.1, or why none that is taken.
+func (a algorithm) oaep() (block.Suite, error) {
 	switch a.id {
 	case oidRSA:
-		return errors.New("RSA PKCS#1 v1.5 is refused: its padding tells strangers about the key; " + adviceRSA)
+		return 0, errors.New("RSA PKCS#1 v1.5 is refused: its padding tells strangers about the key; " + adviceRSA)
 	case oidOAEP:
 	default:
-		return fmt.Errorf("key transport %s is not known; %s", oidText(a.id), adviceRSA)
+		return 0, fmt.Errorf("key transport %s is not known; %s", oidText(a.id), adviceRSA)
 	}
 	var params, field cryptobyte.String
 	p := a.params
 	if !p.ReadASN1(&params, asn1.SEQUENCE) || !p.Empty() {
-		return errOAEP
+		return 0, errOAEP
 	}
+	hashes := [2]string{oidSHA1, oidSHA1} // the defaults
 	for n := range uint8(3) {
 		var there bool
-		if !params.ReadOptionalASN1(&field, &there, asn1.Tag(n).ContextSpecific().Constructed()) || !oaepField(n, field, there) {
-			return errOAEP
+		if !params.ReadOptionalASN1(&field, &there, asn1.Tag(n).ContextSpecific().Constructed()) || there && !oaepField(n, field, &hashes) {
+			return 0, errOAEP
 		}
 	}
 	if !params.Empty() {
-		return errOAEP
+		return 0, errOAEP
 	}
-	return nil
+	switch hashes {
+	case [2]string{oidSHA256, oidSHA256}:
+		return block.SuiteOAEP, nil
+	case [2]string{oidSHA1, oidSHA1}:
+		return block.SuiteOAEPSHA1, nil
+	}
+	return 0, errOAEP
 }
 
-// oaepField checks one of hashAlgorithm, maskGenAlgorithm and pSourceAlgorithm. Only the default of the last is ours.
-func oaepField(n uint8, field cryptobyte.String, there bool) bool {
-	if !there {
-		return n == 2
-	}
+// oaepField reads one of hashAlgorithm and maskGenAlgorithm into hashes, or checks pSourceAlgorithm: only its default is
+// ours.
+func oaepField(n uint8, field cryptobyte.String, hashes *[2]string) bool {
 	a, err := readAlgorithm(&field)
 	if err != nil || !field.Empty() {
 		return false
 	}
 	switch n {
 	case 0:
-		return a.plain(oidSHA256)
+		hashes[0] = a.id
+		return a.plain(a.id)
 	case 1:
 		hash, err := readAlgorithm(&a.params)
-		return err == nil && a.id == oidMGF1 && len(a.params) == 0 && hash.plain(oidSHA256)
+		hashes[1] = hash.id
+		return err == nil && a.id == oidMGF1 && len(a.params) == 0 && hash.plain(hash.id)
 	}
 	return a.id == oidPEmpty && string(a.params) == "\x04\x00"
 }

@@ -27,7 +27,7 @@ func TestFormatDocument(t *testing.T) {
 		fmt.Sprintf("at most %s bytes, %s as a message, %d recipients", comma(jwe.MaxPayload), comma(jwe.MaxMessage), jwe.MaxRecipients),
 		fmt.Sprintf("objects and arrays at most %d in each other", jwe.MaxDepth),
 		"At most " + comma(jwe.MaxHead) + " bytes",
-		"`" + block.SuiteOAEP.String() + "` |", "`" + block.SuiteECDHES.String() + "` |",
+		"`" + block.SuiteOAEP.String() + "` |", "`" + block.SuiteOAEPSHA1.String() + "` |", "`" + block.SuiteECDHES.String() + "` |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("FORMAT.md does not say %q", want)

@@ -8,7 +8,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"strings"
@@ -62,7 +61,7 @@ func release(t testing.TB, h jwe.Head, key crypto.Signer) []byte {
 		var out []byte
 		switch k := key.(type) {
 		case *rsa.PrivateKey:
-			out, err = rsa.DecryptOAEP(sha256.New(), nil, k, w.Body(), w.OAEPLabel())
+			out, err = rsa.DecryptOAEP(w.Suite().OAEPHash().New(), nil, k, w.Body(), w.OAEPLabel())
 		case *ecdsa.PrivateKey:
 			var kx *ecdh.PrivateKey
 			if kx, err = k.ECDH(); err == nil {
@@ -82,6 +81,8 @@ func release(t testing.TB, h jwe.Head, key crypto.Signer) []byte {
 func TestGoJoseWrites(t *testing.T) {
 	want := []byte(strings.Repeat("content ", 1000))
 	rsaTo := jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: keys().rsa.Public(), KeyID: thumbprint(t, keys().rsa.Public())}
+	sha1To := rsaTo
+	sha1To.Algorithm = jose.RSA_OAEP
 	ecTo := jose.Recipient{Algorithm: jose.ECDH_ES_A256KW, Key: keys().ec.Public(), KeyID: thumbprint(t, keys().ec.Public())}
 	ec128 := ecTo
 	ec128.Algorithm = jose.ECDH_ES_A128KW
@@ -96,6 +97,7 @@ func TestGoJoseWrites(t *testing.T) {
 	}{
 		"compact, rsa":   {jose.A256GCM, []jose.Recipient{rsaTo}, compact, []crypto.Signer{keys().rsa}},
 		"compact, ec":    {jose.A128GCM, []jose.Recipient{ecTo}, compact, []crypto.Signer{keys().ec}},
+		"compact, sha1":  {jose.A256GCM, []jose.Recipient{sha1To}, compact, []crypto.Signer{keys().rsa}},
 		"flattened, ec":  {jose.A192GCM, []jose.Recipient{ec128}, full, []crypto.Signer{keys().ec}},
 		"flattened, rsa": {jose.A128CBC_HS256, []jose.Recipient{rsaTo}, full, []crypto.Signer{keys().rsa}},
 		"general":        {jose.A256GCM, []jose.Recipient{foreign, rsaTo, ecTo}, full, []crypto.Signer{keys().rsa, keys().ec}},

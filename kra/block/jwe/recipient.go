@@ -34,6 +34,9 @@ var encryptions = map[string]bool{"A128GCM": true, "A192GCM": true, "A256GCM": t
 // agreements are the sizes of the key-encryption keys in bits.
 var agreements = map[string]uint32{"ECDH-ES+A128KW": 128, "ECDH-ES+A192KW": 192, "ECDH-ES+A256KW": 256}
 
+// transports are the suites of those that encrypt the key to an RSA key.
+var transports = map[string]block.Suite{"RSA-OAEP": block.SuiteOAEPSHA1, "RSA-OAEP-256": block.SuiteOAEP}
+
 // parseRecipient reads a recipient and returns what the head keeps of it. What is malformed is an error; what is only for
 // others passes through.
 func parseRecipient(o, protected, unprotected object) (r Recipient, kept object, err error) {
@@ -117,21 +120,20 @@ func refOf(kid string) block.Ref {
 // unwrapped returns the wrap, or why there is none.
 func (r *Recipient) unwrapped(header object, body []byte) (block.Wrap, error) {
 	bits, agrees := agreements[r.alg]
+	transport := transports[r.alg]
 	switch {
 	case r.alg == "RSA1_5":
 		return block.Wrap{}, errors.New("RSA1_5 is refused: its padding tells strangers about the key; " + advice)
-	case r.alg == "RSA-OAEP":
-		return block.Wrap{}, errors.New("RSA-OAEP is refused: it is with SHA-1; " + advice)
 	case r.alg == "dir" || r.alg == "ECDH-ES":
 		return block.Wrap{}, fmt.Errorf("%s has no encrypted key that could be released; %s", r.alg, advice)
-	case r.alg != "RSA-OAEP-256" && !agrees:
+	case transport == 0 && !agrees:
 		return block.Wrap{}, fmt.Errorf("%.40q is not a way of encrypting to a key pair that is known; %s", r.alg, advice)
 	case !encryptions[r.enc]:
 		return block.Wrap{}, fmt.Errorf("enc %.40q is not one whose key an agent releases; %s", r.enc, advice)
 	case r.ref == block.Ref{}:
 		return block.Wrap{}, errors.New("kid is neither the RFC 7638 thumbprint of a key nor a key id")
 	case !agrees:
-		return block.NewWrap(block.SuiteOAEP, r.ref, nil, body, nil)
+		return block.NewWrap(transport, r.ref, nil, body, nil)
 	}
 	point, err := ephemeral(header)
 	if err != nil {

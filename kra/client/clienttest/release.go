@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/ecdh"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"slices"
 
@@ -115,7 +114,7 @@ func envelope(raw []byte) (block.Envelope, error) {
 
 func (k key) open(w block.Wrap) ([]byte, error) {
 	if p, ok := k.private.(*rsa.PrivateKey); ok {
-		return rsa.DecryptOAEP(sha256.New(), nil, p, w.Body(), w.OAEPLabel())
+		return rsa.DecryptOAEP(w.Suite().OAEPHash().New(), nil, p, w.Body(), w.OAEPLabel())
 	}
 	return block.OpenP256(k.private.(*ecdh.PrivateKey), w)
 }
