@@ -20,6 +20,8 @@ type Config struct {
 	Domain   label.Domain // from the image
 	Label    label.ID     // of the box
 	Software string       // what the image says it is
+	Model    string       // what the machine's firmware says it is; empty: it says nothing
+	Serial   string       // the machine's number, likewise
 	EventLog func() ([]byte, error)
 	Now      func() time.Time
 }

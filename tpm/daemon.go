@@ -25,7 +25,7 @@ const (
 	agentName = "tpm"
 )
 
-type flags struct{ device, state, domain, eventLog, manifest string }
+type flags struct{ device, state, domain, eventLog, manifest, model, serial string }
 
 func parseFlags(args []string) (f flags, err error) {
 	s := flag.NewFlagSet("tpmd", flag.ContinueOnError)
@@ -34,6 +34,8 @@ func parseFlags(args []string) (f flags, err error) {
 	s.StringVar(&f.domain, "domain", "/etc/kra/domain.json", "public part of the domain")
 	s.StringVar(&f.eventLog, "eventlog", "/sys/kernel/security/tpm0/binary_bios_measurements", "event log of the firmware; may be missing")
 	s.StringVar(&f.manifest, "manifest", "/etc/kra/manifest.json", "what the image says it is; may be missing")
+	s.StringVar(&f.model, "model", unknown, "what the machine's firmware calls it")
+	s.StringVar(&f.serial, "serial", unknown, "the machine's number")
 	if err := s.Parse(args); err != nil {
 		return f, err
 	}
@@ -104,7 +106,7 @@ func (f flags) open() (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Open(Config{Device: f.device, Folder: f.state, Domain: d, Label: label.KeyRelease, Software: software(f.manifest),
+	return Open(Config{Device: f.device, Folder: f.state, Domain: d, Label: label.KeyRelease, Software: software(f.manifest), Model: f.model, Serial: f.serial,
 		EventLog: func() ([]byte, error) { return eventLog(f.eventLog) }, Now: time.Now})
 }
 
@@ -115,7 +117,7 @@ func software(path string) string {
 	}
 	b, err := os.ReadFile(path)
 	if err != nil || json.Unmarshal(b, &m) != nil || m.Version == "" || len(m.Version) > label.MaxDescription {
-		return "unknown"
+		return unknown
 	}
 	return m.Version
 }

@@ -52,13 +52,16 @@ func (a *Agent) acceptable(b label.Bundle) error {
 	if err != nil || a.srk == nil {
 		return wire.Refused{Reason: "the box has made no enrolment request yet"}
 	}
-	name, err := labelName(key)
+	name, err := keyName(key)
 	if err != nil {
 		return err
 	}
 	if string(a.srk.name.Buffer) != string(e.SRK[:]) || name != e.LabelKey {
 		return wire.Refused{Reason: fmt.Sprintf("the bundle is for another box: it names storage root key %s and label key %s, this box has %x and %s",
 			e.SRK.Short(), e.LabelKey.Short(), a.srk.name.Buffer[2:10], name.Short())}
+	}
+	if err := a.travels(e); err != nil {
+		return err
 	}
 	if err := a.check(e.Epoch); err != nil {
 		return wire.Refused{Reason: err.Error()}
@@ -73,6 +76,52 @@ func (a *Agent) acceptable(b label.Bundle) error {
 		return wire.Refused{Reason: reason}
 	}
 	return a.wouldOpen(b)
+}
+
+// travels refuses a passport of another TPM or of another attestation key than the one that this box asks with.
+func (a *Agent) travels(e *label.Enrolment) error {
+	_, b, err := a.folder.readBlob(akFile)
+	if err != nil {
+		return wire.Refused{Reason: "the box has made no enrolment request yet"}
+	}
+	ak, err := keyName(b)
+	if err != nil {
+		return err
+	}
+	x, err := a.device.endorser()
+	if err != nil {
+		return err
+	}
+	ek, done, err := a.device.endorsementKey(x)
+	if err != nil {
+		return err
+	}
+	done()
+	if found := label.Name(ek.name.Buffer); e.Passport.EK != found || e.Passport.AK != ak {
+		return wire.Refused{Reason: fmt.Sprintf("the passport is of another platform: it names endorsement key %s and attestation key %s, this box has %s and %s",
+			e.Passport.EK.Short(), e.Passport.AK.Short(), found.Short(), ak.Short())}
+	}
+	pub, err := publicKey(b)
+	if err != nil {
+		return err
+	}
+	return attests(a.domain, e, pub)
+}
+
+// attests checks that the platform certificate is for this attestation key.
+func attests(d label.Domain, e *label.Enrolment, ak *ecdsa.PublicKey) error {
+	root, err := d.Certificate()
+	if err != nil {
+		return err
+	}
+	certified, _, err := label.ReadPlatform(root, d.Name, e.Box.Name, e.Platform)
+	if err != nil {
+		return wire.Refused{Reason: err.Error()}
+	}
+	if !ak.Equal(certified) {
+		return wire.Refused{Reason: "the platform certificate is for another attestation key"}
+	}
+	return nil
 }
 
 // wouldOpen refuses a bundle under which the next boot of what runs now would be locked.
@@ -96,14 +145,14 @@ func (a *Agent) wouldOpen(b label.Bundle) error {
 	return err
 }
 
-func labelName(key blob) (label.Name, error) {
+func keyName(key blob) (label.Name, error) {
 	pub, err := key.public.Contents()
 	if err != nil {
-		return label.Name{}, fmt.Errorf("read label key: %w", err)
+		return label.Name{}, fmt.Errorf("read key: %w", err)
 	}
 	n, err := tpm2.ObjectName(pub)
 	if err != nil || len(n.Buffer) != len(label.Name{}) {
-		return label.Name{}, fmt.Errorf("read label key: no Name")
+		return label.Name{}, fmt.Errorf("read key: no Name")
 	}
 	return label.Name(n.Buffer), nil
 }

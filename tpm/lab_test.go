@@ -7,10 +7,12 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"maps"
 	"math/big"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +29,7 @@ type authority struct {
 	root            *ecdsa.PrivateKey
 	rootCertificate *x509.Certificate
 	label, recovery *ecdsa.PrivateKey
+	certificate     []byte // of label
 	escrow          *age.X25519Identity
 }
 
@@ -47,7 +50,31 @@ func newAuthority(t testing.TB, name string) *authority {
 		t.Fatal(err)
 	}
 	a.domain = label.Domain{Name: name, Root: der, Label: domainKey(t, a.label), Recovery: domainKey(t, a.recovery), Escrow: a.escrow.Recipient().String()}
+	a.certificate = a.certify(t, &a.label.PublicKey, &x509.Certificate{}, a.domain.AuthorityURI())
 	return a
+}
+
+// certify has the root sign a certificate for signatures, under one name.
+func (a *authority) certify(t testing.TB, key *ecdsa.PublicKey, c *x509.Certificate, uri string) []byte {
+	t.Helper()
+	u, err := url.Parse(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.URIs, c.KeyUsage, c.BasicConstraintsValid = []*url.URL{u}, x509.KeyUsageDigitalSignature, true
+	c.NotBefore, c.NotAfter = a.rootCertificate.NotBefore, a.rootCertificate.NotAfter
+	der, err := x509.CreateCertificate(rand.Reader, c, a.rootCertificate, key, a.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// platform certifies an attestation key.
+func (a *authority) platform(t testing.TB, key *ecdsa.PublicKey, ek label.Name, box string) []byte {
+	t.Helper()
+	return a.certify(t, key, &x509.Certificate{Subject: pkix.Name{SerialNumber: ek.String()},
+		UnknownExtKeyUsage: []asn1.ObjectIdentifier{label.AttestationKeyUsage}}, a.domain.PlatformURI(box))
 }
 
 func newKey(t testing.TB) *ecdsa.PrivateKey {
@@ -201,6 +228,7 @@ func (b *bench) bundle(r label.EnrolRequest, v version) label.Bundle {
 	}
 	return label.Bundle{Domain: b.of.domain.Hash(), Approvals: approvals(b.t, b.of.desk(), v), Enrolment: &label.Enrolment{
 		SRK: q.SRK, LabelKey: q.LabelKey, Epoch: first, Chain: [][]byte{der},
+		Authority: b.of.certificate, Platform: b.of.platform(b.t, q.Attester, q.EK, "box1"), Passport: q.Passport(),
 		Box:     label.Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
 		Officer: label.Officer{Name: "alice", Hash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA"}}}
 }

@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -38,13 +39,20 @@ func (a *Agent) EnrolRequest(ctx context.Context) ([]byte, error) {
 	return r.PEM(), nil
 }
 
+// unknown stands for what a machine does not say of itself.
+const unknown = "unknown"
+
 func (a *Agent) compose() (label.EnrolRequest, error) {
-	r := label.EnrolRequest{Label: a.label, Domain: a.domain.Hash(), Software: a.cfg.Software, SRK: tpm2.Marshal(a.srk.public)}
+	r := label.EnrolRequest{Label: a.label, Domain: a.domain.Hash(), Software: a.cfg.Software,
+		Model: cmp.Or(a.cfg.Model, unknown), Serial: cmp.Or(a.cfg.Serial, unknown), SRK: tpm2.Marshal(a.srk.public)}
 	var err error
 	for file, to := range map[string]*[]byte{ownerFile: &r.Escrow.Owner, lockoutFile: &r.Escrow.Lockout, presenceFile: &r.Escrow.Presence} {
 		if *to, err = a.folder.read(file); err != nil {
 			return r, err
 		}
+	}
+	if r.EK, err = a.device.endorsed(); err != nil {
+		return r, err
 	}
 	log, err := a.cfg.EventLog()
 	if err != nil {

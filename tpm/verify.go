@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
@@ -14,9 +15,12 @@ import (
 // not among them: that takes the maker's certificate of the endorsement key.
 type Verified struct {
 	Request  label.EnrolRequest
+	EK       label.Name
 	SRK      label.Name
+	AK       label.Name
 	LabelKey label.Name
 	Public   *ecdsa.PublicKey // of the label key
+	Attester *ecdsa.PublicKey // the attestation key
 	Replayed label.PCRs       // what the event log adds up to; nil if the box has none
 }
 
@@ -31,7 +35,7 @@ func VerifyRequest(r label.EnrolRequest, d label.Domain) (Verified, error) {
 	if err != nil {
 		return v, fmt.Errorf("verify request: %w", err)
 	}
-	v.SRK, v.LabelKey, v.Public = k.srk, k.label, k.public
+	v.EK, v.SRK, v.AK, v.LabelKey, v.Public, v.Attester = k.ek, k.srk, k.akName, k.label, k.public, k.ak
 	if err := k.checkCreation(r); err != nil {
 		return v, fmt.Errorf("verify request: %w", err)
 	}
@@ -45,10 +49,23 @@ func VerifyRequest(r label.EnrolRequest, d label.Domain) (Verified, error) {
 	return v, nil
 }
 
+// Passport is what the domain signs of the platform that made the request.
+func (v Verified) Passport() label.Passport {
+	return label.Passport{EK: v.EK, SRK: v.SRK, AK: v.AK, Model: v.Request.Model, Serial: v.Request.Serial}
+}
+
+// ekTemplate is the one of the TCG's two default templates that a public area can be of: the first two bytes are its type.
+func ekTemplate(public []byte) tpm2.TPMTPublic {
+	if bytes.HasPrefix(public, tpm2.Marshal(tpm2.RSAEKTemplate)[:2]) {
+		return tpm2.RSAEKTemplate
+	}
+	return tpm2.ECCEKTemplate
+}
+
 // requestKeys are the keys of a request, of the right templates.
 type requestKeys struct {
-	srk, label label.Name
-	public, ak *ecdsa.PublicKey
+	ek, srk, akName, label label.Name
+	public, ak             *ecdsa.PublicKey
 }
 
 func readKeys(r label.EnrolRequest, p plan) (k requestKeys, err error) {
@@ -63,8 +80,9 @@ func readKeys(r label.EnrolRequest, p plan) (k requestKeys, err error) {
 		name     *label.Name
 		key      **ecdsa.PublicKey
 	}{
+		{"endorsement key", r.EK.Public, ekTemplate(r.EK.Public), &k.ek, nil},
 		{"storage root key", r.SRK, tpm2.ECCSRKTemplate, &k.srk, nil},
-		{"attestation key", r.AK, akTemplate(), new(label.Name), &k.ak},
+		{"attestation key", r.AK, akTemplate(), &k.akName, &k.ak},
 		{"label key", r.LabelKey, labelTemplate, &k.label, &k.public},
 	} {
 		pub, err := tpm2.Unmarshal[tpm2.TPMTPublic](x.bytes)

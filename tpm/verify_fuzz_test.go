@@ -43,7 +43,7 @@ func FuzzVerifyRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which uint8, at uint16, with byte, tail []byte) {
 		r := clone(t, genuine)
 		parts := []*[]byte{&r.SRK, &r.AK, &r.LabelKey, &r.Creation.Data, &r.Creation.Attest.Attest, &r.Creation.Attest.Signature,
-			&r.Quote.Attest, &r.Quote.Signature, &r.EventLog, &r.Escrow.Owner}
+			&r.Quote.Attest, &r.Quote.Signature, &r.EventLog, &r.Escrow.Owner, &r.EK.Public}
 		p := parts[int(which)%len(parts)]
 		if len(*p) == 0 {
 			return

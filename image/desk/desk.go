@@ -25,13 +25,14 @@ import (
 
 // Files of a domain's folder.
 const (
-	DomainFile   = "domain.json" // public: goes into images
-	RootFile     = "root.pem"    // public: goes to everyone who verifies
-	rootKeyFile  = "root.key"
-	labelKeyFile = "label.key"
-	recoveryFile = "recovery.key"
-	escrowFile   = "escrow.key"
-	boxesDir     = "boxes" // NAME.pem: the last bundle of each enrolled box
+	DomainFile    = "domain.json"   // public: goes into images
+	RootFile      = "root.pem"      // public: goes to everyone who verifies
+	AuthorityFile = "authority.pem" // public: certificate of the label key
+	rootKeyFile   = "root.key"
+	labelKeyFile  = "label.key"
+	recoveryFile  = "recovery.key"
+	escrowFile    = "escrow.key"
+	boxesDir      = "boxes" // NAME.pem: the last bundle of each enrolled box
 )
 
 // Warning is what Init's caller must tell: the keys are only files.
@@ -42,12 +43,13 @@ const rootLife = 20 // years
 
 // A Desk is a domain's folder, with its keys.
 type Desk struct {
-	dir    string
-	domain label.Domain
-	root   *x509.Certificate
-	issuer crypto.Signer // key of root
-	key    crypto.Signer // K_label
-	escrow *age.X25519Identity
+	dir       string
+	domain    label.Domain
+	root      *x509.Certificate
+	authority []byte        // certificate of key, DER
+	issuer    crypto.Signer // key of root
+	key       crypto.Signer // K_label
+	escrow    *age.X25519Identity
 }
 
 // Init makes a domain in a folder that holds none yet.
@@ -82,6 +84,9 @@ func Init(dir, name string) error {
 		if *k, err = label.NewKey(&keys[f].PublicKey); err != nil {
 			return fmt.Errorf("make domain: %w", err)
 		}
+	}
+	if err := certifyAuthority(dir, d, keys[rootKeyFile]); err != nil {
+		return fmt.Errorf("make domain: %w", err)
 	}
 	return publish(dir, d)
 }
@@ -147,6 +152,9 @@ func Open(dir string) (*Desk, error) {
 		if *k, err = readKey(filepath.Join(dir, f)); err != nil {
 			return nil, fmt.Errorf("open desk: %w", err)
 		}
+	}
+	if d.authority, err = readAuthority(dir, d.domain, d.issuer); err != nil {
+		return nil, fmt.Errorf("open desk: %w", err)
 	}
 	if d.escrow, err = readEscrow(filepath.Join(dir, escrowFile)); err != nil {
 		return nil, fmt.Errorf("open desk: %w", err)

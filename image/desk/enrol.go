@@ -45,7 +45,7 @@ func (d *Desk) Enrol(request []byte, r Release, box label.Box, officer label.Off
 	if err := d.acceptable(v, r); err != nil {
 		return nil, err
 	}
-	e := &label.Enrolment{SRK: v.SRK, LabelKey: v.LabelKey, Box: box, Officer: officer}
+	e := &label.Enrolment{SRK: v.SRK, LabelKey: v.LabelKey, Authority: d.authority, Passport: v.Passport(), Box: box, Officer: officer}
 	if e.Epoch, err = (tpm.Desk{Domain: d.domain, By: label.ByLabel, Key: d.key}).FirstEpoch(label.KeyRelease,
 		tpm.Release{Version: r.Epoch, Description: r.Description()}); err != nil {
 		return nil, fmt.Errorf("approve box: %w", err)
@@ -55,6 +55,9 @@ func (d *Desk) Enrol(request []byte, r Release, box label.Box, officer label.Off
 		return nil, err
 	}
 	e.Chain = [][]byte{der}
+	if e.Platform, err = d.certifyPlatform(v, box); err != nil {
+		return nil, err
+	}
 	values, err := r.values(q.PCRs)
 	if err != nil {
 		return nil, err

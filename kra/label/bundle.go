@@ -29,8 +29,13 @@ type Enrolment struct {
 	LabelKey Name     `json:"labelKey"` // and this label key
 	Epoch    Approval `json:"epoch"`    // first write of the epoch index
 	Chain    [][]byte `json:"chain"`    // label certificate first, without the root; DER
-	Box      Box      `json:"box"`
-	Officer  Officer  `json:"officer"`
+
+	Authority []byte   `json:"authority"` // certificate of K_label, DER
+	Platform  []byte   `json:"platform"`  // certificate of the attestation key, DER
+	Passport  Passport `json:"passport"`
+
+	Box     Box     `json:"box"`
+	Officer Officer `json:"officer"`
 }
 
 // A Box is how a box is called, in its label certificate and in the leaves that its label key signs.
@@ -82,6 +87,15 @@ func (e Enrolment) check() error {
 	}
 	if e.Epoch.Kind != Epoch {
 		return errors.New("epoch approval is of another kind")
+	}
+	if err := e.Passport.check(); err != nil {
+		return err
+	}
+	if e.Passport.SRK != e.SRK {
+		return errors.New("passport names another storage root key")
+	}
+	if len(e.Authority) == 0 || len(e.Platform) == 0 {
+		return errors.New("no authority or platform certificate")
 	}
 	if len(e.Chain) == 0 || slices.ContainsFunc(e.Chain, func(c []byte) bool { return len(c) == 0 }) {
 		return errors.New("no label certificate")
@@ -149,6 +163,11 @@ func OpenBundle(text []byte, d Domain) (Bundle, error) {
 	}
 	for _, a := range all {
 		if err := a.Verify(d); err != nil {
+			return Bundle{}, fmt.Errorf("open bundle: %w", err)
+		}
+	}
+	if b.Enrolment != nil {
+		if err := b.Enrolment.certified(d); err != nil {
 			return Bundle{}, fmt.Errorf("open bundle: %w", err)
 		}
 	}

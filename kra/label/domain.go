@@ -77,6 +77,12 @@ func ParseDomain(b []byte) (Domain, error) {
 	return d, nil
 }
 
+// AuthorityURI is the name in the certificate of K_label: kra://DOMAIN/authority/label.
+func (d Domain) AuthorityURI() string { return "kra://" + d.Name + "/authority/label" }
+
+// PlatformURI is the name in the certificate of a box's attestation key: kra://DOMAIN/platform/BOX.
+func (d Domain) PlatformURI(box string) string { return "kra://" + d.Name + "/platform/" + box }
+
 // KeyReleaseURI is the name in a key-release certificate: kra://DOMAIN/ACCESS-ID.
 func (d Domain) KeyReleaseURI(access string) string { return "kra://" + d.Name + "/" + access }
 

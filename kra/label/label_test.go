@@ -63,10 +63,13 @@ func newApproval(t testing.TB, k Kind, by *ecdsa.PrivateKey) Approval {
 
 func newBundle(t testing.TB, d Domain, k keys) Bundle {
 	t.Helper()
+	ek := Name{0, 0x0b, 3}
 	return Bundle{Domain: d.Hash(), Approvals: []Approval{newApproval(t, Seal, k.label), newApproval(t, Sign, k.label)}, Enrolment: &Enrolment{
 		SRK: Name{0, 0x0b, 1}, LabelKey: Name{0, 0x0b, 2}, Epoch: newApproval(t, Epoch, k.label), Chain: [][]byte{{1}},
-		Box:     Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}},
-		Officer: Officer{Name: "alice", Hash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA"}}}
+		Authority: newLeaf(t, d, k, &k.label.PublicKey, d.AuthorityURI(), nil), Platform: newPlatform(t, d, k, ek, "box1"),
+		Passport: Passport{EK: ek, SRK: Name{0, 0x0b, 1}, AK: Name{0, 0x0b, 4}, Model: "Example 1000", Serial: "0001"},
+		Box:      Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}},
+		Officer:  Officer{Name: "alice", Hash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA"}}}
 }
 
 // The context strings are part of every policy in the field.
@@ -290,7 +293,8 @@ func newRequest(t testing.TB) EnrolRequest {
 		t.Fatal(err)
 	}
 	x := []byte{1, 2, 3}
-	r := EnrolRequest{Label: KeyRelease, Domain: Digest{1}, Software: "v0.1.0", SRK: x, AK: x, LabelKey: x, Creation: Created{x, Signed{x, x}},
+	r := EnrolRequest{Label: KeyRelease, Domain: Digest{1}, Software: "v0.1.0", Model: "Example 1000", Serial: "0001",
+		EK: Endorsed{x, x, [][]byte{x}}, SRK: x, AK: x, LabelKey: x, Creation: Created{x, Signed{x, x}},
 		Escrow: Escrow{x, x, x}, PCRs: PCRs{}, EventLog: log, Quote: Signed{x, x}}
 	for i := range MaxPCR + 1 {
 		r.PCRs[i] = Digest{byte(i)}

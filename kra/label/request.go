@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 const (
@@ -17,17 +18,40 @@ const (
 // An EnrolRequest is what a factory box tells the desk. TPM structures are in their marshalled forms (TPM 2.0 part 2).
 // Quote is over registers 0 to MaxPCR with Statement as qualifying data: it binds everything else.
 type EnrolRequest struct {
-	Label    ID      `json:"label"`
-	Domain   Digest  `json:"domain"`   // hash of the domain's public part in the image
-	Software string  `json:"software"` // what the image says it is; a claim
-	SRK      []byte  `json:"srk"`      // TPMT_PUBLIC
-	AK       []byte  `json:"ak"`       // TPMT_PUBLIC
-	LabelKey []byte  `json:"labelKey"` // TPMT_PUBLIC
-	Creation Created `json:"creation"`
-	Escrow   Escrow  `json:"escrow"`
-	PCRs     PCRs    `json:"pcrs"`     // registers 0 to MaxPCR
-	EventLog []byte  `json:"eventLog"` // gzip of the firmware's event log, may be empty
-	Quote    Signed  `json:"quote"`
+	Label    ID       `json:"label"`
+	Domain   Digest   `json:"domain"`   // hash of the domain's public part in the image
+	Software string   `json:"software"` // what the image says it is; a claim
+	Model    string   `json:"model"`    // what the machine's firmware says it is; a claim
+	Serial   string   `json:"serial"`   // the machine's number; a claim
+	EK       Endorsed `json:"ek"`
+	SRK      []byte   `json:"srk"`      // TPMT_PUBLIC
+	AK       []byte   `json:"ak"`       // TPMT_PUBLIC
+	LabelKey []byte   `json:"labelKey"` // TPMT_PUBLIC
+	Creation Created  `json:"creation"`
+	Escrow   Escrow   `json:"escrow"`
+	PCRs     PCRs     `json:"pcrs"`     // registers 0 to MaxPCR
+	EventLog []byte   `json:"eventLog"` // gzip of the firmware's event log, may be empty
+	Quote    Signed   `json:"quote"`
+}
+
+// Endorsed is the endorsement key, with its maker's word that it lives in a genuine TPM (TCG EK Credential Profile).
+type Endorsed struct {
+	Public      []byte   `json:"public"`      // TPMT_PUBLIC
+	Certificate []byte   `json:"certificate"` // X.509, DER; empty: the TPM holds none
+	Chain       [][]byte `json:"chain"`       // certificates of its issuers that the TPM holds, DER
+}
+
+// MaxChain bounds the issuers of an endorsement certificate.
+const MaxChain = 8
+
+func (e Endorsed) check() error {
+	if len(e.Public) == 0 || e.Certificate == nil || e.Chain == nil {
+		return errors.New("a part of the endorsement key is missing")
+	}
+	if len(e.Chain) > MaxChain || slices.ContainsFunc(e.Chain, func(c []byte) bool { return len(c) == 0 }) {
+		return fmt.Errorf("want at most %d issuers of the endorsement certificate, none empty", MaxChain)
+	}
+	return nil
 }
 
 // Created is the AK's word by TPM2_CertifyCreation that the label key was made in this TPM, under this SRK.
@@ -69,8 +93,13 @@ func (r EnrolRequest) check() error {
 	if r.EventLog == nil {
 		return errors.New("event log is null")
 	}
-	if !printable(r.Software, MaxDescription) {
-		return errors.New("software is not printable")
+	for _, s := range []string{r.Software, r.Model, r.Serial} {
+		if !printable(s, MaxDescription) {
+			return errors.New("software, model or serial number is not printable")
+		}
+	}
+	if err := r.EK.check(); err != nil {
+		return err
 	}
 	for _, b := range [][]byte{r.SRK, r.AK, r.LabelKey, r.Creation.Data, r.Creation.Attest.Attest, r.Creation.Attest.Signature,
 		r.Escrow.Owner, r.Escrow.Lockout, r.Escrow.Presence, r.Quote.Attest, r.Quote.Signature} {

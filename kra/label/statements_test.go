@@ -36,14 +36,14 @@ func TestStatements(t *testing.T) {
 	}
 	has("template", strings.Join(groups, " ")+" 0020 X 0020 Y")
 	d := Domain{Name: "DOMAIN"}
-	for _, u := range []string{d.LabelURI("LABEL", "BOX"), d.ReceiptURI("BOX"), d.KeyReleaseURI("ACCESS-ID")} {
+	for _, u := range []string{d.AuthorityURI(), d.PlatformURI("BOX"), d.LabelURI("LABEL", "BOX"), d.ReceiptURI("BOX"), d.KeyReleaseURI("ACCESS-ID")} {
 		has("URI", "`"+u+"`")
 	}
 	dom, k := newDomain(t)
 	has("fields of an approval", fields(newApproval(t, Epoch, k.label).Bytes()))
 	page = bytes.ReplaceAll(page, []byte("\n     "), nil)
 	text = string(page)
-	has("fields of a request", `{"label","domain","software","srk","ak","labelKey","creation":{"data","attest":{"attest","signature"}},`+
+	has("fields of a request", `{"label","domain","software","model","serial","ek":{"public","certificate","chain":[…]},"srk","ak","labelKey","creation":{"data","attest":{"attest","signature"}},`+
 		`"escrow":{"owner","lockout","presence"},"pcrs","eventLog","quote":{"attest","signature"}}`)
 	words := regexp.MustCompile(`"([a-zA-Z]+)":`)
 	for _, doc := range [][]byte{encode(newRequest(t)), encode(signedBundle{newBundle(t, dom, k), nil})} {
