@@ -114,10 +114,9 @@ func (s *session) attackUse(e *entry) error {
 // attackWrap tries to carry the key out under a key that anybody with the PIN can make, and a bound one under the
 // trusted key too.
 func (s *session) attackWrap(e *entry) error {
-	own, err := s.lib.GenerateKey(s.handle, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)},
-		secret(attr(p11.CKA_TOKEN, false), attr(p11.CKA_PRIVATE, true), attr(p11.CKA_WRAP, true), attr(p11.CKA_UNWRAP, true)))
+	own, err := s.ownWrappingKey()
 	if err != nil {
-		return fmt.Errorf("make a wrapping key: %w", err)
+		return err
 	}
 	_, err = s.lib.WrapKey(s.handle, keyWrap, own, e.at())
 	if gone := s.discard(own); err == nil || gone != nil {
@@ -130,6 +129,16 @@ func (s *session) attackWrap(e *entry) error {
 		return errors.New("bound key can be wrapped")
 	}
 	return nil
+}
+
+// ownWrappingKey makes the key that anybody with the PIN can make.
+func (s *session) ownWrappingKey() (p11.ObjectHandle, error) {
+	own, err := s.lib.GenerateKey(s.handle, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)},
+		secret(attr(p11.CKA_TOKEN, false), attr(p11.CKA_PRIVATE, true), attr(p11.CKA_WRAP, true), attr(p11.CKA_UNWRAP, true)))
+	if err != nil {
+		return 0, fmt.Errorf("make a wrapping key: %w", err)
+	}
+	return own, nil
 }
 
 var keyWrap = []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_WRAP_PAD, nil)}

@@ -208,3 +208,71 @@ func SetPIN(c Config, pin string) error {
 
 // Folder is where the token's files lie.
 func (c *Custodian) Folder() string { return c.token.Load().folder.path }
+
+// changedIn replaces attributes of a template.
+func changedIn(template, but []*p11.Attribute) []*p11.Attribute {
+	for _, a := range template {
+		for _, b := range but {
+			if a.Type == b.Type {
+				a.Value = b.Value
+			}
+		}
+	}
+	return template
+}
+
+// AttackTransferOut makes a sender's transfer key as it would be, but for the attributes given, and attacks it.
+func (c *Custodian) AttackTransferOut(t wire.Token, but ...*p11.Attribute) (err error) {
+	c.token.Load().pool.alone(func(s *session) {
+		var born, h p11.ObjectHandle
+		template := changedIn(transferOut(wire.Peer{1}, make([]byte, aesKeySize)), but)
+		if e := s.asOfficer(t, func() (e error) { born, e = s.create(template); return e }); e != nil {
+			panic(e)
+		}
+		h = born
+		if !isAmong(but, p11.CKA_MODIFIABLE) {
+			var e error
+			if h, e = s.lib.CopyObject(s.handle, born, sealed()); e != nil {
+				panic(e)
+			}
+			defer s.discard(h)
+		}
+		err = s.attackTransferOut(h)
+		_ = s.discard(born)
+	})
+	return err
+}
+
+// AttackTransferIn is the same for the receiver's side of a letter, with a parcel that was packed under it.
+func (c *Custodian) AttackTransferIn(letter []byte, p wire.Parcel, but ...*p11.Attribute) (err error) {
+	value, err := c.transport.open(letter)
+	if err != nil {
+		return err
+	}
+	c.onSession(func(s *session) {
+		template, free := transferIn(value)
+		defer free()
+		h, e := s.create(changedIn(template, but))
+		if e != nil {
+			panic(e)
+		}
+		entry, e := newEntry(p.SPKI, 0)
+		if e != nil {
+			panic(e)
+		}
+		err = s.attackTransferIn(h, p, entry)
+		_ = s.discard(h)
+	})
+	return err
+}
+
+// TransferKeys returns the handles of the transfer keys in the token and in sessions.
+func (c *Custodian) TransferKeys() (all []p11.ObjectHandle) {
+	c.onSession(func(s *session) {
+		var err error
+		if all, err = s.find([]*p11.Attribute{attr(p11.CKA_LABEL, transferLabel)}); err != nil {
+			panic(err)
+		}
+	})
+	return all
+}

@@ -28,11 +28,12 @@ type Config struct {
 //	  ^               |
 //	  +-----Close-----+        a fatal error of the module closes Failed; only a new process helps
 type Custodian struct {
-	config Config
-	chain  *chain
-	sealer sealer // of token files, on their way out and in
-	failed chan struct{}
-	fail   sync.Once
+	config    Config
+	chain     *chain
+	sealer    sealer    // of token files, on their way out and in
+	transport transport // to which other boxes seal
+	failed    chan struct{}
+	fail      sync.Once
 
 	change sync.Mutex            // held by what opens, closes or changes the token
 	token  atomic.Pointer[token] // nil while closed
@@ -49,7 +50,11 @@ func New(config Config, key [32]byte) (*Custodian, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Custodian{config: config, chain: newChain(key, instance), sealer: s, failed: make(chan struct{})}, nil
+	t, err := newTransport(key)
+	if err != nil {
+		return nil, err
+	}
+	return &Custodian{config: config, chain: newChain(key, instance), sealer: s, transport: t, failed: make(chan struct{})}, nil
 }
 
 // Failed is closed when the module is beyond help in this process.
@@ -169,6 +174,11 @@ func (c *Custodian) mutate(f func(*session) error) (wire.Files, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.changed(open)
+}
+
+// changed returns the files that changed since it was last asked, sealed.
+func (c *Custodian) changed(open *token) (wire.Files, error) {
 	changed, err := open.folder.changes()
 	if err != nil {
 		return nil, err
@@ -189,6 +199,7 @@ func (c *Custodian) Service() wire.Service {
 	return wire.Service{
 		Open: c.Open, Generate: c.Generate, Import: c.Import, Destroy: c.Destroy, List: c.List,
 		Since: c.Since, Check: c.Check, Status: c.Status, Unwrap: c.Unwrap,
+		Replication: wire.Replication{Transport: c.Transport, Admit: c.Admit, Pack: c.Pack, Receive: c.Receive, Dismiss: c.Dismiss},
 	}
 }
 

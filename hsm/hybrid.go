@@ -113,13 +113,19 @@ func (s *session) putSeed(point []byte, custody wire.Custody) ([]byte, error) {
 	sealed, err := s.sealSeed(h, id, seed)
 	clear(seed)
 	if err == nil {
-		_, err = s.lib.CreateObject(s.handle, append(seedData(id), attr(p11.CKA_PRIVATE, true), attr(p11.CKA_MODIFIABLE, false),
-			attr(p11.CKA_APPLICATION, keyLabel), attr(p11.CKA_VALUE, append(pub.Bytes(), sealed...))))
+		err = s.createSeed(id, append(pub.Bytes(), sealed...))
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store seed: %w", err), s.erase(id))
 	}
 	return spki, nil
+}
+
+// createSeed puts the public key and the sealed seed of a hybrid key into the token.
+func (s *session) createSeed(id block.KeyID, value []byte) error {
+	_, err := s.lib.CreateObject(s.handle, append(seedData(id), attr(p11.CKA_PRIVATE, true), attr(p11.CKA_MODIFIABLE, false),
+		attr(p11.CKA_APPLICATION, keyLabel), attr(p11.CKA_VALUE, value)))
+	return err
 }
 
 // seedData names the data object of a hybrid key.

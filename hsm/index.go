@@ -48,6 +48,18 @@ func (x *index) put(e *entry) {
 	x.keys[e.key.ID] = e
 }
 
+// move gives each key the handles that it has in fresh.
+func (x *index) move(fresh *index) {
+	for id, now := range fresh.keys {
+		if e := x.get(id); e != nil {
+			e.handle.Store(now.handle.Load())
+			if e.hybrid != nil && now.hybrid != nil {
+				e.hybrid.key.handle.Store(now.hybrid.key.handle.Load())
+			}
+		}
+	}
+}
+
 // leave takes a key out for its destruction.
 func (x *index) leave(id block.KeyID) {
 	x.mu.Lock()

@@ -78,7 +78,9 @@ func (p *pool) submit(t task, copies int) bool {
 
 // yield puts t back at the end of the queue, if others wait there.
 func (p *pool) yield(t task) bool {
-	p.gate.RLock()
+	if !p.gate.TryRLock() {
+		return false // it closes, or somebody wants to be alone and waits for t to end
+	}
 	defer p.gate.RUnlock()
 	if p.closed || len(p.tasks) == 0 {
 		return false
@@ -89,6 +91,27 @@ func (p *pool) yield(t task) bool {
 	default:
 		return false
 	}
+}
+
+// alone runs f on one session while the others rest: what was handed in before is finished, what comes waits. It reports
+// false, having done nothing, when the pool is closed.
+func (p *pool) alone(f func(*session)) bool {
+	p.gate.Lock()
+	defer p.gate.Unlock()
+	if p.closed {
+		return false
+	}
+	var resting sync.WaitGroup
+	over := make(chan struct{})
+	defer close(over)
+	for range len(p.busy) - 1 {
+		resting.Add(1)
+		p.tasks <- call(func(*session) { resting.Done(); <-over })
+	}
+	done := make(chan struct{})
+	p.tasks <- call(func(s *session) { defer close(done); resting.Wait(); f(s) })
+	<-done
+	return true
 }
 
 // close waits for the tasks that were handed in.

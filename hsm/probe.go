@@ -194,8 +194,13 @@ func (s *session) findKEK() error {
 }
 
 func (s *session) unwrapKey(wrapped []byte, as []*p11.Attribute) (p11.ObjectHandle, error) {
-	kind := []*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_KEY_TYPE, p11.CKK_EC)}
-	return s.lib.UnwrapKey(s.handle, keyWrap, s.token.kek, wrapped, slices.Concat(kind, as, unsealed()))
+	return s.unwrapWith(s.token.kek, p11.CKK_EC, wrapped, as)
+}
+
+// unwrapWith unwraps a private key as a session object.
+func (s *session) unwrapWith(by p11.ObjectHandle, kind uint, wrapped []byte, as []*p11.Attribute) (p11.ObjectHandle, error) {
+	is := []*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_KEY_TYPE, kind)}
+	return s.lib.UnwrapKey(s.handle, keyWrap, by, wrapped, slices.Concat(is, as, unsealed()))
 }
 
 // attackKEK tries to unwrap a key as one that can be read, or wrapped by anybody, and to read the wrapping key itself.

@@ -55,6 +55,8 @@ func rewriteRequest(w *writer, r *reader, v verb) {
 		w.u64(r.u64())
 	case verbCheck:
 		w.head(r.head())
+	default:
+		rewriteTransfer(w, r, v)
 	}
 }
 
@@ -84,6 +86,8 @@ func rewriteAnswer(w *writer, r *reader, v verb) {
 		w.batch(results, head)
 	case verbSince:
 		w.items(r.items())
+	default:
+		rewriteTransferred(w, r, v)
 	}
 }
 
@@ -121,6 +125,18 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 		"since":    func(w *writer) { w.u8(uint8(verbSince)); w.u64(7) },
 		"check":    func(w *writer) { w.u8(uint8(verbCheck)); w.head(head) },
 		"status":   func(w *writer) { w.u8(uint8(verbStatus)) },
+		"admit": func(w *writer) {
+			w.u8(uint8(verbAdmit))
+			w.token(Token{PIN: []byte("1234"), SOPIN: []byte("5678")})
+			w.bytes([]byte("transport"))
+		},
+		"pack": func(w *writer) {
+			w.u8(uint8(verbPack))
+			w.fixed(make([]byte, 32))
+			w.ids([]block.KeyID{{1}, {2}})
+		},
+		"receive": func(w *writer) { w.u8(uint8(verbReceive)); w.bytes([]byte("sealed")); w.parcels(someParcels) },
+		"dismiss": func(w *writer) { w.u8(uint8(verbDismiss)); w.fixed(make([]byte, 32)) },
 	}
 	if answer {
 		ok := func(v verb, f func(*writer)) func(*writer) {
@@ -140,8 +156,13 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 			"since": ok(verbSince, func(w *writer) {
 				w.items([]receipt.Item{{Key: receipt.Hash{1}}, {Ciphertext: receipt.Hash{2}}}, head)
 			}),
-			"refused": func(w *writer) { w.u8(uint8(verbList)); w.err(Refused{"no"}) },
-			"closed":  func(w *writer) { w.u8(uint8(verbList)); w.err(ErrClosed) },
+			"transport": ok(verbTransport, func(w *writer) { w.bytes([]byte("transport")) }),
+			"admit":     ok(verbAdmit, func(w *writer) { w.bytes([]byte("sealed")); w.files(files) }),
+			"pack":      ok(verbPack, func(w *writer) { w.parcels(someParcels) }),
+			"receive":   ok(verbReceive, func(w *writer) { w.keys([]Key{k, k}); w.files(files) }),
+			"dismiss":   ok(verbDismiss, func(w *writer) { w.files(files) }),
+			"refused":   func(w *writer) { w.u8(uint8(verbList)); w.err(Refused{"no"}) },
+			"closed":    func(w *writer) { w.u8(uint8(verbList)); w.err(ErrClosed) },
 		}
 	}
 	out := map[string][]byte{}

@@ -22,7 +22,12 @@ const (
 	verbSince
 	verbCheck
 	verbStatus
-	verbLast = verbStatus
+	verbTransport
+	verbAdmit
+	verbPack
+	verbReceive
+	verbDismiss
+	verbLast = verbDismiss
 )
 
 // A status begins an answer. The numbers are the protocol's: a new one goes last.

@@ -26,6 +26,8 @@ type Service struct {
 	Check    func(receipt.ChainHead) error
 	Status   func() (Instance, error)
 
+	Replication
+
 	// Unwrap calls done once, from any goroutine, or returns an error and never calls it.
 	Unwrap func(wraps []block.Wrap, done func([]Result, receipt.ChainHead)) error
 }
@@ -207,5 +209,5 @@ func (s Service) ask(w *writer, v verb, r *reader) error {
 		w.instance(i)
 		return err
 	}
-	return errVerb
+	return s.Replication.do(w, v, r)
 }
