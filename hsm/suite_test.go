@@ -26,10 +26,10 @@ var suiteKeys = []struct {
 	{block.SuiteP256Tag, []wire.Suite{wire.P256}, []int{16}, nil},
 	{block.SuiteECDHX963, []wire.Suite{wire.P256}, []int{16, 24, 32}, shared},
 	{block.SuiteECDHX963SHA1, []wire.Suite{wire.P256}, []int{16, 24, 32}, shared},
-	{block.SuiteECDHES, []wire.Suite{wire.P256}, []int{16, 24, 32}, shared},
+	{block.SuiteECDHES, []wire.Suite{wire.P256}, []int{16, 24, 32, 48, 64}, shared},
 	{block.SuiteRSAOAEP, []wire.Suite{wire.RSA2048, wire.RSA3072}, []int{16}, nil},
-	{block.SuiteOAEP, []wire.Suite{wire.RSA2048, wire.RSA3072}, []int{16, 24, 32}, nil},
-	{block.SuiteOAEPSHA1, []wire.Suite{wire.RSA2048, wire.RSA3072}, []int{16, 24, 32}, nil},
+	{block.SuiteOAEP, []wire.Suite{wire.RSA2048, wire.RSA3072}, []int{16, 24, 32, 48, 64}, nil},
+	{block.SuiteOAEPSHA1, []wire.Suite{wire.RSA2048, wire.RSA3072}, []int{16, 24, 32, 48, 64}, nil},
 	{block.SuiteHybrid, []wire.Suite{wire.Hybrid}, []int{16}, nil},
 	{block.SuiteHybridTag, []wire.Suite{wire.Hybrid}, []int{16}, nil},
 }

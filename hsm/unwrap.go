@@ -126,19 +126,11 @@ func (s *session) openRSA(e *entry, w block.Wrap) ([]byte, error) {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
 	defer clear(em)
-	key, ok := unpadOAEP(w.Suite().OAEPHash(), em, len(e.modulus), w.OAEPLabel(), keySizes(w.Suite())...)
+	key, ok := unpadOAEP(w.Suite().OAEPHash(), em, len(e.modulus), w.OAEPLabel(), w.Suite().KeySizes()...)
 	if !ok {
 		return nil, wire.ErrUnwrap
 	}
 	return key, nil
-}
-
-// keySizes are the sizes of the keys that wraps of suite s may hold.
-func keySizes(s block.Suite) []int {
-	if s == block.SuiteOAEP || s == block.SuiteOAEPSHA1 {
-		return []int{16, 24, 32}
-	}
-	return []int{block.FileKeySize}
 }
 
 // An exchanger is a P-256 private key in the token, as an ecdh.KeyExchanger for one operation of one session.

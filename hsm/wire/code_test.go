@@ -105,7 +105,7 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	agreed, err := block.Seal(block.SuiteECDHX963, key.PublicKey(), make([]byte, block.MaxKeySize), []byte{'x', 0, 0, 1, 0})
+	agreed, err := block.Seal(block.SuiteECDHES, key.PublicKey(), make([]byte, block.MaxKeySize), []byte{'x', 0, 0, 1, 0})
 	if err != nil {
 		t.Fatal(err)
 	}

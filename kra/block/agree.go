@@ -22,7 +22,7 @@ func kekSize(context []byte) (int, error) {
 		return 0, errContext
 	}
 	bits := binary.BigEndian.Uint32(context[len(context)-4:])
-	if bits%8 != 0 || !keySize(int(bits/8)) {
+	if bits%8 != 0 || !aesSize(int(bits/8)) {
 		return 0, errContext
 	}
 	return int(bits / 8), nil

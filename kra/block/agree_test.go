@@ -55,7 +55,7 @@ func TestKeyWrapVectors(t *testing.T) {
 			t.Errorf("section %s: a cut key unwraps", v.section)
 		}
 	}
-	for _, n := range []int{0, 8, 15, 16, 23, 48} {
+	for _, n := range []int{0, 8, 15, 16, 23, 48, 64, 80} {
 		if _, err := block.UnwrapKey(make([]byte, 16), make([]byte, n)); err == nil {
 			t.Errorf("%d bytes unwrap", n)
 		}
@@ -92,7 +92,7 @@ func TestAgreedSuites(t *testing.T) {
 	for _, s := range []block.Suite{block.SuiteECDHX963, block.SuiteECDHES, block.SuiteECDHX963SHA1} {
 		for _, bits := range []byte{128, 192} {
 			context := []byte{'i', 0, 0, 0, bits}
-			for _, size := range []int{16, 24, 32} {
+			for _, size := range s.KeySizes() {
 				want := bytes.Repeat([]byte{bits}, size)
 				w, err := block.Seal(s, k.PublicKey(), want, context)
 				if err != nil {

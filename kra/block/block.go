@@ -9,11 +9,14 @@ const (
 	MaxArguments = 32       // words of one stanza's first line, its type included
 
 	FileKeySize = 16 // bytes of an age file key
-	MaxKeySize  = 32 // bytes of a message key of any format
+	MaxKeySize  = 64 // bytes of a message key of any format: A256CBC-HS512's
 )
 
-// keySize reports whether n bytes can be a message key, or an AES key.
-func keySize(n int) bool { return n == 16 || n == 24 || n == 32 }
+// aesSize reports whether n bytes can be an AES key.
+func aesSize(n int) bool { return n == 16 || n == 24 || n == 32 }
+
+// keySize reports whether n bytes can be a message key: an AES key, or that and a MAC key of its size (RFC 7518 section 5.2).
+func keySize(n int) bool { return aesSize(n) || n == 48 || n == MaxKeySize }
 
 // StanzaType is the first word of our stanzas.
 const StanzaType = "kra"

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // A Format is a container of encrypted content. Zero is not a format.
@@ -30,7 +31,10 @@ func (f Format) String() string {
 	return fmt.Sprintf("format %d", uint8(f))
 }
 
-var errEnvelope = errors.New("envelope is not of a format with these parts")
+var (
+	errEnvelope  = errors.New("envelope is not of a format with these parts")
+	errManyWraps = fmt.Errorf("more than %d recipients are of a kind that an agent releases", MaxWraps)
+)
 
 // An Envelope is the header portion of encrypted content in any format: what an agent is sent. Only EnvelopeOf and
 // NewEnvelope make one; the zero Envelope has no wraps and no key fits it.
@@ -48,6 +52,34 @@ func EnvelopeOf(h Header) Envelope {
 		return Envelope{}
 	}
 	return Envelope{format: FormatAge, raw: h.raw, hash: h.hash, wraps: h.wraps, header: h}
+}
+
+// Candidates collects the wraps of an envelope's recipients, and why the others have none.
+type Candidates struct {
+	wraps []Wrap
+	why   []string
+}
+
+// Add takes one recipient: its wrap, or why an agent does not take it.
+func (c *Candidates) Add(w Wrap, err error) {
+	if err != nil {
+		c.why = append(c.why, err.Error())
+		return
+	}
+	c.wraps = append(c.wraps, w)
+}
+
+// Envelope returns the envelope of a format other than age with these wraps. Where none of the recipients can be a
+// key-release key, the error gives each reason once.
+func (c Candidates) Envelope(f Format, raw []byte) (Envelope, error) {
+	if len(c.wraps) == 0 {
+		why := slices.Compact(slices.Sorted(slices.Values(c.why)))
+		return Envelope{}, fmt.Errorf("no recipient is of a kind that an agent releases: %s", strings.Join(why, "; "))
+	}
+	if len(c.wraps) > MaxWraps {
+		return Envelope{}, errManyWraps
+	}
+	return NewEnvelope(f, raw, c.wraps)
 }
 
 // NewEnvelope returns the envelope of a format other than age, whose parser found these wraps in raw. It copies both.
@@ -89,7 +121,12 @@ func (e Envelope) Check(key []byte) error {
 			return checkFileKey(key)
 		}
 		return e.header.VerifyMAC(key)
-	case FormatCMS, FormatJWE:
+	case FormatCMS:
+		if aesSize(len(key)) {
+			return nil
+		}
+		return errKeySize
+	case FormatJWE:
 		if keySize(len(key)) {
 			return nil
 		}

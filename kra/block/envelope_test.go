@@ -3,8 +3,10 @@ package block_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/keyrelease/krabox/kra/block"
@@ -44,9 +46,13 @@ func TestEnvelopes(t *testing.T) {
 	if c.Hash() != sha256.Sum256(c.Bytes()) || c.Wraps()[0].Ref() != ski {
 		t.Error("a caller can change an envelope")
 	}
-	for n, ok := range map[int]bool{0: false, 15: false, 16: true, 24: true, 32: true, 33: false} {
-		if (c.Check(make([]byte, n)) == nil) != ok {
-			t.Errorf("Check of %d bytes is not %v", n, ok)
+	j, err := block.NewEnvelope(block.FormatJWE, c.Bytes(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, ok := range map[int][2]bool{0: {}, 15: {}, 16: {true, true}, 24: {true, true}, 32: {true, true}, 33: {}, 48: {false, true}, 64: {false, true}, 80: {}} {
+		if key := make([]byte, n); (c.Check(key) == nil) != ok[0] || (j.Check(key) == nil) != ok[1] {
+			t.Errorf("Check of %d bytes in CMS and in JWE is not %v", n, ok)
 		}
 	}
 	stanza := e.Wraps()[0]
@@ -121,6 +127,9 @@ func TestWrapShapes(t *testing.T) {
 		"a key of 17 bytes": func() (block.Wrap, error) {
 			return block.Seal(block.SuiteECDHES, k.PublicKey(), make([]byte, 17), []byte{0, 0, 1, 0})
 		},
+		"48 bytes in a wrap of CMS": func() (block.Wrap, error) {
+			return block.Seal(block.SuiteECDHX963, k.PublicKey(), make([]byte, 48), []byte{0, 0, 1, 0})
+		},
 		"the suite of half of the key": func() (block.Wrap, error) { return block.Seal(block.SuiteP256Tag, h.Public(), make([]byte, 16), nil) },
 	} {
 		if w, err := try(); err == nil || w.Suite() != 0 {
@@ -131,5 +140,30 @@ func TestWrapShapes(t *testing.T) {
 		if got, err := block.ParseSuite(s.String()); err != nil || got != s || !s.Opens(s) || s.Opens(0) || block.Suite(0).Opens(s) {
 			t.Errorf("ParseSuite(%q) = %v, %v", s, got, err)
 		}
+	}
+}
+
+// TestReasonsOnce: an error gives every reason why there is no wrap, each once, wherever it stands.
+func TestReasonsOnce(t *testing.T) {
+	var c block.Candidates
+	for _, why := range []string{"b", "a", "b"} {
+		c.Add(block.Wrap{}, errors.New(why))
+	}
+	if e, err := c.Envelope(block.FormatJWE, []byte("head")); err == nil || e.Format() != 0 || !strings.HasSuffix(err.Error(), ": a; b") {
+		t.Errorf("Envelope = %v; want a; b", err)
+	}
+	w, err := block.Seal(block.SuiteECDHES, newKey(t).PublicKey(), make([]byte, 48), []byte{0, 0, 1, 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Add(w, nil)
+	if e, err := c.Envelope(block.FormatJWE, []byte("head")); err != nil || len(e.Wraps()) != 1 {
+		t.Errorf("Envelope with one wrap: %d, %v", len(e.Wraps()), err)
+	}
+	for range block.MaxWraps {
+		c.Add(w, nil)
+	}
+	if _, err := c.Envelope(block.FormatJWE, []byte("head")); err == nil || !strings.Contains(err.Error(), "more than 64") {
+		t.Errorf("Envelope with more wraps than fit: %v", err)
 	}
 }

@@ -15,8 +15,8 @@ var ErrSpent = errors.New("file key is spent")
 // nor reflection sees it. The zero FileKey is spent.
 type FileKey struct{ take func() []byte }
 
-// NewFileKey takes ownership of b, which must be 16, 24 or 32 bytes: age's file keys are FileKeySize bytes long, content keys of
-// other formats as long as their cipher's.
+// NewFileKey takes ownership of b: age's file keys are FileKeySize bytes long, content keys of other formats 16, 24, 32, 48 or
+// 64, as their cipher's.
 func NewFileKey(b []byte) (FileKey, error) {
 	if !keySize(len(b)) {
 		return FileKey{}, errKeySize

@@ -7,7 +7,7 @@ import (
 	"errors"
 )
 
-// AES key wrap, RFC 3394, of keys of 16, 24 or 32 bytes.
+// AES key wrap, RFC 3394, of message keys.
 
 const wrapBlock = 8 // the unit of RFC 3394, bytes
 

@@ -10,13 +10,14 @@ import (
 	_ "crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"filippo.io/age"
 )
 
 var (
 	errFileKey  = errors.New("file key is not 16 bytes")
-	errKeySize  = errors.New("key is not 16, 24 or 32 bytes")
+	errKeySize  = errors.New("key is not of a size that a message key has here")
 	errWrongKey = errors.New("wrap is for another key")
 	errSuiteKey = errors.New("suite does not wrap to this kind of key")
 	errOpen     = errors.New("wrap does not open")
@@ -31,13 +32,13 @@ func WrapFileKey(pub crypto.PublicKey, fileKey []byte) (Wrap, error) {
 	return Seal(s, pub, fileKey, nil)
 }
 
-// Seal wraps key to pub by a suite for its kind of key. The suites of age headers take 16 bytes, the others 16, 24 or 32;
-// context is the shared info of an ECDH suite. The wrap names its key by tag for stock age, and else by id.
+// Seal wraps key to pub by a suite for its kind of key. The suites of age headers take 16 bytes, the others what KeySizes
+// lists; context is the shared info of an ECDH suite. The wrap names its key by tag for stock age, and else by id.
 func Seal(s Suite, pub crypto.PublicKey, key, context []byte) (Wrap, error) {
 	if s.stanza() && len(key) != FileKeySize {
 		return Wrap{}, errFileKey
 	}
-	if !keySize(len(key)) {
+	if !slices.Contains(s.KeySizes(), len(key)) {
 		return Wrap{}, errKeySize
 	}
 	if kind, err := SuiteOf(pub); err != nil || !kind.Opens(s) {

@@ -145,6 +145,20 @@ func (s Suite) encSize() int {
 	return pointSize
 }
 
+// KeySizes returns how many bytes the keys have that wraps of suite s hold, ascending; none for a suite that is not known.
+func (s Suite) KeySizes() []int {
+	switch s {
+	case SuiteOAEP, SuiteOAEPSHA1, SuiteECDHES:
+		return []int{16, 24, 32, 48, MaxKeySize}
+	case SuiteECDHX963, SuiteECDHX963SHA1:
+		return []int{16, 24, 32}
+	}
+	if s.home() == 0 {
+		return nil
+	}
+	return []int{FileKeySize}
+}
+
 func rsaSize(bytes int) bool {
 	return bytes >= rsaMinSize && bytes <= rsaMaxSize && bytes%rsaStepSize == 0
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"filippo.io/age"
 )
@@ -90,7 +91,7 @@ func (w Wrap) bodyFits() bool {
 	case SuiteRSAOAEP, SuiteOAEP, SuiteOAEPSHA1:
 		return rsaSize(len(w.body))
 	case SuiteECDHX963, SuiteECDHES, SuiteECDHX963SHA1:
-		return keySize(len(w.body) - wrapBlock)
+		return slices.Contains(w.suite.KeySizes(), len(w.body)-wrapBlock)
 	}
 	return len(w.body) == hpkeBodySize
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -232,26 +231,9 @@ func (h Head) Authenticated() bool { return h.auth }
 // Envelope returns what a decision needs of the head. Where none of the recipients can be a key-release key, the error
 // says why.
 func (h Head) Envelope() (block.Envelope, error) {
-	var wraps []block.Wrap
-	var why []string
+	var found block.Candidates
 	for _, r := range h.recipients {
-		if r.err != nil {
-			why = append(why, r.err.Error())
-			continue
-		}
-		wraps = append(wraps, r.wrap)
+		found.Add(r.wrap, r.err)
 	}
-	if len(wraps) == 0 {
-		return block.Envelope{}, fmt.Errorf("no recipient is of a kind that an agent releases: %s", distinct(why))
-	}
-	if len(wraps) > block.MaxWraps {
-		return block.Envelope{}, errTooMany
-	}
-	return block.NewEnvelope(block.FormatCMS, h.raw, wraps)
-}
-
-// distinct joins reasons, each once.
-func distinct(why []string) string {
-	slices.Sort(why)
-	return strings.Join(slices.Compact(why), "; ")
+	return found.Envelope(block.FormatCMS, h.raw)
 }

@@ -61,7 +61,7 @@ func FuzzMessage(f *testing.F) {
 			t.Fatalf("ParseHead(Bytes) = %v", err)
 		}
 		checkEnvelope(t, h)
-		for _, size := range []int{16, 24, 32} {
+		for _, size := range []int{16, 24, 32, 48, 64} {
 			key := bytes.Repeat([]byte{0x5a}, size)
 			if _, err := m.Open(key); err == nil {
 				t.Fatal("a message opens under a made-up key")

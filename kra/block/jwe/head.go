@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/keyrelease/krabox/kra/block"
 )
@@ -140,17 +139,9 @@ func (h Head) Encryption() string { return h.encryption }
 // Envelope returns what a decision needs of the head. Where none of the recipients can be a key-release key, the error
 // says why.
 func (h Head) Envelope() (block.Envelope, error) {
-	var wraps []block.Wrap
-	var why []string
+	var found block.Candidates
 	for _, r := range h.recipients {
-		if r.err != nil {
-			why = append(why, r.err.Error())
-			continue
-		}
-		wraps = append(wraps, r.wrap)
+		found.Add(r.wrap, r.err)
 	}
-	if len(wraps) == 0 {
-		return block.Envelope{}, fmt.Errorf("no recipient is of a kind that an agent releases: %s", strings.Join(slices.Compact(why), "; "))
-	}
-	return block.NewEnvelope(block.FormatJWE, h.raw, wraps)
+	return found.Envelope(block.FormatJWE, h.raw)
 }

@@ -100,6 +100,8 @@ func TestGoJoseWrites(t *testing.T) {
 		"compact, sha1":  {jose.A256GCM, []jose.Recipient{sha1To}, compact, []crypto.Signer{keys().rsa}},
 		"flattened, ec":  {jose.A192GCM, []jose.Recipient{ec128}, full, []crypto.Signer{keys().ec}},
 		"flattened, rsa": {jose.A128CBC_HS256, []jose.Recipient{rsaTo}, full, []crypto.Signer{keys().rsa}},
+		"48 bytes, rsa":  {jose.A192CBC_HS384, []jose.Recipient{rsaTo}, compact, []crypto.Signer{keys().rsa}},
+		"64 bytes, both": {jose.A256CBC_HS512, []jose.Recipient{rsaTo, ec128}, full, []crypto.Signer{keys().rsa, keys().ec}},
 		"general":        {jose.A256GCM, []jose.Recipient{foreign, rsaTo, ecTo}, full, []crypto.Signer{keys().rsa, keys().ec}},
 	} {
 		t.Run(name, func(t *testing.T) {

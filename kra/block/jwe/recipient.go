@@ -28,8 +28,10 @@ func (r Recipient) Ref() block.Ref { return r.ref }
 // Wrap returns the encrypted key, or an error that says why an agent does not take it.
 func (r Recipient) Wrap() (block.Wrap, error) { return r.wrap, r.err }
 
-// encryptions are those whose keys an agent releases, at most block.MaxKeySize bytes.
-var encryptions = map[string]bool{"A128GCM": true, "A192GCM": true, "A256GCM": true, "A128CBC-HS256": true}
+// encryptions are those of RFC 7518 section 5.
+var encryptions = map[string]bool{
+	"A128GCM": true, "A192GCM": true, "A256GCM": true, "A128CBC-HS256": true, "A192CBC-HS384": true, "A256CBC-HS512": true,
+}
 
 // agreements are the sizes of the key-encryption keys in bits.
 var agreements = map[string]uint32{"ECDH-ES+A128KW": 128, "ECDH-ES+A192KW": 192, "ECDH-ES+A256KW": 256}

@@ -10,7 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// joseCommand is a stock JWE client: jose encrypt CERTIFICATE IN OUT | jose decrypt PAIR IN OUT.
+// joseCommand is a stock JWE client: jose encrypt CERTIFICATE IN OUT [ENC] | jose decrypt PAIR IN OUT.
 func joseCommand(ts *testscript.TestScript, neg bool, args []string) {
 	in := []byte(ts.ReadFile(args[2]))
 	var out []byte
@@ -21,10 +21,14 @@ func joseCommand(ts *testscript.TestScript, neg bool, args []string) {
 		print, err := (&jose.JSONWebKey{Key: cert.PublicKey}).Thumbprint(crypto.SHA256)
 		ts.Check(err)
 		to := jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: cert.PublicKey, KeyID: base64.RawURLEncoding.EncodeToString(print)}
-		e, err := jose.NewEncrypter(jose.A256GCM, to, nil)
+		enc := jose.A256GCM
+		if len(args) > 4 {
+			enc = jose.ContentEncryption(args[4])
+		}
+		e, err := jose.NewEncrypter(enc, to, nil)
 		if err != nil {
 			to.Algorithm = jose.ECDH_ES_A256KW
-			e, err = jose.NewEncrypter(jose.A256GCM, to, nil)
+			e, err = jose.NewEncrypter(enc, to, nil)
 		}
 		ts.Check(err)
 		m, err := e.Encrypt(in)
