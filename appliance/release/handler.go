@@ -79,6 +79,7 @@ func (o reply) send(w http.ResponseWriter, p *peer) {
 	if p.anchors == nil || p.err != nil {
 		h["Connection"] = []string{"close"}
 	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerWithin)) // it began with the request
 	w.WriteHeader(o.code)
 	_, _ = w.Write(o.body) // a client that has gone cannot be told
 	if o.clear {

@@ -2,6 +2,7 @@ package release
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -54,5 +55,39 @@ func TestRevokedWhileTheBodyArrives(t *testing.T) {
 	out.Close()
 	if got := <-code; got != http.StatusForbidden {
 		t.Errorf("after the change: %d; want %d", got, http.StatusForbidden)
+	}
+}
+
+// TestSlowWorkIsAnswered: however long the box works, the time to read a request and that to send an answer do not run out
+// meanwhile. The answer is sent whole, and what is refused in it waits for its time, as always.
+func TestSlowWorkIsAnswered(t *testing.T) {
+	w := newWorld(t)
+	const within = time.Second
+	w.server.delay = 3 * within
+	srv := w.server.http()
+	srv.ReadTimeout, srv.WriteTimeout = within, within
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go srv.ServeTLS(l, "", "")
+	t.Cleanup(func() { srv.Close() })
+	w.addr = l.Addr().String()
+	hold := make(chan struct{})
+	w.hsm.hold.Store(&hold)
+	go func() {
+		<-w.hsm.entered
+		time.Sleep(within + within/2)
+		close(hold)
+	}()
+	yes := w.hsm.header(t, "legal")
+	began := time.Now()
+	code, resp := w.ask(w.alice(), "", yes, w.hsm.header(t, "board"))
+	took := time.Since(began)
+	if code != http.StatusOK || !w.opens(yes, resp, 0) || !resp.Results[1].Refused() {
+		t.Errorf("after %v: %d", took, code)
+	}
+	if took < w.server.delay {
+		t.Errorf("a refusal left after %v; want %v at least", took, w.server.delay)
 	}
 }

@@ -27,9 +27,9 @@ const (
 	maxInFlight  = 1024             // requests at work; a refusal that waits for its time is not at work
 	maxBodies    = 32 << 20         // bytes of all request bodies being read or at work
 	maxHeadBytes = 8 << 10          // request line and headers
-	headWithin   = 5 * time.Second  // TLS handshake; request line and headers
-	bodyWithin   = 15 * time.Second // whole request
-	answerWithin = 90 * time.Second // whole answer, above what custody and log may take
+	headWithin   = 15 * time.Second // TLS handshake; request line and headers: a box under load is slow to read, too
+	bodyWithin   = 30 * time.Second // whole request
+	answerWithin = 90 * time.Second // whole answer, from when it is ready
 	idleWithin   = 2 * time.Minute  // between requests of an authenticated client
 	workWithin   = 10 * time.Second // HSM; log
 	drainWithin  = 5 * time.Second  // at shutdown
