@@ -47,8 +47,8 @@ func ParseTo(s string) (To, error) {
 
 // deliveryKeyContext begins what the certified key signs:
 //
-//	"kra/delivery-key/v1" 0 SHA-256(SPKI of the key made for the request) SHA-256(SHA-256(header 0) SHA-256(header 1) …)
-const deliveryKeyContext = "kra/delivery-key/v1"
+//	"kra/delivery-key/v2" 0 DOMAIN "/" BOX 0 SHA-256(SPKI of the key made for the request) SHA-256(SHA-256(header 0) SHA-256(header 1) …)
+const deliveryKeyContext = "kra/delivery-key/v2"
 
 // A Delivery says how the keys of one request travel back.
 type Delivery struct {
@@ -72,14 +72,14 @@ func NewDelivery(t To) (Delivery, error) {
 	return Delivery{to: t}, nil
 }
 
-// SignDelivery returns the delivery to a P-256 key made for a request for headers, signed by the decryptor's certified key:
-// ECDSA with SHA-256 over a digest, RSA-PSS with SHA-256, or Ed25519.
-func SignDelivery(key *ecdh.PublicKey, headers [][]byte, certified crypto.Signer) (Delivery, error) {
+// SignDelivery returns the delivery to a P-256 key made for a request for headers to one box, signed by the decryptor's
+// certified key: ECDSA with SHA-256 over a digest, RSA-PSS with SHA-256, or Ed25519.
+func SignDelivery(domain, box string, key *ecdh.PublicKey, headers [][]byte, certified crypto.Signer) (Delivery, error) {
 	spki, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil || key.Curve() != ecdh.P256() {
 		return Delivery{}, errors.New("sign delivery key: not a P-256 key")
 	}
-	sig, err := sign(deliveryMessage(spki, headers), certified)
+	sig, err := sign(deliveryMessage(domain, box, spki, headers), certified)
 	if err != nil {
 		return Delivery{}, fmt.Errorf("sign delivery key: %w", err)
 	}
@@ -111,24 +111,24 @@ func signedDelivery(spki, signature []byte) (Delivery, error) {
 	return Delivery{ToKey, key, spki, signature}, nil
 }
 
-func deliveryMessage(spki []byte, headers [][]byte) []byte {
+func deliveryMessage(domain, box string, spki []byte, headers [][]byte) []byte {
 	all := sha256.New()
 	for _, h := range headers {
 		sum := sha256.Sum256(h)
 		all.Write(sum[:])
 	}
 	key := sha256.Sum256(spki)
-	m := append([]byte(deliveryKeyContext), 0)
+	m := append(append([]byte(deliveryKeyContext), 0), domain+"/"+box+"\x00"...)
 	return all.Sum(append(m, key[:]...))
 }
 
-// VerifyKey reports, as nil or an error, whether the holder of the certificate's private key asked that the keys of these
-// headers be sealed to the delivery's key.
-func (d Delivery) VerifyKey(cert *x509.Certificate, headers [][]byte) error {
+// VerifyKey reports, as nil or an error, whether the holder of the certificate's private key asked this box that the keys
+// of these headers be sealed to the delivery's key.
+func (d Delivery) VerifyKey(domain, box string, cert *x509.Certificate, headers [][]byte) error {
 	if d.to != ToKey || d.key == nil {
 		return errors.New("verify delivery key: there is none")
 	}
-	if err := checkSigned(cert, deliveryMessage(d.spki, headers), d.signature); err != nil {
+	if err := checkSigned(cert, deliveryMessage(domain, box, d.spki, headers), d.signature); err != nil {
 		return fmt.Errorf("verify delivery key: %w", err)
 	}
 	return nil

@@ -229,7 +229,7 @@ func TestDeliveryKey(t *testing.T) {
 	}
 	stranger := holder(t, ecKey(t, elliptic.P256()), 0)
 	for name, key := range map[string]crypto.Signer{"P-256": ecKey(t, elliptic.P256()), "P-384": ecKey(t, elliptic.P384()), "RSA": rsaKey(t), "Ed25519": ed} {
-		d, err := SignDelivery(once.PublicKey(), headers, key)
+		d, err := SignDelivery("example", "box1", once.PublicKey(), headers, key)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -244,30 +244,33 @@ func TestDeliveryKey(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		d, cert := r.Delivery(), holder(t, key, x509.KeyUsageDigitalSignature)
-		if err := d.VerifyKey(cert, headers); err != nil {
+		if err := d.VerifyKey("example", "box1", cert, headers); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		other, err := SignDelivery(newECDH(ecdh.P256()).PublicKey(), headers, key)
+		other, err := SignDelivery("example", "box1", newECDH(ecdh.P256()).PublicKey(), headers, key)
 		if err != nil {
 			t.Fatal(err)
 		}
 		other.signature = d.signature
 		for what, err := range map[string]error{
-			"other headers":      d.VerifyKey(cert, [][]byte{[]byte("one"), []byte("three")}),
-			"headers turned":     d.VerifyKey(cert, [][]byte{[]byte("two"), []byte("one")}),
-			"headers joined":     d.VerifyKey(cert, [][]byte{[]byte("onetwo")}),
-			"one header":         d.VerifyKey(cert, headers[:1]),
-			"another key":        other.VerifyKey(cert, headers),
-			"somebody else":      d.VerifyKey(stranger, headers),
-			"not for signatures": d.VerifyKey(holder(t, key, x509.KeyUsageKeyAgreement), headers),
-			"no key":             (Delivery{to: ToCertificate}).VerifyKey(cert, headers),
+			"other headers":      d.VerifyKey("example", "box1", cert, [][]byte{[]byte("one"), []byte("three")}),
+			"headers turned":     d.VerifyKey("example", "box1", cert, [][]byte{[]byte("two"), []byte("one")}),
+			"headers joined":     d.VerifyKey("example", "box1", cert, [][]byte{[]byte("onetwo")}),
+			"one header":         d.VerifyKey("example", "box1", cert, headers[:1]),
+			"another key":        other.VerifyKey("example", "box1", cert, headers),
+			"somebody else":      d.VerifyKey("example", "box1", stranger, headers),
+			"not for signatures": d.VerifyKey("example", "box1", holder(t, key, x509.KeyUsageKeyAgreement), headers),
+			"another box":        d.VerifyKey("example", "box2", cert, headers),
+			"another domain":     d.VerifyKey("elsewhere", "box1", cert, headers),
+			"parts moved":        d.VerifyKey("example/box1", "", cert, headers),
+			"no key":             (Delivery{to: ToCertificate}).VerifyKey("example", "box1", cert, headers),
 		} {
 			if err == nil {
 				t.Errorf("%s: verified with %s", name, what)
 			}
 		}
 	}
-	if _, err := SignDelivery(newECDH(ecdh.P384()).PublicKey(), headers, ecKey(t, elliptic.P256())); err == nil {
+	if _, err := SignDelivery("example", "box1", newECDH(ecdh.P384()).PublicKey(), headers, ecKey(t, elliptic.P256())); err == nil {
 		t.Error("a P-384 key was signed")
 	}
 	if _, err := NewDelivery(ToKey); err == nil {

@@ -58,7 +58,7 @@ func TestRequestPresentedVector(t *testing.T) {
 			t.Errorf("%s: made %s, %v", file, made.Encode(), err)
 		}
 		if file == "request-key.json" {
-			if err := r.Delivery().VerifyKey(testCert, r.Headers()); r.Delivery().To() != ToKey || err != nil {
+			if err := r.Delivery().VerifyKey("example", "box1", testCert, r.Headers()); r.Delivery().To() != ToKey || err != nil {
 				t.Errorf("%s: %v, %v", file, r.Delivery().To(), err)
 			}
 		} else if r.Delivery().To() != ToCertificate {

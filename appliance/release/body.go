@@ -3,7 +3,6 @@ package release
 import (
 	"bytes"
 	"context"
-	"hash/maphash"
 	"io"
 	"mime"
 	"net/http"
@@ -32,17 +31,6 @@ func announced(r *http.Request) reply {
 	return reply{}
 }
 
-// shares count what each decryptor has of something. A decryptor's place is drawn by a secret of this start: few share one,
-// nobody chooses with whom, and nothing is locked or grows.
-type shares struct {
-	seed maphash.Seed
-	at   [4096]atomic.Int64
-}
-
-func (s *shares) of(who kra.Decryptor) *atomic.Int64 {
-	return &s.at[maphash.Comparable(s.seed, who)%uint64(len(s.at))]
-}
-
 // A body is what a request said, and what must be given back for it.
 type body struct {
 	*bytes.Buffer
@@ -56,7 +44,7 @@ func (s *Server) share(o origin) *atomic.Int64 {
 	if err != nil {
 		return nil
 	}
-	return s.held.of(id.who)
+	return placeOf(&s.held, id.who)
 }
 
 // body reads the body of a request, within all bounds. It must be given back.

@@ -98,7 +98,7 @@ func (o origin) settle(c *claimant, channel identity, req kra.Request) error {
 	case target.who != c.facts.Decryptor:
 		return errPresented
 	}
-	if c.seal, err = sealKey(req, target.chain[0]); err != nil {
+	if c.seal, err = o.sealKey(req, target.chain[0]); err != nil {
 		return err
 	}
 	c.facts.Information, c.notes, err = o.resolve(c, speaks.chain)
@@ -121,14 +121,14 @@ func (o origin) target(c *claimant, channel identity) (identity, error) {
 }
 
 // sealKey returns the public key that keys are sealed to, nil if they go over the channel.
-func sealKey(req kra.Request, cert *x509.Certificate) (crypto.PublicKey, error) {
+func (o origin) sealKey(req kra.Request, cert *x509.Certificate) (crypto.PublicKey, error) {
 	switch d := req.Delivery(); d.To() {
 	case kra.ToChannel:
 		return nil, nil
 	case kra.ToCertificate:
 		return kra.Sealable(cert)
 	case kra.ToKey:
-		return d.Key(), d.VerifyKey(cert, req.Headers())
+		return d.Key(), d.VerifyKey(o.snap.Domain, o.snap.Box, cert, req.Headers())
 	}
 	return nil, errors.New("delivery is not set")
 }

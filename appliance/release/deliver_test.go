@@ -156,7 +156,7 @@ func TestSealedDelivery(t *testing.T) {
 	signing := w.corp.person(t, "alice", "Example")
 	w.info.said.Store(&sayings{repository: map[string][][]*x509.Certificate{alice: {{leafOf(t, signing)}, {ecCert}}}})
 	signed := func(by tls.Certificate) kra.Delivery {
-		d, err := kra.SignDelivery(once.PublicKey(), rawOf([]block.Header{h, second}), by.PrivateKey.(crypto.Signer))
+		d, err := kra.SignDelivery("example", "box1", once.PublicKey(), rawOf([]block.Header{h, second}), by.PrivateKey.(crypto.Signer))
 		if err != nil {
 			t.Fatal(err)
 		}

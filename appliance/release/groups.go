@@ -21,24 +21,28 @@ type groups interface {
 	Edit(ctx context.Context, who kra.Decryptor, cert *x509.Certificate, e kra.GroupEdit) (kra.GroupState, error)
 }
 
-// group answers a maintainer. A refusal leaves when the others do.
+// group answers a maintainer. A refusal leaves when the others do, and a turn ends no earlier: that it is over must not tell
+// what the refusal's time does not.
 func (s *Server) group(r *http.Request, arrived time.Time) reply {
 	var now func(*http.Request) reply
+	turns := &s.walks
 	switch r.Method {
 	case http.MethodGet:
 		now = s.showGroup
 	case http.MethodPost:
-		now = s.editGroup
+		now, turns = s.editGroup, &s.edits
 	default:
 		out := failure(http.StatusMethodNotAllowed, kra.CodeMethod, "")
 		out.allow = http.MethodGet + ", " + http.MethodPost
 		return out
 	}
-	out := s.work(r, now)
-	if out.code == http.StatusForbidden {
-		s.wait(r.Context(), arrived)
-	}
-	return out
+	return s.inTurn(r, turns, func() reply {
+		out := s.work(r, now)
+		if out.code == http.StatusForbidden {
+			s.wait(arrived)
+		}
+		return out
+	})
 }
 
 func (s *Server) showGroup(r *http.Request) reply {

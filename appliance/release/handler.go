@@ -1,7 +1,6 @@
 package release
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -16,6 +15,7 @@ type reply struct {
 	allow string // for 405
 	after string // for 503: seconds until trying again makes sense
 	clear bool   // body holds keys
+	done  func() // called when it was sent; may be nil
 }
 
 func failure(code int, word, detail string) reply {
@@ -44,7 +44,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case kra.PathKeys:
 		out = only(http.MethodGet, r, func() reply { return s.work(r, s.keys) })
 	case kra.PathWhoAmI:
-		out = only(http.MethodGet, r, func() reply { return s.work(r, s.whoAmI) })
+		out = only(http.MethodGet, r, func() reply {
+			return s.inTurn(r, &s.walks, func() reply { return s.work(r, s.whoAmI) })
+		})
 	case kra.PathGroups:
 		out = s.group(r, arrived)
 	case kra.PathStatus:
@@ -66,6 +68,9 @@ func only(method string, r *http.Request, f func() reply) reply {
 
 // send writes the reply. A connection of which nobody knows whose it is, serves one request.
 func (o reply) send(w http.ResponseWriter, p *peer) {
+	if o.done != nil {
+		defer o.done()
+	}
 	h := w.Header()
 	h["Content-Type"] = []string{kra.ContentType}
 	h["Content-Length"] = []string{strconv.Itoa(len(o.body))}
@@ -115,7 +120,7 @@ func (s *Server) keys(r *http.Request) reply {
 	q := r.URL.Query()
 	switch {
 	case len(q) == 0:
-		return s.directory(dir.Encode())
+		return s.directory(r, dir)
 	case len(q) > 1 || len(q["access"]) != 1:
 		return failure(http.StatusBadRequest, kra.CodeMalformed, "query: want access=ID,ID,... or none")
 	}
@@ -126,12 +131,19 @@ func (s *Server) keys(r *http.Request) reply {
 	return reply{code: http.StatusOK, body: body}
 }
 
-func (s *Server) directory(whole []byte, err error) reply {
+// directory answers with the whole directory, which may be long: a source has its turn until all of it is sent.
+func (s *Server) directory(r *http.Request, dir *Directory) reply {
+	giveBack, ok := take(&s.lists, sourceOf(peerOf(r).addr))
+	if !ok {
+		return busy()
+	}
+	whole, err := dir.Encode()
 	if err != nil {
+		giveBack()
 		s.o.Log.Error("encode directory", "error", err)
 		return unavailable()
 	}
-	return reply{code: http.StatusOK, body: whole}
+	return reply{code: http.StatusOK, body: whole, done: giveBack}
 }
 
 // release answers a key release request. What depends on certificates and form only is answered at once; a refusal
@@ -143,19 +155,15 @@ func (s *Server) release(r *http.Request, arrived time.Time) reply {
 		return out
 	})
 	if refused {
-		s.wait(r.Context(), arrived)
+		s.wait(arrived)
 	}
 	return out
 }
 
-func (s *Server) wait(ctx context.Context, arrived time.Time) {
-	late := time.Since(arrived) % s.delay
-	t := time.NewTimer(s.delay - late)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done(): // nobody waits for the answer
-	}
+// wait is for the rest of a delay, whether or not anybody still waits for the answer: the context of a request ends too
+// when its time to be read is over, long before the slowest answer.
+func (s *Server) wait(arrived time.Time) {
+	time.Sleep(s.delay - time.Since(arrived)%s.delay)
 }
 
 // releaseNow does the work and reports whether anything was refused. Whoever is not known is let in as far as his request

@@ -125,7 +125,7 @@ func TestBodiesOfOne(t *testing.T) {
 	var held []body
 	for range maxBodies / kra.MaxBody {
 		r.Body = io.NopCloser(strings.NewReader(strings.Repeat(" ", kra.MaxBody)))
-		if b, bad := w.server.body(r, w.server.held.of(one)); bad.code == 0 {
+		if b, bad := w.server.body(r, placeOf(&w.server.held, one)); bad.code == 0 {
 			held = append(held, b)
 		}
 	}
@@ -135,7 +135,7 @@ func TestBodiesOfOne(t *testing.T) {
 	for _, b := range held {
 		w.server.giveBack(b)
 	}
-	if n, of := w.server.count.bodies.Load(), w.server.held.of(one).Load(); n != 0 || of != 0 {
+	if n, of := w.server.count.bodies.Load(), placeOf(&w.server.held, one).Load(); n != 0 || of != 0 {
 		t.Errorf("%d bytes never given back, %d of one", n, of)
 	}
 	here, let := netip.MustParseAddr("192.0.2.1"), 0

@@ -38,11 +38,16 @@ type peerKey struct{}
 
 // withPeer is http.Server.ConnContext.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
-	p := &peer{}
-	if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
-		p.addr = a.Addr().Unmap()
+	return withThisPeer(ctx, &peer{addr: addrOf(c)})
+}
+
+// addrOf returns the other end's address, the zero Addr if it has none.
+func addrOf(c net.Conn) netip.Addr {
+	a, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
 	}
-	return withThisPeer(ctx, p)
+	return a.Addr().Unmap()
 }
 
 func withThisPeer(ctx context.Context, p *peer) context.Context {

@@ -24,6 +24,7 @@ const (
 	RefusalDelay = 100 * time.Millisecond // T: no refusal leaves before; above the slowest suite and a slow disk
 
 	maxConns     = 4096             // open connections
+	maxConnsOf   = 256              // of them from one source
 	maxInFlight  = 1024             // requests at work; a refusal that waits for its time is not at work
 	maxBodies    = 32 << 20         // bytes of all request bodies being read or at work
 	maxHeadBytes = 8 << 10          // request line and headers

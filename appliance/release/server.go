@@ -5,10 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +23,9 @@ type Server struct {
 	count  counters
 	bodies sync.Pool // of *bytes.Buffer: request bodies, which hold no secrets
 	held   shares    // bytes of bodies
+	walks  turns     // of requests that walk through all rules or a group
+	edits  turns     // of statements about groups, which wait for each other
+	lists  turns     // of whole directories on their way to a source
 
 	strangers strangers
 }
@@ -48,7 +51,8 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, delay: RefusalDelay, held: shares{seed: maphash.MakeSeed()}}, nil
+	return &Server{o: o, delay: RefusalDelay, held: newShares(), walks: newTurns(maxWalksOf, int64(maxWalks*runtime.GOMAXPROCS(0))),
+		edits: newTurns(maxEditsOf, maxEdits), lists: newTurns(maxListsOf, maxLists)}, nil
 }
 
 // Counts returns the counts so far.
@@ -65,7 +69,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		defer cancel()
 		stopped <- srv.Shutdown(drain)
 	})
-	err := srv.ServeTLS(netutil.LimitListener(l, maxConns), "", "")
+	err := srv.ServeTLS(netutil.LimitListener(&crowd{Listener: l}, maxConns), "", "")
 	if !stop() && errors.Is(err, http.ErrServerClosed) {
 		err = <-stopped
 		srv.Close()

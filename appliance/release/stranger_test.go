@@ -1,6 +1,7 @@
 package release
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -44,13 +45,14 @@ func causes(t *testing.T, w *world) map[string]cause {
 		t.Fatal(err)
 	}
 	expired := leafOf(t, w.corp.issue(t, aliceName, x509.ExtKeyUsageEmailProtection, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }))
-	to, d := toCertificate(t), func(headers ...block.Header) kra.Delivery {
-		d, err := kra.SignDelivery(newECDH(t).PublicKey(), rawOf(headers), signer.PrivateKey.(crypto.Signer))
+	to, dFor := toCertificate(t), func(box string, headers ...block.Header) kra.Delivery {
+		d, err := kra.SignDelivery("example", box, newECDH(t).PublicKey(), rawOf(headers), signer.PrivateKey.(crypto.Signer))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return d
 	}
+	d := func(headers ...block.Header) kra.Delivery { return dFor("box1", headers...) }
 	shows := func(c ...*x509.Certificate) kra.Presented { return kra.Presented{Certificates: c} }
 	with := func(p kra.Presented, attributes, token string) kra.Presented {
 		if attributes != "" {
@@ -90,6 +92,7 @@ func causes(t *testing.T, w *world) map[string]cause {
 		"stranger: not a name":                  {nil, compose(t, "whoever", kra.Presented{}, to, legal), nil, "no certificate of that decryptor"},
 		"stranger: person without right":        {nil, compose(t, "corp:CN=mallory,O=Elsewhere", kra.Presented{}, to, legal), nil, "not permitted"},
 		"stranger: key signed by another":       {nil, compose(t, "", shows(mallory), d(legal), legal), nil, "verify delivery key"},
+		"stranger: key signed for another box":  {nil, compose(t, "", shows(leafOf(t, signer)), dFor("box2", legal), legal), nil, "verify delivery key"},
 		"stranger: key signed for other blocks": {nil, compose(t, "", shows(leafOf(t, signer)), d(legal, legal), legal), nil, "verify delivery key"},
 		"stranger: forged attributes":           {nil, sealed(with(shows(ec), "forged", ""), legal), nil, "not signed"},
 		"stranger: forged token":                {nil, sealed(with(shows(ec), "", "forged"), legal), nil, "not signed"},
@@ -151,6 +154,31 @@ func TestNothingTellsAStranger(t *testing.T) {
 	})
 }
 
+// TestRefusalOutlastsItsContext: net/http ends a request's context when the time to read it is over, and a decision may take
+// longer. The refusal leaves at a multiple of the delay all the same.
+func TestRefusalOutlastsItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := hsmtest.New(t)
+		w := newWorldOn(t, tokenOf(inside{c}))
+		w.clock.Store(&moment{time.Now(), true})
+		w.strangersWorld()
+		mallory := w.corp.person(t, "mallory", "Elsewhere")
+		ask := request(t, w.hsm.header(t, "legal").Bytes())
+		for slow, want := range map[time.Duration]time.Duration{0: RefusalDelay, bodyWithin + time.Millisecond: bodyWithin + RefusalDelay, bodyWithin + 3*RefusalDelay/2: bodyWithin + 2*RefusalDelay} {
+			w.info.slow.Store(int64(slow))
+			for _, within := range []time.Duration{0, bodyWithin} {
+				ctx, cancel := context.WithTimeout(context.Background(), within)
+				begin := time.Now()
+				answer := w.serveIn(ctx, &mallory, ask)
+				if took := time.Since(begin); took != want || !strings.Contains(answer, `{"refused":true}`) {
+					t.Errorf("decided after %v, context over after %v: left after %v; want %v\n%s", slow, within, took, want, answer)
+				}
+				cancel()
+			}
+		}
+	})
+}
+
 // strangersWorld has, besides legal-team for anyone, one access identifier for the channel only and one with a rule that
 // asks for what no certificate vouches.
 func (w *world) strangersWorld() {
@@ -170,6 +198,12 @@ func (w *world) strangersWorld() {
 // serveOne serves one request without a network and returns all that leaves.
 func (w *world) serveOne(cert *tls.Certificate, body []byte) string {
 	w.t.Helper()
+	return w.serveIn(context.Background(), cert, body)
+}
+
+// serveIn does so in a context, as that of a connection.
+func (w *world) serveIn(ctx context.Context, cert *tls.Certificate, body []byte) string {
+	w.t.Helper()
 	r := httptest.NewRequest(http.MethodPost, kra.PathRelease, strings.NewReader(string(body)))
 	r.Header.Set("Content-Type", kra.ContentType)
 	r.TLS = &tls.ConnectionState{}
@@ -178,7 +212,7 @@ func (w *world) serveOne(cert *tls.Certificate, body []byte) string {
 		r.TLS.PeerCertificates = []*x509.Certificate{leafOf(w.t, *cert)}
 	}
 	rec := httptest.NewRecorder()
-	w.server.serve(rec, r.WithContext(withThisPeer(r.Context(), p)))
+	w.server.serve(rec, r.WithContext(withThisPeer(ctx, p)))
 	rec.Header().Del("Connection") // a connection without an accepted certificate is closed, whatever the answer
 	var head strings.Builder
 	if err := rec.Header().Write(&head); err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,6 +43,8 @@ type Agent struct {
 	key     crypto.PrivateKey // of Config.Certificate; nil if there is none
 	deliver delivery
 	http    *http.Client
+
+	last atomic.Pointer[issuer] // the box that answered last; nil: none did
 }
 
 // NewAgent prepares an agent. It opens no connection yet.

@@ -80,8 +80,9 @@ func (d Delivery) close(channel *tls.Certificate) (delivery, error) {
 	return out, nil
 }
 
-// request makes the request for headers and returns what opens the answer.
-func (d delivery) request(headers [][]byte) (req kra.Request, private any, err error) {
+// request makes the request to a box for headers and returns what opens the answer. The box matters only if the delivery
+// is to a key.
+func (d delivery) request(box issuer, headers [][]byte) (req kra.Request, private any, err error) {
 	if req, err = kra.NewRequest(headers, d.claim); err != nil {
 		return req, nil, err
 	}
@@ -99,7 +100,7 @@ func (d delivery) request(headers [][]byte) (req kra.Request, private any, err e
 		if !ok {
 			return req, nil, errors.New("make delivery key: the certified key signs nothing")
 		}
-		if how, err = kra.SignDelivery(once.PublicKey(), headers, signer); err != nil {
+		if how, err = kra.SignDelivery(box.domain, box.box, once.PublicKey(), headers, signer); err != nil {
 			return req, nil, err
 		}
 		private = once
@@ -115,7 +116,7 @@ func (d delivery) request(headers [][]byte) (req kra.Request, private any, err e
 
 // overhead is how many bytes of a request are not headers.
 func (d delivery) overhead() int {
-	req, _, err := d.request([][]byte{{0}})
+	req, _, err := d.request(issuer{}, [][]byte{{0}})
 	if err != nil {
 		return 0 // release says so
 	}

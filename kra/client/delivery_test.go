@@ -90,6 +90,42 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
+// TestDeliveryKeyNamesTheBox: what a key signs for is the box at the other end of the connection. Who comes to another one
+// next signs for that, too.
+func TestDeliveryKeyNamesTheBox(t *testing.T) {
+	a := clienttest.New(t)
+	a.AddKey(t, "legal-team", "Legal team", block.SuiteP256)
+	a.Allow(func(_ kra.AccessID, name string) bool { return name == "alice" })
+	trust, err := client.ParseTrust(a.RootPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, alice := headerFor(t, a), pairOf(t)(a.Person(t, "alice"))
+	for elsewhere, want := range map[int]int{0: 1, 1: 2, 100: 1} { // requests
+		a.Elsewhere(t, elsewhere)
+		agent, err := client.NewAgent(client.Config{URL: a.URL, Trust: trust, Delivery: client.Delivery{To: kra.ToKey, Pair: alice}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := a.Requests()
+		answers, err := agent.Release(context.Background(), []block.Header{h})
+		agent.Close()
+		if err != nil {
+			t.Fatalf("%d connections elsewhere: %v", elsewhere, err)
+		}
+		if elsewhere == 100 { // it is box1 that refuses what is for box2
+			if !errors.Is(answers[0].Err, client.ErrRefused) {
+				t.Errorf("signed for another box: %v", answers[0].Err)
+			}
+		} else if answers[0].Err != nil || answers[0].Release.Key.Use(h.VerifyMAC) != nil {
+			t.Errorf("%d connections elsewhere: %v", elsewhere, answers[0].Err)
+		}
+		if n := a.Requests() - before; n != want {
+			t.Errorf("%d connections elsewhere: %d requests; want %d", elsewhere, n, want)
+		}
+	}
+}
+
 func TestDeliveryRefused(t *testing.T) { // what could never be opened, or would be for nobody, is not asked
 	a := clienttest.New(t)
 	trust, err := client.ParseTrust(a.RootPEM())

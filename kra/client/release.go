@@ -75,26 +75,55 @@ func batch(headers []block.Envelope, size int) int {
 	return len(headers)
 }
 
+// release asks for the keys of headers that fit one request. A request whose delivery names a box is made again if another
+// box of the same address answered: that one has refused it.
 func (a *Agent) release(ctx context.Context, headers []block.Envelope) ([]Answer, error) {
+	to, err := a.addressee(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		answers, from, err := a.releaseBy(ctx, to, headers)
+		if err != nil || a.deliver.to != kra.ToKey || from == to || try == maxTries {
+			return answers, err
+		}
+		to = from
+	}
+}
+
+// addressee returns the box that a delivery to a key has to name: the one that answered last.
+func (a *Agent) addressee(ctx context.Context) (issuer, error) {
+	if a.deliver.to != kra.ToKey {
+		return issuer{}, nil
+	}
+	if last := a.last.Load(); last != nil {
+		return *last, nil
+	}
+	ans, err := a.exchange(ctx, kra.PathStatus, nil, kra.MaxBody)
+	return ans.from, err
+}
+
+// releaseBy makes one request to a box and reads the answer of the box that it came to.
+func (a *Agent) releaseBy(ctx context.Context, to issuer, headers []block.Envelope) ([]Answer, issuer, error) {
 	raw := make([][]byte, len(headers))
 	for i, h := range headers {
 		raw[i] = h.Bytes()
 	}
-	req, private, err := a.deliver.request(raw)
+	req, private, err := a.deliver.request(to, raw)
 	if err != nil {
-		return nil, err
+		return nil, to, err
 	}
 	body := req.Encode()
 	ans, err := a.exchange(ctx, kra.PathRelease, body, kra.MaxResponse)
 	if err != nil {
-		return nil, err
+		return nil, to, err
 	}
 	if ans.status != http.StatusOK && ans.status != http.StatusForbidden {
-		return nil, a.rejected(ans)
+		return nil, ans.from, a.rejected(ans)
 	}
 	res, err := kra.ParseResponse(ans.body, len(headers))
 	if err != nil {
-		return nil, untrusted("%w", err)
+		return nil, ans.from, untrusted("%w", err)
 	}
 	out := make([]Answer, len(headers))
 	binding := kra.NewBinding(ans.from.domain, ans.from.box, body)
@@ -110,7 +139,7 @@ func (a *Agent) release(ctx context.Context, headers []block.Envelope) ([]Answer
 		}
 		out[i] = a.answer(h, ans.from, res, res.Results[i], key)
 	}
-	return out, nil
+	return out, ans.from, nil
 }
 
 // answer accepts a released key only with the receipt that names this very header and

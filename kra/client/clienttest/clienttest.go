@@ -41,7 +41,11 @@ type Agent struct {
 	busy     int
 	opened   int // connections
 	last     kra.Request
-	named    map[string]*x509.Certificate // of decryptors that requests only name
+
+	elsewhere int // connections that come to another box
+	other     tls.Certificate
+
+	named map[string]*x509.Certificate // of decryptors that requests only name
 }
 
 // A Rule decides whether the holder of a certificate with this common name gets a key.
@@ -85,8 +89,8 @@ func NewAs(t testing.TB, label string) *Agent {
 	mux.HandleFunc("GET "+kra.PathWhoAmI, a.serveWhoAmI)
 	mux.HandleFunc("POST "+kra.PathRelease, a.serveRelease)
 	a.server = httptest.NewUnstartedServer(a.oddly(mux))
-	a.server.TLS = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.pki.server(t)},
-		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.pki.clientPool()}
+	a.server.TLS = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{a.pki.server(t, a.pki.tlsLabel)},
+		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: a.pki.clientPool(), GetConfigForClient: a.config}
 	a.server.Config.ConnState = a.count
 	a.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // refused handshakes are what tests are about
 	a.server.StartTLS()
@@ -129,6 +133,29 @@ func (a *Agent) oddly(h http.Handler) http.Handler {
 		}
 		odd(w, r)
 	})
+}
+
+// Elsewhere makes the next n connections come to another box of the domain, as behind one address for several. Only the
+// certificate is that box's.
+func (a *Agent) Elsewhere(t testing.TB, n int) {
+	t.Helper()
+	key := ecKey(t)
+	other := a.pki.server(t, authority{a.pki.root.issue(t, key.Public(), labelTemplate(Release, "box2")), key})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.elsewhere, a.other = n, other
+}
+
+func (a *Agent) config(*tls.ClientHelloInfo) (*tls.Config, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.elsewhere == 0 {
+		return nil, nil
+	}
+	a.elsewhere--
+	c := a.server.TLS.Clone()
+	c.Certificates = []tls.Certificate{a.other}
+	return c, nil
 }
 
 // Busy makes the agent answer the next n requests for release with "busy".
@@ -197,7 +224,10 @@ func (a *Agent) serveKeys(w http.ResponseWriter, _ *http.Request) {
 	send(w, http.StatusOK, b, err)
 }
 
-func (a *Agent) serveStatus(w http.ResponseWriter, _ *http.Request) {
+func (a *Agent) serveStatus(w http.ResponseWriter, r *http.Request) {
+	if len(r.TLS.PeerCertificates) == 0 {
+		w.Header().Set("Connection", "close")
+	}
 	b, err := kra.Status{State: kra.StateReady, Domain: Domain, Box: Box}.Encode()
 	send(w, http.StatusOK, b, err)
 }

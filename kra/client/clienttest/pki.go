@@ -42,8 +42,8 @@ func newPKI(t testing.TB, tlsLabel string) *pki {
 	p.root = selfSigned(t, Domain)
 	p.persons = selfSigned(t, "persons of "+Domain)
 	key := ecKey(t)
-	p.label = authority{p.root.issue(t, key.Public(), labelTemplate(Release)), key}
-	p.tlsLabel = authority{p.root.issue(t, key.Public(), labelTemplate(tlsLabel)), key}
+	p.label = authority{p.root.issue(t, key.Public(), labelTemplate(Release, Box)), key}
+	p.tlsLabel = authority{p.root.issue(t, key.Public(), labelTemplate(tlsLabel, Box)), key}
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -58,10 +58,10 @@ func newPKI(t testing.TB, tlsLabel string) *pki {
 }
 
 // labelTemplate is the label certificate as the signing desk makes it.
-func labelTemplate(label string) *x509.Certificate {
+func labelTemplate(label, box string) *x509.Certificate {
 	one := &net.IPNet{IP: net.IPv4(127, 0, 0, 1).To4(), Mask: net.CIDRMask(32, 32)}
-	return &x509.Certificate{Subject: pkix.Name{Organization: []string{Domain}, OrganizationalUnit: []string{"label " + label}, CommonName: Box},
-		URIs: uris("kra://" + Domain + "/label/" + label + "/" + Box),
+	return &x509.Certificate{Subject: pkix.Name{Organization: []string{Domain}, OrganizationalUnit: []string{"label " + label}, CommonName: box},
+		URIs: uris("kra://" + Domain + "/label/" + label + "/" + box),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, PermittedDNSDomainsCritical: true, PermittedDNSDomains: []string{"localhost"},
 		PermittedIPRanges: []*net.IPNet{one}, PermittedURIDomains: []string{Domain}, PermittedEmailAddresses: []string{"invalid"}}
@@ -114,12 +114,12 @@ func (a authority) issue(t testing.TB, pub crypto.PublicKey, tmpl *x509.Certific
 	return c
 }
 
-func (p *pki) server(t testing.TB) tls.Certificate {
+func (p *pki) server(t testing.TB, label authority) tls.Certificate {
 	t.Helper()
 	key := ecKey(t)
-	leaf := p.tlsLabel.issue(t, key.Public(), &x509.Certificate{Subject: pkix.Name{CommonName: Box}, DNSNames: []string{"localhost"},
+	leaf := label.issue(t, key.Public(), &x509.Certificate{Subject: pkix.Name{CommonName: Box}, DNSNames: []string{"localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	return tls.Certificate{Certificate: [][]byte{leaf.Raw, p.tlsLabel.cert.Raw}, PrivateKey: key}
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw, label.cert.Raw}, PrivateKey: key}
 }
 
 func (p *pki) clientPool() *x509.CertPool {
@@ -191,7 +191,7 @@ func (a *Agent) Forge(t testing.TB, access kra.AccessID, edit func(*Forgery)) kr
 		by = a.pki.persons
 	default:
 		k := ecKey(t)
-		by = authority{a.pki.root.issue(t, k.Public(), labelTemplate(f.By)), k}
+		by = authority{a.pki.root.issue(t, k.Public(), labelTemplate(f.By, Box)), k}
 	}
 	leaf := by.issue(t, f.Public, f.Template)
 	return kra.PublicKey{Access: access, Title: "Forged", KeyID: block.KeyIDOfSPKI(leaf.RawSubjectPublicKeyInfo).String(),

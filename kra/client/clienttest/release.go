@@ -19,6 +19,7 @@ type asking struct {
 	name    string
 	to      crypto.PublicKey // nil: over the channel
 	binding kra.Binding
+	refused bool // signed for another box, or by somebody else
 }
 
 // asking finds out whom a request is for, as an agent does; ok is false for nobody. What is presented is looked at no
@@ -54,7 +55,7 @@ func (a *Agent) asking(body []byte, channel []*x509.Certificate) (ask asking, ok
 	case kra.ToCertificate:
 		ask.to, err = kra.Sealable(cert)
 	case kra.ToKey:
-		ask.to, err = d.Key(), d.VerifyKey(cert, ask.req.Headers())
+		ask.to, ask.refused = d.Key(), d.VerifyKey(Domain, Box, cert, ask.req.Headers()) != nil
 	}
 	return ask, err == nil, err
 }
@@ -65,7 +66,9 @@ func (a *Agent) release(ask asking) ([]byte, error) {
 	defer a.mu.Unlock()
 	opened := make([]opening, len(ask.req.Headers()))
 	for i, raw := range ask.req.Headers() {
-		opened[i] = a.open(raw, ask.name)
+		if !ask.refused {
+			opened[i] = a.open(raw, ask.name)
+		}
 		if opened[i].fileKey != nil {
 			opened[i].index = a.log.append(opened[i])
 		}
