@@ -220,7 +220,11 @@ func (b *bench) bundle(r label.EnrolRequest, v version) label.Bundle {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: "box1"}, NotBefore: b.now.Add(-time.Hour), NotAfter: b.now.AddDate(5, 0, 0),
+	uri, err := url.Parse(b.of.domain.LabelURI(label.KeyRelease, "box1"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: "box1"}, NotBefore: b.now.Add(-time.Hour), NotAfter: b.now.AddDate(5, 0, 0), URIs: []*url.URL{uri},
 		IsCA: true, MaxPathLenZero: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, template, b.of.rootCertificate, q.Public, b.of.root)
 	if err != nil {

@@ -30,7 +30,8 @@ const (
 	tlsLife     = 24 * time.Hour
 	receiptLife = 365 * 24 * time.Hour
 	keyLife     = 365 * 24 * time.Hour
-	backdate    = 5 * time.Minute // for clocks that are a little behind; counts as life
+	replicaLife = 7 * 24 * time.Hour // a statement is carried from box to box by hand
+	backdate    = 5 * time.Minute    // for clocks that are a little behind; counts as life
 	minRSA      = 2048
 )
 
@@ -59,6 +60,17 @@ func (a *Agent) LeafReceipt(ctx context.Context, spki []byte) ([][]byte, error) 
 		}
 		return a.named(&x509.Certificate{Subject: a.subject(b.Name + " receipts"), KeyUsage: x509.KeyUsageDigitalSignature},
 			a.domain.ReceiptURI(b.Name), receiptLife)
+	})
+}
+
+// LeafReplica certifies the key that signs one statement about copies of keys.
+func (a *Agent) LeafReplica(ctx context.Context, spki []byte) ([][]byte, error) {
+	return a.leaf(ctx, spki, func(b label.Box, pub crypto.PublicKey) (*x509.Certificate, error) {
+		if k, ok := pub.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
+			return nil, wire.Refused{Reason: "replica leaf: want a P-256 key"}
+		}
+		return a.named(&x509.Certificate{Subject: a.subject(b.Name + " replicas"), KeyUsage: x509.KeyUsageDigitalSignature},
+			a.domain.ReplicaURI(b.Name), replicaLife)
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
 
@@ -94,6 +95,44 @@ func TestLeaves(t *testing.T) {
 	}
 }
 
+// TestReplicaLeaf: a statement is signed by a key that the label key certified, and believed by who has the domain's root.
+func TestReplicaLeaf(t *testing.T) {
+	b := enrolled(t)
+	spki, key := tlsKey(t)
+	chain, err := b.LeafReplica(t.Context(), spki)
+	leaf, _ := parsed(t, chain, err)
+	if d := leaf.NotAfter.Sub(leaf.NotBefore); d > replicaLife {
+		t.Errorf("replica leaf lives for %v; want at most %v", d, replicaLife)
+	}
+	request, err := label.ReplicaRequest{Domain: b.of.domain.Hash(), Box: "box1", Transport: []byte("key")}.Sign(chain, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, by, err := label.OpenReplicaRequest(request, b.of.domain, time.Now())
+	if err != nil || by.Box != "box1" {
+		t.Errorf("request of %+v, %v", by, err)
+	}
+	if _, _, err := label.OpenReplicaRequest(request, b.of.domain, leaf.NotAfter.Add(time.Second)); err == nil {
+		t.Error("an old statement is believed")
+	}
+	for name, f := range map[string]func() ([][]byte, error){
+		"TLS":         func() ([][]byte, error) { return b.LeafTLS(t.Context(), spki) },
+		"key release": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), spki, "box1", wire.Agreement) },
+	} {
+		other, err := f()
+		if err != nil {
+			t.Fatal(err)
+		}
+		request, err := label.ReplicaRequest{Domain: b.of.domain.Hash(), Box: "box1", Transport: []byte("key")}.Sign(other, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := label.OpenReplicaRequest(request, b.of.domain, time.Now()); err == nil {
+			t.Errorf("a %s leaf signs a statement", name)
+		}
+	}
+}
+
 // TestHybridLeaf: a key that crypto/x509 does not know is certified like any other.
 func TestHybridLeaf(t *testing.T) {
 	b := enrolled(t)
@@ -161,6 +200,9 @@ func TestLeavesRefused(t *testing.T) {
 		"TLS, RSA":                    func() ([][]byte, error) { return b.LeafTLS(t.Context(), rsaKey) },
 		"TLS, no key":                 func() ([][]byte, error) { return b.LeafTLS(t.Context(), []byte("digest of something else")) },
 		"receipt, P-256":              func() ([][]byte, error) { return b.LeafReceipt(t.Context(), p256) },
+		"replica, RSA":                func() ([][]byte, error) { return b.LeafReplica(t.Context(), rsaKey) },
+		"replica, P-384":              func() ([][]byte, error) { return b.LeafReplica(t.Context(), otherCurve) },
+		"key release, replica's name": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "replica/box1", wire.Agreement) },
 		"key release, RSA agreement":  func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), rsaKey, "legal", wire.Agreement) },
 		"key release, P-256 encipher": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "legal", wire.Encipherment) },
 		"key release, P-384":          func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), otherCurve, "legal", wire.Agreement) },

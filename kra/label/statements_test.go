@@ -22,13 +22,17 @@ func TestStatements(t *testing.T) {
 			t.Errorf("STATEMENTS.md lacks %s: %s", what, want)
 		}
 	}
-	for _, c := range []string{"kra/seal/v1", "kra/sign/v1", "kra/epoch/v1", stageContext, requestContext, bundleContext} {
+	for _, c := range []string{"kra/seal/v1", "kra/sign/v1", "kra/epoch/v1", stageContext, requestContext, bundleContext, replicaRequestContext, replicaContext} {
 		has("context", "| `"+c+"` |")
 	}
 	has("value of open", "| open | `"+At(Open).String()+"` |")
 	has("value of running", "| open, running | `"+At(Open, Running).String()+"` |")
 	has("armour", "`"+requestBlock+"`")
 	has("armour", "`"+bundleBlock+"`")
+	has("armour", "`"+replicaRequestBlock+"`")
+	has("armour", "`"+replicaBlock+"`")
+	digest := digestOf(replicaRequestContext, vector)
+	has("digest of a request for copies", "SHA-256 `"+hex.EncodeToString(digest[:])+"`")
 	var groups []string
 	for _, n := range []int{2, 2, 4, 2, 2, 2, 2, 2, 2} {
 		at := len(strings.Join(groups, "")) / 2
@@ -36,7 +40,7 @@ func TestStatements(t *testing.T) {
 	}
 	has("template", strings.Join(groups, " ")+" 0020 X 0020 Y")
 	d := Domain{Name: "DOMAIN"}
-	for _, u := range []string{d.AuthorityURI(), d.PlatformURI("BOX"), d.LabelURI("LABEL", "BOX"), d.ReceiptURI("BOX"), d.KeyReleaseURI("ACCESS-ID")} {
+	for _, u := range []string{d.AuthorityURI(), d.PlatformURI("BOX"), d.LabelURI("LABEL", "BOX"), d.ReceiptURI("BOX"), d.ReplicaURI("BOX"), d.KeyReleaseURI("ACCESS-ID")} {
 		has("URI", "`"+u+"`")
 	}
 	dom, k := newDomain(t)
@@ -46,7 +50,7 @@ func TestStatements(t *testing.T) {
 	has("fields of a request", `{"label","domain","software","model","serial","ek":{"public","certificate","chain":[…]},"srk","ak","labelKey","creation":{"data","attest":{"attest","signature"}},`+
 		`"escrow":{"owner","lockout","presence"},"pcrs","eventLog","quote":{"attest","signature"}}`)
 	words := regexp.MustCompile(`"([a-zA-Z]+)":`)
-	for _, doc := range [][]byte{encode(newRequest(t)), encode(signedBundle{newBundle(t, dom, k), nil})} {
+	for _, doc := range [][]byte{encode(signed[ReplicaRequest]{}), encode(signed[Replica]{Statement: newPen(t).replica()}), encode(newRequest(t)), encode(signedBundle{newBundle(t, dom, k), nil})} {
 		for _, m := range words.FindAllStringSubmatch(string(doc), -1) {
 			has("field", `"`+m[1]+`"`)
 		}

@@ -165,6 +165,13 @@ func (c *Client) LeafReceipt(ctx context.Context, spki []byte) ([][]byte, error)
 	return a.Chain, err
 }
 
+// LeafReplica has the label key certify a P-256 key that signs one statement about copies of keys, under the URI
+// kra://DOMAIN/replica/BOX.
+func (c *Client) LeafReplica(ctx context.Context, spki []byte) ([][]byte, error) {
+	a, err := c.do(ctx, request{Op: opReplica, SPKI: spki})
+	return a.Chain, err
+}
+
 // LeafKeyRelease has the label key certify a key-release key for an access identifier, for a year.
 func (c *Client) LeafKeyRelease(ctx context.Context, spki []byte, access string, u Usage) ([][]byte, error) {
 	a, err := c.do(ctx, request{Op: opKeyRelease, SPKI: spki, Access: access, Usage: u})

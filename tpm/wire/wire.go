@@ -37,6 +37,7 @@ const (
 	opKeyRelease op = "leaf-key-release"
 	opRequest    op = "enrol-request"
 	opInstall    op = "enrol-install"
+	opReplica    op = "leaf-replica"
 	opRandom     op = "random"
 )
 
