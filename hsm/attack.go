@@ -93,14 +93,7 @@ func (s *session) attackUse(e *entry) error {
 	other := func() error { return s.lib.DecryptInit(s.handle, rawRSAMechanism, e.at()) }
 	if !isEC(e.key.Suite) {
 		sign = p11.NewMechanism(p11.CKM_RSA_PKCS, nil)
-		other = func() error {
-			m := p11.NewMechanism(p11.CKM_RSA_PKCS, nil)
-			_, err := s.lib.UnwrapKey(s.handle, []*p11.Mechanism{m}, e.at(), make([]byte, len(e.modulus)), secret())
-			if isInput(err) || isCode(err, p11.CKR_WRAPPED_KEY_INVALID, p11.CKR_WRAPPED_KEY_LEN_RANGE) {
-				return nil // it did try
-			}
-			return err
-		}
+		other = func() error { return s.lib.SignRecoverInit(s.handle, rawRSAMechanism, e.at()) }
 	}
 	if s.lib.SignInit(s.handle, []*p11.Mechanism{sign}, e.at()) == nil {
 		return errors.Join(errors.New("key can sign"), s.renew())

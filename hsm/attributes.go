@@ -55,7 +55,7 @@ func private(s wire.Suite, c wire.Custody) []*p11.Attribute {
 		attr(p11.CKA_DECRYPT, !isEC(s)),
 		attr(p11.CKA_SIGN, false),
 		attr(p11.CKA_SIGN_RECOVER, false),
-		attr(p11.CKA_UNWRAP, false),
+		attr(p11.CKA_UNWRAP, !isEC(s)), // which gives nothing that decrypting does not
 	}
 }
 

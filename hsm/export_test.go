@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"errors"
 	"time"
 
@@ -183,6 +184,74 @@ func (c *Custodian) PrivateObjects() (n int) {
 		n = len(found)
 	})
 	return n
+}
+
+// SessionObjects counts what is in sessions and not in the token.
+func (c *Custodian) SessionObjects() (n int) {
+	c.onSession(func(s *session) {
+		found, err := s.find([]*p11.Attribute{attr(p11.CKA_TOKEN, false)})
+		if err != nil {
+			panic(err)
+		}
+		n = len(found)
+	})
+	return n
+}
+
+// Passing opens a wrap into the module, as on the way to a recipient, and runs f on what came of it.
+func (c *Custodian) Passing(w block.Wrap, f func(*p11.Ctx, p11.SessionHandle, p11.ObjectHandle)) (err error) {
+	c.onSession(func(s *session) {
+		var h p11.ObjectHandle
+		if h, err = s.takeIn(s.token.index.get(w.KeyID()).at(), w.Suite().OAEPHash(), w.Body()); err == nil {
+			f(s.lib, s.handle, h)
+			err = s.discard(h)
+		}
+	})
+	return err
+}
+
+// Carry carries a wrap of a key that is in the module for this call only to a recipient.
+func (c *Custodian) Carry(k *rsa.PrivateKey, by block.Suite, body []byte, to wire.Recipient) (sealed []byte, err error) {
+	c.onSession(func(s *session) {
+		_, suite, values, failed := parts(k)
+		if failed != nil {
+			panic(failed)
+		}
+		h, failed := s.lib.CreateObject(s.handle, append(append(values, private(suite, wire.Bound)...), unsealed()...))
+		if failed != nil {
+			panic(failed)
+		}
+		sealed, err = s.carry(h, by, body, to)
+		err = errors.Join(err, s.discard(h))
+	})
+	return sealed, err
+}
+
+// ErrLength is errLength.
+var ErrLength = errLength
+
+// ImportOld makes an RSA key as they were before keys could go on inside: it may decrypt and not unwrap.
+func (c *Custodian) ImportOld(k *rsa.PrivateKey) (key wire.Key, err error) {
+	c.onSession(func(s *session) {
+		spki, suite, values, failed := parts(k)
+		if failed != nil {
+			panic(failed)
+		}
+		template := append(append(values, private(suite, wire.Bound)...), unsealed()...)
+		for _, a := range template {
+			if a.Type == p11.CKA_UNWRAP {
+				a.Value = []byte{0}
+			}
+		}
+		h, failed := s.lib.CreateObject(s.handle, template)
+		if failed != nil {
+			panic(failed)
+		}
+		s.token.objects.Lock()
+		defer s.token.objects.Unlock()
+		key, err = s.admit(h, spki, wire.Bound)
+	})
+	return key, err
 }
 
 // SetPIN gives the token of another module its first PIN, whose security officer has none yet.

@@ -198,7 +198,7 @@ func (c *Custodian) Check(head receipt.ChainHead) error { return c.chain.check(h
 func (c *Custodian) Service() wire.Service {
 	return wire.Service{
 		Open: c.Open, Generate: c.Generate, Import: c.Import, Destroy: c.Destroy, List: c.List,
-		Since: c.Since, Check: c.Check, Status: c.Status, Unwrap: c.Unwrap,
+		Since: c.Since, Check: c.Check, Status: c.Status, Unwrap: c.Unwrap, Transcrypt: c.Transcrypt,
 		Replication: wire.Replication{Transport: c.Transport, Admit: c.Admit, Pack: c.Pack, Receive: c.Receive, Dismiss: c.Dismiss},
 	}
 }

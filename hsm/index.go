@@ -19,6 +19,7 @@ type entry struct {
 	point   *ecdh.PublicKey // of a P-256 or hybrid key
 	modulus []byte          // of an RSA key
 	hybrid  *hybrid         // of a hybrid key, else nil
+	unwraps bool            // an RSA key that may open wraps into the token
 	over    bool            // this is the key over a hybrid key's seed
 	handle  atomic.Uint64
 }

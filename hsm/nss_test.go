@@ -1,31 +1,23 @@
 package hsm_test
 
 import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/keyrelease/krabox/hsm"
 	"github.com/keyrelease/krabox/hsm/wire"
+	"github.com/keyrelease/krabox/kra/block"
 )
 
 // TestWeakModuleIsRefused takes NSS, another module by configuration, which keeps its own files. It computes rightly, as
 // the probe finds, but makes extractable copies of keys that are not: no key is entrusted to it, and none stays.
 func TestWeakModuleIsRefused(t *testing.T) {
-	config := hsm.Config{
-		Module:     "/usr/lib/x86_64-linux-gnu/libsoftokn3.so",
-		Parameters: "configdir='sql:" + t.TempDir() + "' certPrefix='' keyPrefix='' secmod='' flags=",
-		Label:      "NSS Certificate DB",
-	}
-	if err := hsm.SetPIN(config, "a long enough PIN"); err != nil {
-		t.Fatalf("set PIN (apt-get install libnss3): %v", err)
-	}
-	c := must(hsm.New(config, [32]byte{1}))
-	i, err := c.Open(wire.Token{PIN: []byte("a long enough PIN")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c, i := newNSS(t)
 	for _, check := range i.Report.Checks {
 		if missing := strings.HasPrefix(check.Name, "trusted wrap") || strings.HasPrefix(check.Name, "aes-gcm"); missing != (check.Failure != "") {
 			t.Errorf("%s: %q", check.Name, check.Failure)
@@ -47,5 +39,53 @@ func TestWeakModuleIsRefused(t *testing.T) {
 	}
 	if keys := must(c.List()); len(keys) != 0 || c.PrivateObjects() != 0 {
 		t.Errorf("%d keys and %d objects stayed", len(keys), c.PrivateObjects())
+	}
+}
+
+// newNSS returns a custodian of a new token of NSS.
+func newNSS(t *testing.T) (*hsm.Custodian, wire.Instance) {
+	t.Helper()
+	config := hsm.Config{
+		Module:     "/usr/lib/x86_64-linux-gnu/libsoftokn3.so",
+		Parameters: "configdir='sql:" + t.TempDir() + "' certPrefix='' keyPrefix='' secmod='' flags=",
+		Label:      "NSS Certificate DB",
+	}
+	if err := hsm.SetPIN(config, "a long enough PIN"); err != nil {
+		t.Fatalf("set PIN (apt-get install libnss3): %v", err)
+	}
+	c := must(hsm.New(config, [32]byte{1}))
+	i, err := c.Open(wire.Token{PIN: []byte("a long enough PIN")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, i
+}
+
+// TestInsideByOtherModule: NSS has OAEP with SHA-256 too, and tells how long a key is.
+func TestInsideByOtherModule(t *testing.T) {
+	c, _ := newNSS(t)
+	k, reader := newRSA(t, 2048), newRSA(t, 2048)
+	to := must(wire.NewRecipient(&reader.PublicKey))
+	left := c.SessionObjects()
+	for _, by := range []block.Suite{block.SuiteOAEP, block.SuiteOAEPSHA1} {
+		for _, size := range []int{16, 20, 24, 32, 40, 48, 64} {
+			want := bytes.Repeat([]byte{7}, size)
+			body := must(rsa.EncryptOAEP(by.OAEPHash().New(), rand.Reader, &k.PublicKey, want, nil))
+			sealed, err := c.Carry(k, by, body, to)
+			if !slices.Contains(by.KeySizes(), size) {
+				if !errors.Is(err, hsm.ErrLength) || sealed != nil {
+					t.Errorf("%v, %d bytes: %v, want %v", by, size, err, hsm.ErrLength)
+				}
+				continue
+			}
+			got, failed := rsa.DecryptOAEP(by.OAEPHash().New(), nil, reader, sealed, nil)
+			if err != nil || failed != nil || !bytes.Equal(got, want) {
+				t.Errorf("%v, %d bytes: recipient reads %x, %v", by, size, got, errors.Join(err, failed))
+			}
+		}
+	}
+	if now := c.SessionObjects(); now != left {
+		t.Errorf("%d objects are left in sessions, want %d", now, left)
 	}
 }

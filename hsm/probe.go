@@ -39,6 +39,8 @@ func (s *session) probe() (r wire.Report, err error) {
 	}{
 		{"p256 generate and derive", s.probeP256},
 		{"rsa import and decrypt", s.probeRSA},
+		{"rsa-oaep sha-256 inside", func() error { return s.probeInside(block.SuiteOAEP) }},
+		{"rsa-oaep sha-1 inside", func() error { return s.probeInside(block.SuiteOAEPSHA1) }},
 		{"rsa generate", s.probeRSAGenerate},
 		{"trusted wrap and unwrap", s.probeKEK},
 		{"aes-gcm encrypt and decrypt", func() error { s.token.noSeed = s.probeSeed(); return s.token.noSeed }},

@@ -46,7 +46,7 @@ func (s *session) scan() (*index, error) {
 
 // inspect reads what the token says of a private key. CKA_ID must be the hash of the public key.
 func (s *session) inspect(h p11.ObjectHandle) (*entry, error) {
-	v, err := s.read(h, p11.CKA_ID, p11.CKA_KEY_TYPE, p11.CKA_EXTRACTABLE, p11.CKA_LOCAL)
+	v, err := s.read(h, p11.CKA_ID, p11.CKA_KEY_TYPE, p11.CKA_EXTRACTABLE, p11.CKA_LOCAL, p11.CKA_UNWRAP)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
@@ -77,6 +77,7 @@ func (s *session) inspect(h p11.ObjectHandle) (*entry, error) {
 	if isSet(v[3]) {
 		e.key.Origin = wire.Generated
 	}
+	e.unwraps = e.modulus != nil && isSet(v[4])
 	if e.key.Suite == wire.Hybrid {
 		return e, s.addSeed(e)
 	}

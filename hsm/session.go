@@ -19,7 +19,7 @@ func isCode(err error, codes ...p11.Error) bool {
 }
 
 func isHandle(err error) bool {
-	return isCode(err, p11.CKR_OBJECT_HANDLE_INVALID, p11.CKR_KEY_HANDLE_INVALID)
+	return isCode(err, p11.CKR_OBJECT_HANDLE_INVALID, p11.CKR_KEY_HANDLE_INVALID, p11.CKR_UNWRAPPING_KEY_HANDLE_INVALID)
 }
 
 func isSession(err error) bool {

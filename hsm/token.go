@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,8 +25,9 @@ type token struct {
 	giveUp func()
 	der    bool // the module wants a peer's point as a DER octet string
 	kek    p11.ObjectHandle
-	noSeed error         // why no seed can be sealed here, or nil
-	uses   atomic.Uint64 // private-key operations that the module was asked for
+	oaep   map[crypto.Hash]p11.Error // how the module refuses a wrap, for each hash of OAEP that it can do both ways
+	noSeed error                     // why no seed can be sealed here, or nil
+	uses   atomic.Uint64             // private-key operations that the module was asked for
 
 	// objects is held for writing while objects of the token come or go and for reading while they are searched:
 	// SoftHSM fails keygens otherwise. Operations with a key need no lock.

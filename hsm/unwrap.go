@@ -18,6 +18,7 @@ import (
 type batch struct {
 	token   *token
 	wraps   []block.Wrap
+	to      wire.Recipient // valid for Transcrypt
 	results []wire.Result
 	head    receipt.ChainHead
 	next    atomic.Int32 // the next wrap to take
@@ -28,6 +29,11 @@ type batch struct {
 // Unwrap opens the wraps and then calls done, once. Each wrap becomes an item of the chain before it is tried. An
 // error means that done will not be called.
 func (c *Custodian) Unwrap(wraps []block.Wrap, done func([]wire.Result, receipt.ChainHead)) error {
+	return c.begin(wire.Recipient{}, wraps, done)
+}
+
+// begin records the wraps and hands them to the sessions.
+func (c *Custodian) begin(to wire.Recipient, wraps []block.Wrap, done func([]wire.Result, receipt.ChainHead)) error {
 	if len(wraps) == 0 || len(wraps) > wire.MaxBatch {
 		return fmt.Errorf("unwrap %d wraps: limit 1 to %d", len(wraps), wire.MaxBatch)
 	}
@@ -35,7 +41,7 @@ func (c *Custodian) Unwrap(wraps []block.Wrap, done func([]wire.Result, receipt.
 	if t == nil {
 		return wire.ErrClosed
 	}
-	b := &batch{token: t, wraps: wraps, results: make([]wire.Result, len(wraps)), done: done}
+	b := &batch{token: t, wraps: wraps, to: to, results: make([]wire.Result, len(wraps)), done: done}
 	b.head = c.chain.extend(wraps)
 	b.left.Store(int32(len(wraps)))
 	if !t.pool.submit(b, len(wraps)) {
@@ -54,7 +60,7 @@ func (b *batch) run(s *session) {
 		if i >= len(b.wraps) {
 			return
 		}
-		b.results[i] = s.result(b.wraps[i], b.head.N-uint64(len(b.wraps)-1-i))
+		b.results[i] = s.result(b.wraps[i], b.to, b.head.N-uint64(len(b.wraps)-1-i))
 		if b.left.Add(-1) == 0 {
 			b.done(b.results, b.head)
 			return
@@ -65,8 +71,14 @@ func (b *batch) run(s *session) {
 	}
 }
 
-func (s *session) result(w block.Wrap, seq uint64) wire.Result {
+func (s *session) result(w block.Wrap, to wire.Recipient, seq uint64) wire.Result {
 	r := wire.Result{Seq: seq}
+	if e := s.inside(w, to); e != nil {
+		r.Sealed, r.Err = s.transcrypt(e, w, to)
+		if !errors.Is(r.Err, errImport) {
+			return r
+		}
+	}
 	b, err := s.open(w)
 	if err == nil {
 		r.Key, err = block.NewFileKey(b)

@@ -60,6 +60,7 @@ func (s *step) status(ctx context.Context) error {
 	if s.a.c.Mode == console.Enrolled {
 		field(s, "clock", b.Clock)
 		s.contents()
+		s.module(ctx)
 	}
 	field(s, "agent up", time.Since(s.a.c.Started).Round(time.Second).String())
 	s.platform(ctx)

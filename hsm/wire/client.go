@@ -273,16 +273,21 @@ func (c *Client) List(ctx context.Context) (keys []Key, err error) {
 // neighbours and end at the head returned. An error means that the caller knows of no item: what hsmd did all the same
 // is found by ChainSince.
 func (c *Client) Unwrap(ctx context.Context, wraps []block.Wrap) (results []Result, head receipt.ChainHead, err error) {
+	return c.batch(ctx, verbUnwrap, wraps, formKey, func(w *writer) { w.wraps(wraps) })
+}
+
+// batch asks for a batch of wraps, whose results have forms up to last.
+func (c *Client) batch(ctx context.Context, v verb, wraps []block.Wrap, last uint8, ask func(*writer)) (results []Result, head receipt.ChainHead, err error) {
 	if len(wraps) == 0 || len(wraps) > MaxBatch {
 		return nil, receipt.ChainHead{}, fmt.Errorf("unwrap %d wraps: limit 1 to %d", len(wraps), MaxBatch)
 	}
-	err = c.call(ctx, verbUnwrap, 16+len(wraps)*512, func(w *writer) { w.wraps(wraps) }, func(b []byte) error {
+	err = c.call(ctx, v, 16+maxRecipient+len(wraps)*512, ask, func(b []byte) error {
 		r := &reader{b: b}
 		if err := r.err(); err != nil || r.bad {
 			return errors.Join(err, r.malformed())
 		}
 		var err error
-		results, head, err = r.batch(len(wraps))
+		results, head, err = r.batch(len(wraps), last)
 		return err
 	})
 	return results, head, err

@@ -51,6 +51,9 @@ func rewriteRequest(w *writer, r *reader, v verb) {
 		w.fixed(id[:])
 	case verbUnwrap:
 		w.wraps(r.wraps())
+	case verbTranscrypt:
+		w.recipient(r.recipient())
+		w.wraps(r.wraps())
 	case verbSince:
 		w.u64(r.u64())
 	case verbCheck:
@@ -76,12 +79,15 @@ func rewriteAnswer(w *writer, r *reader, v verb) {
 		w.files(r.files())
 	case verbList:
 		w.keys(r.keys())
-	case verbUnwrap:
-		n := 0
+	case verbUnwrap, verbTranscrypt:
+		n, last := 0, formKey
+		if v == verbTranscrypt {
+			last = formSealed
+		}
 		if len(r.b) >= 92 {
 			n = int(r.b[90])<<8 | int(r.b[91])
 		}
-		results, head, err := r.batch(n)
+		results, head, err := r.batch(n, last)
 		r.bad = r.bad || err != nil
 		w.batch(results, head)
 	case verbSince:
@@ -106,6 +112,10 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 		t.Fatal(err)
 	}
 	agreed, err := block.Seal(block.SuiteECDHES, key.PublicKey(), make([]byte, block.MaxKeySize), []byte{'x', 0, 0, 1, 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport, err := block.NewWrap(block.SuiteOAEPSHA1, block.KeyIDRef(block.KeyID{1}), nil, make([]byte, 256), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +147,11 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 		},
 		"receive": func(w *writer) { w.u8(uint8(verbReceive)); w.bytes([]byte("sealed")); w.parcels(someParcels) },
 		"dismiss": func(w *writer) { w.u8(uint8(verbDismiss)); w.fixed(make([]byte, 32)) },
+		"transcrypt": func(w *writer) {
+			w.u8(uint8(verbTranscrypt))
+			w.recipient(Recipient{bytes.Repeat([]byte{0x81}, minRecipient), 3})
+			w.wraps([]block.Wrap{transport, wrap})
+		},
 	}
 	if answer {
 		ok := func(v verb, f func(*writer)) func(*writer) {
@@ -153,6 +168,9 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 				w.batch([]Result{{Key: fileKey}, {Err: ErrUnwrap}, {Err: Refused{"token is away"}}}, head)
 			}),
 			"long": ok(verbUnwrap, func(w *writer) { w.batch([]Result{{Key: contentKey}}, head) }),
+			"transcrypt": ok(verbTranscrypt, func(w *writer) {
+				w.batch([]Result{{Sealed: []byte("ciphertext")}, {Err: ErrUnwrap}, {Key: fileKey}}, head)
+			}),
 			"since": ok(verbSince, func(w *writer) {
 				w.items([]receipt.Item{{Key: receipt.Hash{1}}, {Ciphertext: receipt.Hash{2}}}, head)
 			}),

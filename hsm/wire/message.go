@@ -27,7 +27,8 @@ const (
 	verbPack
 	verbReceive
 	verbDismiss
-	verbLast = verbDismiss
+	verbTranscrypt
+	verbLast = verbTranscrypt
 )
 
 // A status begins an answer. The numbers are the protocol's: a new one goes last.
@@ -197,6 +198,12 @@ func (r *reader) head() (h receipt.ChainHead) {
 	return h
 }
 
+// The forms of what a wrap holds, in an answer.
+const (
+	formKey    uint8 = iota + 1 // in the clear
+	formSealed                  // encrypted anew; Transcrypt only
+)
+
 // batch writes the results of one batch, whose items are neighbours in the chain and end at head. It spends the keys.
 func (w *writer) batch(results []Result, head receipt.ChainHead) {
 	w.head(head)
@@ -205,7 +212,12 @@ func (w *writer) batch(results []Result, head receipt.ChainHead) {
 		err := x.Err
 		mark := len(w.b)
 		w.u8(uint8(statusOK))
-		if err == nil {
+		switch {
+		case err == nil && len(x.Sealed) > 0:
+			w.u8(formSealed)
+			w.bytes(x.Sealed)
+		case err == nil:
+			w.u8(formKey)
 			err = x.Key.Use(func(k []byte) error { w.bytes(k); return nil })
 		}
 		if err != nil {
@@ -215,8 +227,8 @@ func (w *writer) batch(results []Result, head receipt.ChainHead) {
 	}
 }
 
-// batch reads the results of n wraps.
-func (r *reader) batch(n int) ([]Result, receipt.ChainHead, error) {
+// batch reads the results of n wraps, in forms up to last.
+func (r *reader) batch(n int, last uint8) ([]Result, receipt.ChainHead, error) {
 	head := r.head()
 	if got := r.count(MaxBatch, 1); r.bad || got != n || uint64(n) > head.N {
 		return nil, receipt.ChainHead{}, errForm
@@ -229,6 +241,11 @@ func (r *reader) batch(n int) ([]Result, receipt.ChainHead, error) {
 			return nil, receipt.ChainHead{}, errForm
 		}
 		if results[i].Err != nil {
+			continue
+		}
+		if r.enum(last) == formSealed {
+			results[i].Sealed = bytes.Clone(r.bytes(maxRecipient))
+			r.bad = r.bad || len(results[i].Sealed) == 0
 			continue
 		}
 		b := r.bytes(block.MaxKeySize)

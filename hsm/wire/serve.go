@@ -30,6 +30,9 @@ type Service struct {
 
 	// Unwrap calls done once, from any goroutine, or returns an error and never calls it.
 	Unwrap func(wraps []block.Wrap, done func([]Result, receipt.ChainHead)) error
+
+	// Transcrypt is Unwrap for a Recipient.
+	Transcrypt func(to Recipient, wraps []block.Wrap, done func([]Result, receipt.ChainHead)) error
 }
 
 // Serve answers the connections of l until ctx ends or l fails. It returns when every connection is closed.
@@ -68,8 +71,8 @@ func (s Service) converse(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		if verb(rest[0]) == verbUnwrap {
-			if s.unwrap(out, op, rest[1:]) != nil {
+		if v := verb(rest[0]); v == verbUnwrap || v == verbTranscrypt {
+			if s.unwrap(out, op, v, rest[1:]) != nil {
 				return
 			}
 			continue
@@ -98,13 +101,20 @@ func reply(out *outbox, op uint32, answer *writer) {
 }
 
 // unwrap starts a batch. Whoever finishes the batch sends the answer.
-func (s Service) unwrap(out *outbox, op uint32, body []byte) error {
+func (s Service) unwrap(out *outbox, op uint32, v verb, body []byte) error {
 	r := reader{b: body}
+	start := s.Unwrap
+	if v == verbTranscrypt {
+		to := r.recipient()
+		start = func(wraps []block.Wrap, done func([]Result, receipt.ChainHead)) error {
+			return s.Transcrypt(to, wraps, done)
+		}
+	}
 	wraps := r.wraps()
 	if err := r.done(); err != nil {
 		return err
 	}
-	err := s.Unwrap(wraps, func(results []Result, head receipt.ChainHead) {
+	err := start(wraps, func(results []Result, head receipt.ChainHead) {
 		w := newFrame(op, 128+len(results)*(block.MaxKeySize+5))
 		w.err(nil)
 		w.batch(results, head)

@@ -191,4 +191,6 @@ type Result struct {
 	Seq uint64 // of the chain item that recorded the attempt
 	Key block.FileKey
 	Err error // nil, ErrNoKey, ErrUnwrap or a Refused
+
+	Sealed []byte // instead of Key: the key encrypted to the Recipient, which never left the module
 }

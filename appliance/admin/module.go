@@ -1,0 +1,29 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// module says which library keeps the keys, and what it was found able to do when it was opened, by doing it.
+func (s *step) module(ctx context.Context) {
+	i, err := s.a.c.HSM.Status(ctx)
+	if err != nil {
+		field(s, "HSM", "does not answer: "+err.Error())
+		return
+	}
+	field(s, "HSM", fmt.Sprintf("%s; %s", i.Report.Module, count(int(i.Report.Keys), "key", "keys")))
+	var can []string
+	for _, c := range i.Report.Checks {
+		if c.Failure == "" {
+			can = append(can, c.Name)
+		}
+	}
+	field(s, "HSM can", strings.Join(can, ", "))
+	for _, c := range i.Report.Checks {
+		if c.Failure != "" {
+			field(s, "HSM cannot", c.Name+": "+c.Failure)
+		}
+	}
+}
