@@ -19,6 +19,7 @@ import (
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/appliance/usage"
 	hsm "github.com/keyrelease/krabox/hsm/wire"
+	tpm "github.com/keyrelease/krabox/tpm/wire"
 )
 
 // How often the log's position is written to NV when nothing else writes it, and the token is asked whether it is there.
@@ -99,8 +100,14 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if err != nil {
 		return err
 	}
+	challenged, err := tpm.Dial(a.o.tpm)
+	if err != nil {
+		return err
+	}
+	defer challenged.Close()
 	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered}, Journal: h.meter, Snapshot: b.snapshot, Clock: o.clock.now,
-		Health: h.port, Certificate: l.get, World: b.world, Groups: agent.NewMaintenance(), Services: b.outside, Log: a.log})
+		Health: h.port, Certificate: l.get, World: b.world, Groups: agent.NewMaintenance(), Prover: prover{challenged},
+		Services: b.outside, Log: a.log})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ const (
 	PathStatus  = "/v1/status"
 	PathGroups  = "/v1/groups"
 	PathWhoAmI  = "/v1/whoami"
+
+	PathChallenge = "/v1/challenge"
 )
 
 // ContentType is the only media type that the port speaks.

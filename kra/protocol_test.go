@@ -28,8 +28,8 @@ func TestProtocolDocument(t *testing.T) {
 			t.Errorf("%s: %v\n%s\n%s", m[1], err, m[2], again)
 		}
 	}
-	if seen != 10 {
-		t.Errorf("%d examples, want 10", seen)
+	if seen != 11 {
+		t.Errorf("%d examples, want 11", seen)
 	}
 	for what, n := range map[string]int{"headers in a request": MaxHeaders, "bytes of a header": block.MaxHeader, "`kra` stanzas in a header": block.MaxWraps,
 		"bytes of a request": MaxBody, "bytes of a response": MaxResponse, "bytes of a name": MaxName, "certificates in a request": MaxCertificates,
@@ -38,12 +38,12 @@ func TestProtocolDocument(t *testing.T) {
 			t.Errorf("no row %s", row)
 		}
 	}
-	for _, word := range []string{deliveryKeyContext, sealedContext, sealedP256, sealedRSA, ToChannel.String(), ToCertificate.String(), ToKey.String(), PathWhoAmI} {
+	for _, word := range []string{deliveryKeyContext, sealedContext, sealedP256, sealedRSA, ToChannel.String(), ToCertificate.String(), ToKey.String(), PathWhoAmI, PathChallenge, label.Exporter} {
 		if !strings.Contains(string(text), word) {
 			t.Errorf("no word of %s", word)
 		}
 	}
-	for _, code := range []string{CodeMalformed, CodeCertificate, CodeRefused, CodePath, CodeMethod, CodeLength, CodeSize, CodeMedia, CodeBusy, CodeUnavailable} {
+	for _, code := range []string{CodeMalformed, CodeCertificate, CodeRefused, CodePath, CodeMethod, CodeLabel, CodeLength, CodeSize, CodeMedia, CodeBusy, CodeUnavailable} {
 		if !strings.Contains(string(text), "| `"+code+"` |") {
 			t.Errorf("no row for %s", code)
 		}
@@ -98,6 +98,9 @@ func reencode(kind string, body []byte) (string, error) {
 		}
 		b, err := g.Encode()
 		return string(b), err
+	case "challenge":
+		c, err := label.ParseChallenge(body)
+		return string(c.Bytes()), err
 	case "error":
 		e, err := ParseError(body)
 		return string(e.Encode()), err

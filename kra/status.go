@@ -43,6 +43,7 @@ const (
 	CodeRefused     = "refused"     // 403: of a group, to whom it is none of theirs
 	CodePath        = "path"        // 404
 	CodeMethod      = "method"      // 405
+	CodeLabel       = "label"       // 409: the box cannot be, now, what a challenge asks
 	CodeLength      = "length"      // 411: no Content-Length
 	CodeSize        = "size"        // 413: over MaxBody
 	CodeMedia       = "media"       // 415: not ContentType

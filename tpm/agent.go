@@ -35,13 +35,14 @@ type Agent struct {
 
 	mu        sync.Mutex // guards what follows: one TPM operation at a time
 	device    *Device
-	srk       *object          // nil on a TPM that was never prepared
-	fault     string           // why the TPM cannot be this box's; "" if it can
-	approvals []label.Approval // checked; of the folder
-	enrolment *label.Enrolment // checked; nil before an enrolment
-	spoilt    error            // why the enrolment on the disk cannot be used; nil if it can, or there is none
-	chosen    *label.Approval  // the sign approval that worked in this boot: registers never go back
-	last      *label.Record    // what the record index holds; nil: ask it. Only this process writes it.
+	srk       *object             // nil on a TPM that was never prepared
+	fault     string              // why the TPM cannot be this box's; "" if it can
+	approvals []label.Approval    // checked; of the folder
+	values    []label.SignedValue // checked; of the folder
+	enrolment *label.Enrolment    // checked; nil before an enrolment
+	spoilt    error               // why the enrolment on the disk cannot be used; nil if it can, or there is none
+	chosen    *label.Approval     // the sign approval that worked in this boot: registers never go back
+	last      *label.Record       // what the record index holds; nil: ask it. Only this process writes it.
 }
 
 // Open takes the TPM: flushes what is stale, closes the platform hierarchy that the firmware may have left open, and

@@ -21,6 +21,7 @@ const (
 	lockoutFile  = "escrow-lockout.age"
 	presenceFile = "escrow-presence.age"
 	approvalsDir = "approvals"
+	valuesDir    = "values"
 )
 
 // maxFile bounds a file of the folder.
@@ -30,8 +31,10 @@ const maxFile = 1 << 20
 type folder string
 
 func openFolder(path string) (folder, error) {
-	if err := os.MkdirAll(filepath.Join(path, approvalsDir), 0o700); err != nil {
-		return "", fmt.Errorf("open state folder: %w", err)
+	for _, dir := range []string{approvalsDir, valuesDir} {
+		if err := os.MkdirAll(filepath.Join(path, dir), 0o700); err != nil {
+			return "", fmt.Errorf("open state folder: %w", err)
+		}
 	}
 	return folder(path), nil
 }

@@ -19,6 +19,9 @@ func (a *Agent) reload() error {
 	if err != nil {
 		return err
 	}
+	if a.values, err = a.readValues(); err != nil {
+		return err
+	}
 	a.approvals, a.chosen = approvals, nil
 	a.enrolment, a.spoilt = a.readEnrolment()
 	return nil

@@ -36,7 +36,7 @@ func (a *Agent) EnrolInstall(ctx context.Context, text []byte) (wire.Installed, 
 	}
 	if b.Enrolment == nil {
 		n, err := a.addApprovals(b.Approvals)
-		return wire.NewInstalled(label.Box{}, label.Officer{}, n, nil), errors.Join(err, a.reload())
+		return wire.NewInstalled(label.Box{}, label.Officer{}, n, nil), errors.Join(err, a.addValues(b.Values), a.reload())
 	}
 	if err := a.acceptable(b); err != nil {
 		return wire.Installed{}, err
@@ -203,6 +203,9 @@ func ecdsaKey(t tpm2.TPMTPublic) (*ecdsa.PublicKey, error) {
 func (a *Agent) install(text []byte, b label.Bundle) (wire.Installed, error) {
 	added, err := a.addApprovals(b.Approvals)
 	if err != nil {
+		return wire.Installed{}, err
+	}
+	if err := a.addValues(b.Values); err != nil {
 		return wire.Installed{}, err
 	}
 	if err := a.folder.write(bundleFile, text); err != nil {

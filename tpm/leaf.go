@@ -204,15 +204,7 @@ func (s labelSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	if opts.HashFunc() != crypto.SHA256 {
 		return nil, errors.New("sign with label key: want SHA-256")
 	}
-	_, key, err := s.agent.folder.readBlob(labelFile)
-	if err != nil {
-		return nil, wire.Refused{Reason: err.Error()}
-	}
-	var sig tpm2.TPMTSignature
-	err = s.agent.signing(func(approval label.Approval) (err error) {
-		sig, err = s.agent.device.sign(s.srk, s.agent.plan, approval, key, s.agent.enrolment.LabelKey, digest)
-		return err
-	})
+	sig, err := s.agent.signLabel(s.srk, digest)
 	if err != nil {
 		return nil, err
 	}

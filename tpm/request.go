@@ -107,20 +107,9 @@ func (a *Agent) vouch(akBlob blob, r *label.EnrolRequest) error {
 }
 
 // quote binds the whole request to the registers.
-func (a *Agent) quote(akBlob blob, r *label.EnrolRequest) error {
-	ak, err := a.device.load(*a.srk, akBlob)
-	if err != nil {
-		return fmt.Errorf("attestation key: %w", err)
-	}
-	defer a.device.flush(ak.handle)
-	statement := r.Statement()
-	q, err := tpm2.Quote{SignHandle: ak.auth(tpm2.PasswordAuth(nil)), QualifyingData: tpm2.TPM2BData{Buffer: statement[:]},
-		InScheme: ecdsaSHA256, PCRSelect: selection(reported())}.Execute(a.device)
-	if err != nil {
-		return fmt.Errorf("quote: %w", err)
-	}
-	r.Quote = label.Signed{Attest: q.Quoted.Bytes(), Signature: tpm2.Marshal(q.Signature)}
-	return nil
+func (a *Agent) quote(akBlob blob, r *label.EnrolRequest) (err error) {
+	r.Quote, err = a.attest(akBlob, r.Statement(), reported())
+	return err
 }
 
 // reported are the registers in a request.

@@ -49,6 +49,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		})
 	case kra.PathGroups:
 		out = s.group(r, arrived)
+	case kra.PathChallenge:
+		out = only(http.MethodPost, r, func() reply { return s.challenge(r) })
 	case kra.PathStatus:
 		out = only(http.MethodGet, r, s.status)
 	default:

@@ -18,6 +18,7 @@ import (
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
@@ -302,6 +303,22 @@ func badRequests(t *testing.T, w *world, right *http.Client) []badRequest {
 		groups("long edit", `{"group":"`+strings.Repeat("a", kra.MaxBody)+`"}`, 413),
 		groups("chunked", edit, 411),
 		groups("form", edit, 415),
+	)
+	asked := func(name, body string, want int) badRequest {
+		return badRequest{name, "POST", kra.PathChallenge, []byte(body), func(*http.Request) {}, want}
+	}
+	nonce := string(label.Challenge{Nonce: make([]byte, label.NonceSize), Label: label.KeyRelease}.Bytes())
+	out = append(out,
+		asked("challenge", nonce, 200),
+		asked("all that it can be", strings.Replace(nonce, string(label.KeyRelease), "", 1), 200),
+		asked("another label", strings.Replace(nonce, string(label.KeyRelease), "root", 1), 409),
+		asked("challenge with a space", strings.Replace(nonce, ":", ": ", 1), 400),
+		asked("short nonce", strings.Replace(nonce, "AAAA", "", 1), 400),
+		asked("policy in a challenge", strings.Replace(nonce, "{", `{"pcrs":{},`, 1), 400),
+		asked("long challenge", strings.Replace(nonce, "{", "{"+strings.Repeat(" ", label.MaxChallenge), 1), 413),
+		asked("broken TPM", strings.Replace(nonce, string(label.KeyRelease), "broken", 1), 503),
+		asked("chunked", nonce, 411),
+		asked("form", nonce, 415),
 	)
 	for i := range out {
 		switch out[i].name {

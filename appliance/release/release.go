@@ -70,7 +70,7 @@ type Snapshot struct {
 	Directory   *Directory
 }
 
-// Options are what a server needs. All but World, Groups, Services and Log are required.
+// Options are what a server needs. All but World, Groups, Prover, Services and Log are required.
 type Options struct {
 	Custody     custody
 	Journal     journal
@@ -80,6 +80,7 @@ type Options struct {
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // of the box, from its label key
 	World       func() World                                         // the newest, or nil; nil: no source of information is configured
 	Groups      groups                                               // nil: no group has a maintainer
+	Prover      prover                                               // nil: challenges are not answered
 	Services    services                                             // nil: none is configured
 	Log         *slog.Logger                                         // for operators; nil: none
 }

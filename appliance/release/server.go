@@ -27,7 +27,8 @@ type Server struct {
 	edits  turns     // of statements about groups, which wait for each other
 	lists  turns     // of whole directories on their way to a source
 
-	strangers strangers
+	strangers   strangers
+	challengers *challengers
 }
 
 type counters struct {
@@ -52,7 +53,7 @@ func New(o Options) (*Server, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Server{o: o, delay: RefusalDelay, held: newShares(), walks: newTurns(maxWalksOf, int64(maxWalks*runtime.GOMAXPROCS(0))),
-		edits: newTurns(maxEditsOf, maxEdits), lists: newTurns(maxListsOf, maxLists)}, nil
+		edits: newTurns(maxEditsOf, maxEdits), lists: newTurns(maxListsOf, maxLists), challengers: newChallengers()}, nil
 }
 
 // Counts returns the counts so far.

@@ -152,6 +152,7 @@ func (w *world) make() {
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &serverCert, nil },
 		World:       func() World { return w.info.now() },
 		Services:    askable{w},
+		Prover:      w.box,
 	})
 	if err != nil {
 		w.t.Fatal(err)

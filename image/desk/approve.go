@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -52,7 +53,7 @@ func (d *Desk) ApproveFleet(r Release, like ...[]byte) ([]byte, error) {
 		} else {
 			done[key] = true
 		}
-		if b.Approvals, err = d.both(b.Approvals, r, values); err != nil {
+		if err := d.approve(&b, r, values); err != nil {
 			return nil, err
 		}
 	}
@@ -86,6 +87,22 @@ func (r Release) values(found label.PCRs) (label.PCRs, error) {
 		}
 	}
 	return v, nil
+}
+
+// approve adds the two approvals of a release, for TPMs, and the label value that says the same to challengers.
+func (d *Desk) approve(b *label.Bundle, r Release, values label.PCRs) (err error) {
+	if b.Approvals, err = d.both(b.Approvals, r, values); err != nil {
+		return err
+	}
+	v := label.Value{Domain: d.domain.Name, Label: label.KeyRelease, Version: r.Epoch, Release: r.Version, Commit: cmp.Or(r.Commit, "unknown"),
+		Image: r.image(), PCRs: maps.Clone(values)}
+	v.PCRs[label.StagePCR] = label.StageValue(label.Sign)
+	signed, err := v.Sign(d.key)
+	if err != nil {
+		return fmt.Errorf("approve release: %w", err)
+	}
+	b.Values = append(b.Values, signed)
+	return nil
 }
 
 // both adds the two approvals of a release: to open at stage open, to sign at stage running.

@@ -63,7 +63,7 @@ func (d *Desk) Enrol(request []byte, r Release, box label.Box, officer label.Off
 		return nil, err
 	}
 	b := label.Bundle{Domain: d.domain.Hash(), Enrolment: e}
-	if b.Approvals, err = d.both(nil, r, values); err != nil {
+	if err := d.approve(&b, r, values); err != nil {
 		return nil, err
 	}
 	text, err := b.Sign(d.key)

@@ -18,9 +18,11 @@ type Manifest struct {
 	PCR4    label.Digest `json:"pcr4"`
 	PCR7    label.Digest `json:"pcr7"`
 	PCR11   label.Digest `json:"pcr11"`
+
+	Files map[string]Hash `json:"files"` // by name in dist/
 }
 
-// A Hash names a domain by the hash of its public part.
+// A Hash names a file by its hash, or a domain by that of its public part.
 type Hash struct {
 	SHA256 label.Digest `json:"sha256"`
 }
@@ -44,6 +46,9 @@ func (m Manifest) Description() string {
 	}
 	return fmt.Sprintf("%s (%.12s)", m.Version, m.Commit)
 }
+
+// image is the hash of the UKI, zero where there is none.
+func (m Manifest) image() label.Digest { return m.Files["kra.efi"].SHA256 }
 
 // predicted are the registers that the build knows beforehand.
 func (m Manifest) predicted() label.PCRs {

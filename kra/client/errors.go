@@ -67,6 +67,8 @@ func (e *Rejected) Error() string {
 		what = "not a key release agent's answer (" + http.StatusText(e.Status) + ")"
 	case kra.CodeCertificate:
 		what = "it needs a client certificate of an authority that it knows"
+	case kra.CodeLabel:
+		what = "it cannot show now that it runs what its domain approved"
 	case kra.CodeBusy:
 		what = "it is busy"
 	case kra.CodeUnavailable:

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,8 @@ type answer struct {
 	retry  time.Duration
 	body   []byte
 	from   issuer
+
+	channel *tls.ConnectionState // on which it came
 }
 
 // exchange sends body, or asks for a document where that is nil, and reads at most
@@ -58,7 +61,7 @@ func (a *Agent) once(ctx context.Context, path string, body []byte, limit int64)
 		return answer{}, a.transportError(unwrapURL(err))
 	}
 	defer res.Body.Close()
-	ans := answer{status: res.StatusCode, retry: pause(res)}
+	ans := answer{status: res.StatusCode, retry: pause(res), channel: res.TLS}
 	if ans.from, err = peerOf(res.TLS); err != nil {
 		return answer{}, untrusted("believe %s: %w", a.URL(), err)
 	}

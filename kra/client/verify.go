@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
-// An Identity is what a box's TLS certificate path says of it, verified to the domain root.
+// An Identity is what a box showed of itself, each part verified to the domain root.
 type Identity struct {
 	URL      string    `json:"url"`
 	Domain   string    `json:"domain"`
@@ -24,10 +25,45 @@ type Identity struct {
 	From     time.Time `json:"from"` // of the TLS key's certificate
 	Until    time.Time `json:"until"`
 	State    string    `json:"state"` // the box's own word, a kra.State… constant
+
+	// What runs, by the registers that its TPM quoted for this challenge and the domain's signed word of what they stand for.
+	Release string     `json:"release"`
+	Commit  string     `json:"commit"`
+	Epoch   uint64     `json:"epoch"` // orders releases
+	Image   string     `json:"image"` // SHA-256 of the UKI, hexadecimal; zero where no image of the product was booted
+	PCRs    label.PCRs `json:"pcrs"`
+	Checks  []Check    `json:"checks"` // all that was checked, in order; each of them held
 }
 
-// Verify connects to the agent, validates its certificate path up to the domain root
-// and reads which label vouches for it.
+// A Check is one thing that was verified, and what it means.
+type Check struct {
+	Name  string `json:"name"`
+	Means string `json:"means"`
+}
+
+// Names of checks, for scripts.
+const (
+	CheckPath      = "path"
+	CheckLabel     = "label"
+	CheckChallenge = "challenge"
+	CheckChannel   = "channel"
+	CheckQuote     = "quote"
+	CheckValue     = "value"
+)
+
+func checks(id Identity) []Check {
+	return []Check{
+		{CheckPath, fmt.Sprintf("the root that you gave certified, for domain %s, the key that this connection used", id.Domain)},
+		{CheckLabel, fmt.Sprintf("that key is certified by the key of label %q of box %s, which lives in the box's TPM and signs only in a state that the domain approved", id.Label, id.Box)},
+		{CheckChallenge, "the label key signed a number that was made up just now: this is no recording"},
+		{CheckChannel, "the signature is bound to this connection: nobody stands between"},
+		{CheckQuote, "the attestation key that the domain certified for this box quotes the TPM's registers, for the same number"},
+		{CheckValue, fmt.Sprintf("these registers are those that the domain signed for release %s of this label", id.Release)},
+	}
+}
+
+// Verify connects to the agent, validates its certificate path up to the domain root, and challenges it to show which of the
+// domain's releases it runs. It needs no network but the agent's.
 func (a *Agent) Verify(ctx context.Context) (Identity, error) {
 	req, err := a.request(ctx, kra.PathStatus, nil)
 	if err != nil {
@@ -50,6 +86,13 @@ func (a *Agent) Verify(ctx context.Context) (Identity, error) {
 		return Identity{}, untrusted("believe %s: it calls itself box %q of %q, its certificate says %q of %q", a.URL(), st.Box, st.Domain, id.Box, id.Domain)
 	}
 	id.State = st.State
+	v, err := a.Challenge(ctx, label.ID(id.Label))
+	if err != nil {
+		return Identity{}, err
+	}
+	r := v.Value()
+	id.Release, id.Commit, id.Epoch, id.Image, id.PCRs = r.Release, r.Commit, r.Version, r.Image.String(), r.PCRs
+	id.Checks = checks(id)
 	return id, nil
 }
 

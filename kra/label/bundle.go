@@ -16,11 +16,12 @@ const (
 )
 
 // A Bundle is what the domain gives to boxes, signed as one by K_label. With an Enrolment it is for one box; without,
-// its approvals are for every box of the domain.
+// its approvals and label values are for every box of the domain.
 type Bundle struct {
-	Domain    Digest     `json:"domain"`
-	Approvals []Approval `json:"approvals"`
-	Enrolment *Enrolment `json:"enrolment,omitempty"`
+	Domain    Digest        `json:"domain"`
+	Approvals []Approval    `json:"approvals"`
+	Values    []SignedValue `json:"values,omitempty"` // what boxes show to challengers, one for each set of registers
+	Enrolment *Enrolment    `json:"enrolment,omitempty"`
 }
 
 // An Enrolment takes one box into service.
@@ -112,6 +113,14 @@ func (b Bundle) check() error {
 			return err
 		}
 	}
+	if len(b.Values) > MaxApprovals {
+		return fmt.Errorf("want at most %d label values", MaxApprovals)
+	}
+	for _, v := range b.Values {
+		if err := v.Value.check(); err != nil {
+			return err
+		}
+	}
 	if b.Enrolment != nil {
 		return b.Enrolment.check()
 	}
@@ -163,6 +172,11 @@ func OpenBundle(text []byte, d Domain) (Bundle, error) {
 	}
 	for _, a := range all {
 		if err := a.Verify(d); err != nil {
+			return Bundle{}, fmt.Errorf("open bundle: %w", err)
+		}
+	}
+	for _, v := range b.Values {
+		if err := v.Verify(d); err != nil {
 			return Bundle{}, fmt.Errorf("open bundle: %w", err)
 		}
 	}

@@ -64,7 +64,11 @@ func newApproval(t testing.TB, k Kind, by *ecdsa.PrivateKey) Approval {
 func newBundle(t testing.TB, d Domain, k keys) Bundle {
 	t.Helper()
 	ek := Name{0, 0x0b, 3}
-	return Bundle{Domain: d.Hash(), Approvals: []Approval{newApproval(t, Seal, k.label), newApproval(t, Sign, k.label)}, Enrolment: &Enrolment{
+	v, err := (Value{Domain: d.Name, Label: KeyRelease, Version: 1, Release: "v0.1.0", Commit: "abc", PCRs: newApproval(t, Sign, k.label).PCRs}).Sign(k.label)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Bundle{Domain: d.Hash(), Approvals: []Approval{newApproval(t, Seal, k.label), newApproval(t, Sign, k.label)}, Values: []SignedValue{v}, Enrolment: &Enrolment{
 		SRK: Name{0, 0x0b, 1}, LabelKey: Name{0, 0x0b, 2}, Epoch: newApproval(t, Epoch, k.label), Chain: [][]byte{{1}},
 		Authority: newLeaf(t, d, k, &k.label.PublicKey, d.AuthorityURI(), nil), Platform: newPlatform(t, d, k, ek, "box1"),
 		Passport: Passport{EK: ek, SRK: Name{0, 0x0b, 1}, AK: Name{0, 0x0b, 4}, Model: "Example 1000", Serial: "0001"},

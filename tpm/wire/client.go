@@ -190,3 +190,13 @@ func (c *Client) Random(ctx context.Context, n int) ([]byte, error) {
 	a, err := c.do(ctx, request{Op: opRandom, Size: n})
 	return a.Random, err
 }
+
+// Confirm has the TPM show what the box is, for a challenge on a channel (label.NonceSize bytes). In any but an approved state, and for
+// a label that the box does not have, it is a Refused.
+func (c *Client) Confirm(ctx context.Context, q label.Challenge, channel []byte) (label.Confirmations, error) {
+	a, err := c.do(ctx, request{Op: opConfirm, Challenge: q.Bytes(), Channel: channel})
+	if err != nil {
+		return label.Confirmations{}, err
+	}
+	return label.ParseConfirmations(a.Confirmed)
+}

@@ -21,6 +21,7 @@ type agentSide interface {
 	EnrolRequest(context.Context) ([]byte, error)
 	EnrolInstall(context.Context, []byte) (Installed, error)
 	Random(ctx context.Context, n int) ([]byte, error)
+	Confirm(ctx context.Context, c label.Challenge, channel []byte) (label.Confirmations, error)
 }
 
 // initSide is what process 1's channel may ask.
@@ -117,10 +118,24 @@ func forAgent(ctx context.Context, q request, s agentSide) (a answer, err error)
 		return answerInstall(s.EnrolInstall(ctx, q.Bundle))
 	case opRandom:
 		a.Random, err = s.Random(ctx, q.Size)
+	case opConfirm:
+		a.Confirmed, err = answerConfirm(ctx, q, s)
 	default:
 		err = Refused{"not a request that the agent may make"}
 	}
 	return a, err
+}
+
+func answerConfirm(ctx context.Context, q request, s agentSide) ([]byte, error) {
+	c, err := label.ParseChallenge(q.Challenge)
+	if err != nil {
+		return nil, Refused{err.Error()}
+	}
+	all, err := s.Confirm(ctx, c, q.Channel)
+	if err != nil {
+		return nil, err
+	}
+	return all.Bytes(), nil
 }
 
 func answerStatus(s Status, err error) (answer, error) { return answer{Status: &s}, err }

@@ -39,6 +39,7 @@ const (
 	opInstall    op = "enrol-install"
 	opReplica    op = "leaf-replica"
 	opRandom     op = "random"
+	opConfirm    op = "confirm"
 )
 
 // request is what a client sends; which fields are set depends on Op.
@@ -51,6 +52,9 @@ type request struct {
 	Usage  Usage  `json:"usage,omitempty"`
 	Bundle []byte `json:"bundle,omitempty"`
 	Size   int    `json:"size,omitempty"`
+
+	Challenge []byte `json:"challenge,omitempty"`
+	Channel   []byte `json:"channel,omitempty"`
 }
 
 // answer is what tpmd sends back; Refused or Failed is set, or what the request asked for.
@@ -65,6 +69,8 @@ type answer struct {
 	PEM     []byte        `json:"pem,omitempty"`
 	Random  []byte        `json:"random,omitempty"`
 	Install *installation `json:"install,omitempty"`
+
+	Confirmed []byte `json:"confirmed,omitempty"`
 }
 
 type installation struct {

@@ -63,6 +63,9 @@ func (b *box) EnrolInstall(_ context.Context, text []byte) (Installed, error) {
 	return NewInstalled(label.Box{Name: string(text)}, label.Officer{Name: "alice"}, 2, bytes.Repeat([]byte{3}, 32)), b.called()
 }
 func (b *box) Random(_ context.Context, n int) ([]byte, error) { return make([]byte, n), b.called() }
+func (b *box) Confirm(_ context.Context, c label.Challenge, channel []byte) (label.Confirmations, error) {
+	return label.Confirmations{}, b.called()
+}
 func (b *box) Extend(_ context.Context, s label.Stage) error {
 	if s != label.Running {
 		return Refused{"wrong stage"}

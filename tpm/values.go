@@ -1,0 +1,55 @@
+package tpm
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/keyrelease/krabox/kra/label"
+)
+
+// readValues reads the label values of the folder whose signature by the domain checks; others are as if they were not there.
+func (a *Agent) readValues() ([]label.SignedValue, error) {
+	files, err := os.ReadDir(filepath.Join(string(a.folder), valuesDir))
+	if err != nil {
+		return nil, fmt.Errorf("read label values: %w", err)
+	}
+	var out []label.SignedValue
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), ".json") || len(out) == maxStored {
+			continue
+		}
+		b, err := a.folder.read(filepath.Join(valuesDir, f.Name()))
+		if err != nil {
+			continue
+		}
+		if v, err := label.ParseValue(b); err == nil && v.Verify(a.domain) == nil {
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}
+
+// addValues stores values, one file for each: the same one again replaces itself.
+func (a *Agent) addValues(vs []label.SignedValue) error {
+	for _, v := range vs {
+		id := sha256.Sum256(v.Bytes())
+		if err := a.folder.write(filepath.Join(valuesDir, fmt.Sprintf("%d-%x.json", v.Value.Version, id[:8])), v.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// valueOf is the value of the newest release whose registers are these.
+func (a *Agent) valueOf(found label.PCRs) (best label.SignedValue, ok bool) {
+	for _, v := range a.values {
+		if v.Value.Label == a.label && maps.Equal(v.Value.PCRs, found) && (!ok || v.Value.Version > best.Value.Version) {
+			best, ok = v, true
+		}
+	}
+	return best, ok
+}
