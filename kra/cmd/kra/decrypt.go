@@ -47,7 +47,8 @@ Keys travel inside the connection, where -cert says who you are. With -certifica
 they travel sealed to a certificate for encryption, and only its private key opens
 them; -deliver key seals them to a key made for the request and signed by that one.
 The connection then needs no -cert, if the officers of the agent allow it. What
-others say about you may go along: -attributes, -token.
+others say about you may go along: -attributes, -token. A value for a service that the
+agent asks, a voucher say, goes along with -value, for that service only.
 
   kra decrypt contract.pdf.age
   kra decrypt -i me.txt -ask never <plans.tar.age | tar x

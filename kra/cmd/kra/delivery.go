@@ -36,7 +36,7 @@ func deliveryFlags(fs *flag.FlagSet) *deliveryArgs {
 	a.decryptor = fs.String("decryptor", "", "your `IDENTIFIER`, ALIAS:NAME, if the agent knows your certificate for encryption")
 	fs.Var(&a.attributes, "attributes", "present the attribute certificates in `FILE`, PEM or DER; may be given several times")
 	fs.Var(&a.tokens, "token", "present the JSON web token in `FILE`; may be given several times")
-	fs.Var(&a.values, "value", "give the agent the value in FILE for an external service, `SERVICE=FILE`: it gets there only if the agent's rules ask that service; may be given several times")
+	fs.Var(&a.values, "value", "give the agent a value for an external service, `SERVICE=FILE`, or SERVICE to be asked for it on the terminal: it gets there only if the agent's rules ask that service; may be given several times")
 	return a
 }
 
@@ -71,7 +71,7 @@ func (s settings) delivery(a *deliveryArgs) (d client.Delivery, err error) {
 		d.Tokens = append(d.Tokens, string(bytes.TrimSpace(token)))
 	}
 	for _, v := range a.values {
-		token, err := readValue(v)
+		token, err := s.t.readValue(v)
 		if err != nil {
 			return d, err
 		}
@@ -87,16 +87,19 @@ func (s settings) delivery(a *deliveryArgs) (d client.Delivery, err error) {
 	return d, nil
 }
 
-// readValue reads SERVICE=FILE. Naming the service is the permission to give the value to it.
-func readValue(arg string) (string, error) {
+// readValue reads SERVICE=FILE, or asks for the value of SERVICE. Naming the service is the permission to give the value
+// to it.
+func (t *tool) readValue(arg string) (string, error) {
 	service, path, ok := strings.Cut(arg, "=")
+	read := func() ([]byte, error) { return os.ReadFile(path) }
 	if !ok {
-		return "", usagef("-value %q: want SERVICE=FILE", arg)
+		read = func() ([]byte, error) { return t.askValue(service) }
 	}
-	value, err := os.ReadFile(path)
+	value, err := read()
 	if err != nil {
 		return "", err
 	}
+	defer clear(value)
 	token, err := kra.ValueToken(service, bytes.TrimSpace(value))
 	if err != nil {
 		return "", usagef("-value %s: %v", service, err)

@@ -82,6 +82,7 @@ type world struct {
 	identity string
 	to       string
 	program  string // "" is the test's own
+	agent    *clienttest.Agent
 }
 
 func newWorld(t *testing.T) world {
@@ -91,7 +92,7 @@ func newWorld(t *testing.T) world {
 	a.Allow(func(_ kra.AccessID, name string) bool { return name == "alice" })
 	dir := t.TempDir()
 	cert, key := a.Person(t, "alice")
-	w := world{t: t, dir: dir, identity: filepath.Join(dir, "age.txt")}
+	w := world{t: t, dir: dir, agent: a, identity: filepath.Join(dir, "age.txt")}
 	w.write("alice.pem", append(cert, key...))
 	w.env = append(os.Environ(), "KRA_URL="+a.URL, "KRA_ROOT="+w.write("root.pem", a.RootPEM()), "KRA_CERT="+filepath.Join(dir, "alice.pem"))
 	if out, err := exec.Command("age-keygen", "-o", w.identity).CombinedOutput(); err != nil {

@@ -18,11 +18,21 @@ func (t *tool) watchSignals() {
 		for path := range t.temps {
 			_ = os.Remove(path)
 		}
+		if t.undo != nil {
+			t.undo()
+		}
 		if s != syscall.SIGPIPE { // whoever read the output has gone, and knows
 			fmt.Fprintln(t.stderr, "kra: interrupted")
 		}
 		os.Exit(exitInterrupted)
 	}()
+}
+
+// atEnd says what an interruption from now on has to undo.
+func (t *tool) atEnd(undo func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.undo = undo
 }
 
 // begin creates a file that an interruption removes.

@@ -22,6 +22,7 @@ type tool struct {
 
 	mu    sync.Mutex // held while a file gets its name, and for good when interrupted
 	temps map[string]bool
+	undo  func() // what an interruption has to undo besides, or nil
 }
 
 // A command is one verb. help is shown by -h, after the line that says how to call it.
