@@ -115,17 +115,30 @@ func TestSourcesOfABox(t *testing.T) {
 	expect("bob, who shows nothing", as(bob), false)
 	// The host's clock is not the agent's to vouch for: what has a lifetime counts for nothing here, and other rules go on.
 	expect("bob, a teller, while nobody vouches for the clock", as(bob, attest(bob)), false)
+	entries := keysAndEntries(t, attest(bob))
+	b.Do("source add repository keys", entries...)
+	expect("bob, by the repository, while nobody vouches for the clock", as(bob), false)
+	b.Do("source remove keys", "yes")
+
+	b.Do("time set "+time.Now().UTC().Format(time.RFC3339), "yes")
+	expect("bob, a teller", as(bob, attest(bob)), true)
+	expect("bob, who shows nothing, after he did", as(bob), false)
+	expect("carol with bob's certificate", as(carol, attest(bob)), false)
+	expect("carol with her own", as(carol, attest(carol)), true)
 	expect("bob with carol's certificate", as(bob, attest(carol)), false)
 	expect("bob with one of his own making", as(bob, func() []byte {
-		raw, err := attrcert.Issue(attrcert.Template{Holder: bob.Leaf, From: time.Now(), Until: time.Now().Add(time.Hour), Roles: []string{teller}}, bob.Leaf, bob.PrivateKey.(crypto.Signer))
+		raw, err := attrcert.Issue(attrcert.Template{Holder: bob.Leaf, From: time.Now().Add(-time.Minute), Until: time.Now().Add(time.Hour), Roles: []string{teller}}, bob.Leaf, bob.PrivateKey.(crypto.Signer))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return raw
 	}()), false)
+	b.Do("source add repository keys", entries...)
+	expect("bob, by the repository", as(bob), true)
+	expect("carol, who is not in it", as(carol), false)
+	b.Do("source remove keys", "yes")
+	expect("bob, without the repository", as(bob), false)
 
-	b.Do("source add repository keys", keysAndEntries(t, attest(bob))...)
-	expect("bob, by the repository, while nobody vouches for the clock", as(bob), false)
 	b.Do("access lists legal-team is tellers;counsel")
 	open := as(bob)
 	expect("bob, by another rule", open, true)
