@@ -24,6 +24,7 @@ var house = []struct {
 }{
 	// The words: no machine, no I/O of their own.
 	{"kra/block", ""},
+	{"kra/block/blocktest", "kra/block"},
 	{"kra/block/cms", "kra/block"},
 	{"kra/block/jwe", "kra/block"},
 	{"kra/label", ""},
@@ -107,7 +108,7 @@ var only = map[string]string{
 	"filippo.io/age":                  "kra/block kra/client kra/cmd/kra kra/label tpm image/desk",
 	"golang.org/x/term":               "console kra/cmd/kra image/desk qemu qemu/cmd/kra-vm",
 	"os/exec":                         "appliance/boxtest appliance/inform/ldap/ldaptest boot image qemu qemu/eval hsm/hsmtest tpm/tpmtest",
-	"testing":                         "appliance/boxtest appliance/inform/ldap/ldaptest qemu hsm/hsmtest kra/client/clienttest kra/receipt/receipttest tpm/tpmtest",
+	"testing":                         "appliance/boxtest appliance/inform/ldap/ldaptest qemu hsm/hsmtest kra/block/blocktest kra/client/clienttest kra/receipt/receipttest tpm/tpmtest",
 	"log":                             "",
 	"reflect":                         "kra/policy",
 	"expvar":                          "",

@@ -4,38 +4,19 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdh"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"filippo.io/age"
 
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/block/blocktest"
 )
-
-// seeds fails the test where the seed folder has moved: a fuzzer without seeds passes and proves nothing.
-func seeds(f *testing.F, name string) {
-	f.Helper()
-	files, err := filepath.Glob(filepath.Join("testdata/fuzz", name, "*"))
-	if err != nil || len(files) < 3 {
-		f.Fatalf("%s has %d committed seeds; want 3 or more", name, len(files))
-	}
-}
 
 // FuzzHeader asserts the one encoding: what parses is what was read, by either door.
 func FuzzHeader(f *testing.F) {
-	seeds(f, "FuzzHeader")
-	blocks, err := filepath.Glob(filepath.Join(vectorDir, "*.age"))
-	if err != nil || len(blocks) < 30 {
-		f.Fatalf("%d vectors; want 30 or more", len(blocks))
-	}
-	for _, name := range blocks {
-		raw, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(raw)
-	}
+	blocktest.Seeds(f, "FuzzHeader")
+	blocktest.Vectors(f, filepath.Join(vectorDir, "*.age"), 30, func(raw []byte) { f.Add(raw) })
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		h, rest, err := block.ParseHeader(bytes.NewReader(raw), block.MaxHeader)
 		if err != nil {
@@ -64,7 +45,7 @@ func FuzzHeader(f *testing.F) {
 
 // FuzzWrap asserts that no shape makes OpenP256 panic or give a key.
 func FuzzWrap(f *testing.F) {
-	seeds(f, "FuzzWrap")
+	blocktest.Seeds(f, "FuzzWrap")
 	key, both := readKey(f, "p256").(*ecdh.PrivateKey), readKey(f, "hybrid").(*hybridKey)
 	f.Fuzz(func(t *testing.T, suite uint8, id, enc, body, context []byte) {
 		var k block.KeyID
@@ -97,7 +78,7 @@ func FuzzWrap(f *testing.F) {
 
 // FuzzKeyID asserts the one form of a key id.
 func FuzzKeyID(f *testing.F) {
-	seeds(f, "FuzzKeyID")
+	blocktest.Seeds(f, "FuzzKeyID")
 	f.Fuzz(func(t *testing.T, s string) {
 		id, err := block.ParseKeyID(s)
 		if err == nil && (id.String() != s || id.IsZero()) {

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/block/blocktest"
 )
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }
@@ -160,7 +161,7 @@ func TestRefHasOneForm(t *testing.T) {
 
 // FuzzRef asserts the one form of a name.
 func FuzzRef(f *testing.F) {
-	seeds(f, "FuzzRef")
+	blocktest.Seeds(f, "FuzzRef")
 	f.Fuzz(func(t *testing.T, s string) {
 		if r, err := block.ParseRef(s); err == nil && r.String() != s {
 			t.Fatalf("ParseRef(%q) = %q", s, r)
@@ -170,7 +171,7 @@ func FuzzRef(f *testing.F) {
 
 // FuzzPublicKey asserts the one form of a public key, by SubjectPublicKeyInfo and by age recipient.
 func FuzzPublicKey(f *testing.F) {
-	seeds(f, "FuzzPublicKey")
+	blocktest.Seeds(f, "FuzzPublicKey")
 	f.Fuzz(func(t *testing.T, spki []byte, recipient string) {
 		if pub, err := block.ParsePublicKey(spki); err == nil {
 			if again, err := block.MarshalPublicKey(pub); err != nil || !bytes.Equal(again, spki) {

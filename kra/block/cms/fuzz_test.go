@@ -3,33 +3,17 @@ package cms_test
 import (
 	"bytes"
 	"io"
-	"path/filepath"
 	"testing"
 
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/block/blocktest"
 	"github.com/keyrelease/krabox/kra/block/cms"
 )
 
-// seeds fails the test where the seed folder has moved: a fuzzer without seeds passes and proves nothing. The messages
-// of the vectors are seeds, too.
-func seeds(f *testing.F, name string, add func(raw []byte)) {
-	f.Helper()
-	files, err := filepath.Glob(filepath.Join("testdata/fuzz", name, "*"))
-	if err != nil || len(files) < 3 {
-		f.Fatalf("%s has %d committed seeds; want 3 or more", name, len(files))
-	}
-	files, err = filepath.Glob(filepath.Join(vectorDir, "*.cms"))
-	if err != nil || len(files) < 10 {
-		f.Fatalf("%d vectors; want 10 or more", len(files))
-	}
-	for _, file := range files {
-		add(read(f, file))
-	}
-}
-
 // FuzzHead asserts the one form of a head: what is accepted is what would be written.
 func FuzzHead(f *testing.F) {
-	seeds(f, "FuzzHead", func(raw []byte) {
+	blocktest.Seeds(f, "FuzzHead")
+	blocktest.Vectors(f, vectorDir+"/*.cms", 10, func(raw []byte) {
 		f.Add(raw)
 		if h, _, err := cms.ReadHead(bytes.NewReader(raw)); err == nil {
 			f.Add(h.Bytes())
@@ -46,14 +30,15 @@ func FuzzHead(f *testing.F) {
 		if !bytes.Equal(h.Bytes(), raw) {
 			t.Fatal("ParseHead accepts what it would not write")
 		}
-		checkEnvelope(t, h)
+		blocktest.CheckEnvelope(t, h, block.FormatCMS)
 	})
 }
 
 // FuzzMessage asserts that a message that is read to its end gives a head of one form, and that a splice leaves its
 // content as it is.
 func FuzzMessage(f *testing.F) {
-	seeds(f, "FuzzMessage", func(raw []byte) { f.Add(raw) })
+	blocktest.Seeds(f, "FuzzMessage")
+	blocktest.Vectors(f, vectorDir+"/*.cms", 10, func(raw []byte) { f.Add(raw) })
 	to, err := cms.ToKey(vectorKey(f, "ec").publicKey)
 	if err != nil {
 		f.Fatal(err)
@@ -66,7 +51,7 @@ func FuzzMessage(f *testing.F) {
 		if again, err := cms.ParseHead(h.Bytes()); err != nil || !bytes.Equal(again.Bytes(), h.Bytes()) {
 			t.Fatalf("ParseHead(Bytes) = %v", err)
 		}
-		checkEnvelope(t, h)
+		blocktest.CheckEnvelope(t, h, block.FormatCMS)
 		want, err := io.ReadAll(content)
 		if err != nil {
 			return
@@ -94,14 +79,4 @@ func FuzzMessage(f *testing.F) {
 			}
 		}
 	})
-}
-
-func checkEnvelope(t *testing.T, h cms.Head) {
-	e, err := h.Envelope()
-	if err != nil {
-		return
-	}
-	if !bytes.Equal(e.Bytes(), h.Bytes()) || len(e.Wraps()) == 0 || e.Format() != block.FormatCMS || e.Bound() {
-		t.Fatal("the envelope is not the head's")
-	}
 }
