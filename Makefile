@@ -13,7 +13,7 @@ PORT    ?= 8443
 
 # What Debian must provide: a file that shows it is there, and its package.
 NEEDS := /usr/bin/gcc=gcc /usr/include/stdlib.h=libc6-dev /usr/bin/qemu-system-x86_64=qemu-system-x86 \
-	/usr/share/OVMF/OVMF_CODE_4M.fd=ovmf /usr/bin/swtpm=swtpm /usr/bin/softhsm2-util=softhsm2 \
+	/usr/share/OVMF/OVMF_CODE_4M.fd=ovmf /usr/bin/swtpm=swtpm /usr/bin/swtpm_setup=swtpm-tools /usr/bin/swtpm_localca=swtpm-tools /usr/bin/softhsm2-util=softhsm2 \
 	/usr/lib/systemd/boot/efi/linuxx64.efi.stub=systemd-boot-efi /sbin/mke2fs=e2fsprogs /sbin/debugfs=e2fsprogs \
 	/usr/bin/mcopy=mtools /sbin/mkfs.fat=dosfstools /usr/bin/age=age /usr/bin/openssl=openssl /usr/bin/curl=curl
 

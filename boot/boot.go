@@ -28,6 +28,8 @@ type Options struct {
 	EventLog string // the firmware's event log; may be empty
 	Domain   string // file with the domain's public part
 	Manifest string // file that says what the image is; empty on an ordinary host
+	Model    string // what the machine's firmware calls it; empty: it does not say
+	Serial   string // the machine's number, likewise
 	Module   string // PKCS#11 library
 	Release  string // TCP address of the release port of an enrolled box, such as ":443"
 	Health   string // the same for health; empty: none

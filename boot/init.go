@@ -119,6 +119,7 @@ func (m *machineBoot) prepare() Options {
 	log, err := copyEventLog(firmwareLog, imageRun)
 	m.must(err)
 	o.EventLog = log
+	o.Model, o.Serial = machineNames("/sys/class/dmi/id")
 	if err := errors.Join(m.faults...); err != nil {
 		o.Fault = oneLine(err)
 	}

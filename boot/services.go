@@ -46,6 +46,12 @@ func (b *box) tpmdSpec() spec {
 		p.Read = append(p.Read, b.o.EventLog)
 	}
 	p.Args = append(p.Args, "-eventlog", b.o.EventLog)
+	if b.o.Model != "" {
+		p.Args = append(p.Args, "-model", b.o.Model)
+	}
+	if b.o.Serial != "" {
+		p.Args = append(p.Args, "-serial", b.o.Serial)
+	}
 	b.addManifest(&p)
 	return spec{name: "tpmd", confine: p, watched: true, gives: b.forTPMD}
 }

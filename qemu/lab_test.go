@@ -129,7 +129,7 @@ func readManifest(dir string) (manifest.Image, error) {
 // release is a built image as the desk approves it.
 func release(m manifest.Image) (desk.Release, error) {
 	r, err := desk.ParseManifest(m.Bytes())
-	return desk.Release{Manifest: r, Trust: desk.AsPredicted}, err
+	return desk.Release{Manifest: r, Trust: desk.AsPredicted, FirmwareAsSeen: true}, err
 }
 
 // identity issues a client certificate of the domain's people.
@@ -284,7 +284,12 @@ func (g *guest) enrol() error {
 	if err != nil {
 		return err
 	}
-	bundle, err := g.lab.desk.Enrol(request, r, label.Box{Name: boxName, DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr(boxAddress)}}, who)
+	seen, err := desk.Fingerprint(request)
+	if err != nil {
+		return err
+	}
+	bundle, err := g.lab.desk.Enrol(desk.Admission{Request: request, Release: r, Officer: who, Seen: seen, Replace: true,
+		Box: label.Box{Name: boxName, DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr(boxAddress)}}})
 	if err != nil {
 		return err
 	}

@@ -162,6 +162,10 @@ func TestBundleOfAnotherBox(t *testing.T) {
 	wantRefused(t, err, "no enrolment request yet")
 	own := c.signed(c.bundle(c.request(), v1))
 	_, err = c.EnrolInstall(t.Context(), b.signed(b.bundle(b.request(), v1)))
+	wantRefused(t, err, "sealed to another TPM")
+	ours, theirs := c.answered, b.bundle(b.request(), v1)
+	b.answered = ours // the desk seals the wrong one
+	_, err = c.EnrolInstall(t.Context(), b.signed(theirs))
 	wantRefused(t, err, "the bundle is for another box")
 	if s, err := c.Status(t.Context()); err != nil || s.State != wire.Factory || len(s.Versions) != 0 || s.Epoch != 0 {
 		t.Errorf("after the refusal: %+v, %v", s, err)

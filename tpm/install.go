@@ -15,6 +15,8 @@ import (
 
 // EnrolInstall takes a bundle of the domain. What it does may be cut anywhere and is repeated as a whole:
 //
+// One for this box comes sealed to its TPM: opening it is what proves that attestation and endorsement key are of one TPM.
+//
 //	approvals, bundle on the disk -> epoch -> half -> sealed state -> (agent: store, record)
 //
 // Until the record is written the box stays a factory box: half and state secret are made anew each time, because at
@@ -25,9 +27,16 @@ func (a *Agent) EnrolInstall(ctx context.Context, text []byte) (wire.Installed, 
 		return wire.Installed{}, err
 	}
 	defer leave()
+	text, sealed, err := a.unwrap(text)
+	if err != nil {
+		return wire.Installed{}, err
+	}
 	b, err := label.OpenBundle(text, a.domain)
 	if err != nil {
 		return wire.Installed{}, wire.Refused{Reason: err.Error()}
+	}
+	if b.Enrolment != nil && !sealed {
+		return wire.Installed{}, wire.Refused{Reason: "a bundle for one box comes sealed to its TPM, this one does not"}
 	}
 	for _, p := range b.Approvals {
 		if err := a.check(p); err != nil {

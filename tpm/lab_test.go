@@ -141,6 +141,8 @@ type bench struct {
 	of  *authority
 	now time.Time
 	*Agent
+
+	answered Verified // the last request that was answered
 }
 
 func newBench(t testing.TB, of *authority) *bench {
@@ -216,6 +218,7 @@ func (b *bench) bundle(r label.EnrolRequest, v version) label.Bundle {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.answered = q
 	first, err := b.of.desk().FirstEpoch(label.KeyRelease, v.release())
 	if err != nil {
 		b.t.Fatal(err)
@@ -241,6 +244,12 @@ func (b *bench) signed(x label.Bundle) []byte {
 	b.t.Helper()
 	text, err := x.Sign(b.of.label)
 	if err != nil {
+		b.t.Fatal(err)
+	}
+	if x.Enrolment == nil {
+		return text
+	}
+	if text, err = b.answered.Seal(text); err != nil {
 		b.t.Fatal(err)
 	}
 	return text

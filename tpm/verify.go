@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
@@ -21,6 +22,7 @@ type Verified struct {
 	LabelKey label.Name
 	Public   *ecdsa.PublicKey // of the label key
 	Attester *ecdsa.PublicKey // the attestation key
+	Endorser crypto.PublicKey // the endorsement key: *rsa.PublicKey or *ecdsa.PublicKey
 	Replayed label.PCRs       // what the event log adds up to; nil if the box has none
 }
 
@@ -36,6 +38,9 @@ func VerifyRequest(r label.EnrolRequest, d label.Domain) (Verified, error) {
 		return v, fmt.Errorf("verify request: %w", err)
 	}
 	v.EK, v.SRK, v.AK, v.LabelKey, v.Public, v.Attester = k.ek, k.srk, k.akName, k.label, k.public, k.ak
+	if v.Endorser, err = publicOf(r.EK.Public); err != nil {
+		return v, fmt.Errorf("verify request: endorsement key: %w", err)
+	}
 	if err := k.checkCreation(r); err != nil {
 		return v, fmt.Errorf("verify request: %w", err)
 	}
@@ -105,6 +110,14 @@ func readKeys(r label.EnrolRequest, p plan) (k requestKeys, err error) {
 		}
 	}
 	return k, nil
+}
+
+func publicOf(public []byte) (crypto.PublicKey, error) {
+	t, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
+	if err != nil {
+		return nil, err
+	}
+	return tpm2.Pub(*t)
 }
 
 // attested checks the AK's signature and that a TPM made the structure, of the right kind.

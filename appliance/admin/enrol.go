@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 func (s *step) enrolRequest(ctx context.Context) error {
@@ -16,13 +17,20 @@ func (s *step) enrolRequest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	q, err := label.ParseRequest(pem)
+	if err != nil {
+		return err
+	}
 	s.Write(pem)
+	if err := s.say("Its fingerprint is %s: the desk must show the same.", q.Fingerprint()); err != nil {
+		return err
+	}
 	return s.say("Give this to the desk of %s. Its answer goes into: enrol install", s.a.c.Domain.Name)
 }
 
 // enrolInstall gives the TPM's process a bundle. It may be repeated, also after a power cut in its middle.
 func (s *step) enrolInstall(ctx context.Context) error {
-	bundle, err := s.next(wire.Paste, "Paste the domain's bundle (KRA BUNDLE).")
+	bundle, err := s.next(wire.Paste, "Paste the domain's bundle (KRA SEALED BUNDLE or KRA BUNDLE).")
 	if err != nil {
 		return err
 	}

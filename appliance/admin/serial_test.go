@@ -110,8 +110,9 @@ func TestFromCrateToKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bundle, err := w.desk.Enrol(pem.EncodeToMemory(b), desk.Release{Manifest: desk.Manifest{Version: "v1", Epoch: 1}, Trust: desk.AsObserved},
-		label.Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, first)
+	bundle, err := w.desk.Enrol(desk.Admission{Request: pem.EncodeToMemory(b), Release: desk.Release{Manifest: desk.Manifest{Version: "v1", Epoch: 1}, Trust: desk.AsObserved},
+		Box:     label.Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+		Officer: first, Seen: fingerprint(t, shown)})
 	if err != nil {
 		t.Fatal(err)
 	}

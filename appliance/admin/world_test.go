@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -132,18 +133,30 @@ func (w *world) install(ctx context.Context, i tpm.Installed) (err error) {
 }
 
 // enrol takes the box into service through its console, and begins again as the agent does after the restart.
+// fingerprint is what an officer reads at the console beside the request.
+func fingerprint(t testing.TB, shown string) string {
+	t.Helper()
+	m := regexp.MustCompile(`fingerprint is ([0-9a-f-]{39})`).FindStringSubmatch(shown)
+	if m == nil {
+		t.Fatalf("no fingerprint in %q", shown)
+	}
+	return m[1]
+}
+
 func (w *world) enrol() {
 	w.t.Helper()
 	first, err := desk.NewOfficer(officer, []byte(passphrase))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	b, _ := pem.Decode([]byte(w.do("enrol request")))
+	shown := w.do("enrol request")
+	b, _ := pem.Decode([]byte(shown))
 	if b == nil {
 		w.t.Fatal("enrol request shows no PEM block")
 	}
-	bundle, err := w.desk.Enrol(pem.EncodeToMemory(b), desk.Release{Manifest: desk.Manifest{Version: "v1", Epoch: 1}, Trust: desk.AsObserved},
-		label.Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, first)
+	bundle, err := w.desk.Enrol(desk.Admission{Request: pem.EncodeToMemory(b), Release: desk.Release{Manifest: desk.Manifest{Version: "v1", Epoch: 1}, Trust: desk.AsObserved},
+		Box:     label.Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+		Officer: first, Seen: fingerprint(w.t, shown)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

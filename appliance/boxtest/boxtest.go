@@ -206,7 +206,11 @@ func (b *Box) Enrol() {
 		b.t.Fatal(err)
 	}
 	r := desk.Release{Manifest: desk.Manifest{Version: "v0.0.1", Epoch: 1, Commit: "test"}, Trust: desk.AsObserved}
-	bundle, err := b.Desk.Enrol(pemOf(b.t, request), r, label.Box{Name: "box1", DNS: []string{"box1.test"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, officer)
+	seen, err := desk.Fingerprint(pemOf(b.t, request))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	bundle, err := b.Desk.Enrol(desk.Admission{Request: pemOf(b.t, request), Release: r, Officer: officer, Seen: seen, Box: label.Box{Name: "box1", DNS: []string{"box1.test"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -26,6 +26,8 @@ const ObservedWarning = "approved as observed: nothing shows that these register
 type Release struct {
 	Manifest
 	Trust Trust
+	// FirmwareAsSeen takes a machine's firmware as it reports it. Otherwise it must be on the domain's list.
+	FirmwareAsSeen bool
 }
 
 // firmware are the registers that no build predicts: they are the machine's.
@@ -34,30 +36,56 @@ var firmware = []int{0, 2}
 // ApproveFleet approves a release for every machine that like describes, each a request or a bundle of the domain: their
 // firmware is the one approved. Without any, the enrolled boxes are taken.
 func (d *Desk) ApproveFleet(r Release, like ...[]byte) ([]byte, error) {
-	if err := d.builtForUs(r.Manifest); err != nil {
-		return nil, err
-	}
-	seen, err := d.machines(like)
+	sets, err := d.fleet(r, like)
 	if err != nil {
 		return nil, err
 	}
 	b := label.Bundle{Domain: d.domain.Hash()}
-	done := map[string]bool{}
+	for _, values := range sets {
+		if err := d.approve(&b, r, values); err != nil {
+			return nil, err
+		}
+	}
+	text, err := b.Sign(d.key)
+	if err != nil {
+		return nil, err
+	}
+	return text, d.note(actApprove, r.Description(), map[string]string{"epoch": fmt.Sprint(r.Epoch), "approvals": fmt.Sprint(len(b.Approvals)), "bundle": digest(text)})
+}
+
+// PreviewFleet says what ApproveFleet would do, line by line, and does nothing.
+func (d *Desk) PreviewFleet(r Release, like ...[]byte) ([]string, error) {
+	sets, err := d.fleet(r, like)
+	if err != nil {
+		return nil, err
+	}
+	lines := []string{fmt.Sprintf("release    %s, epoch %d", r.Description(), r.Epoch)}
+	for _, v := range sets {
+		lines = append(lines, fmt.Sprintf("to sign    2 approvals for machines with PCR 0 %s, PCR 2 %s", v[0].Short(), v[2].Short()))
+	}
+	return lines, nil
+}
+
+// fleet are the registers to approve, each set once.
+func (d *Desk) fleet(r Release, like [][]byte) ([]label.PCRs, error) {
+	if err := d.builtForUs(r.Manifest); err != nil {
+		return nil, err
+	}
+	seen, err := d.machines(r, like)
+	if err != nil {
+		return nil, err
+	}
+	var out []label.PCRs
 	for _, found := range seen {
 		values, err := r.values(found)
 		if err != nil {
 			return nil, err
 		}
-		if key := fmt.Sprint(values); done[key] {
-			continue
-		} else {
-			done[key] = true
-		}
-		if err := d.approve(&b, r, values); err != nil {
-			return nil, err
+		if !slices.ContainsFunc(out, func(v label.PCRs) bool { return maps.Equal(v, values) }) {
+			out = append(out, values)
 		}
 	}
-	return b.Sign(d.key)
+	return out, nil
 }
 
 // builtForUs catches an image of another domain before it is approved in vain.

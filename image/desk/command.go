@@ -1,28 +1,35 @@
 package desk
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
-	"strings"
 
 	"github.com/keyrelease/krabox/image"
-	"github.com/keyrelease/krabox/kra/label"
 )
 
 const usage = `usage:
   domain init DIR [-name NAME]
       make a throwaway domain: keys in DIR, public part in DIR/domain.json and DIR/root.pem
-  domain approve -dir DIR -manifest kra.json -request FILE -officer NAME -passphrase-file FILE
-                 [-name box1] [-dns NAME,…] [-ip ADDRESS,…] [-as-observed]           > bundle.pem
-      enrol a box: check its request, certify it, approve the release on it, name its first officer
-  domain approve -dir DIR -manifest kra.json [-like FILE,…] [-as-observed]           > bundle.pem
+  domain enrol -dir DIR -manifest kra.json -request FILE -officer NAME -passphrase-file FILE
+               [-name box1] [-dns NAME,…] [-ip ADDRESS,…] [-first-seen FINGERPRINT] [-firmware-as-seen]
+               [-as-observed] [-replace] [-dry-run]                                  > bundle.pem
+      take a box into service: check its request, certify it, approve the release on it, name its first
+      officer; the answer opens only in the TPM that asked. -first-seen: no maker vouches for the TPM,
+      but you have read this fingerprint at the box's console
+  domain approve -dir DIR -manifest kra.json [-like FILE,…] [-firmware-as-seen] [-as-observed] [-dry-run] > bundle.pem
       approve a release for all boxes; for machines like those of the requests or bundles named,
       else for those of all enrolled boxes
+  domain vendor add -dir DIR -name NAME -certificates FILE
+  domain vendor list -dir DIR
+      the makers of TPMs whose endorsement certificates the domain believes
+  domain firmware approve -dir DIR -request FILE [-note TEXT]
+  domain firmware list -dir DIR
+      the firmware that machines may have, by model: what the request shows is put on the list
+  domain journal -dir DIR
+      what this domain did, verified: each act is signed and names the one before
   domain install -disk kra.img -uki kra.efi
       put a release on a stopped disk
   domain escrow -dir DIR -request FILE
@@ -35,7 +42,8 @@ func Command(args []string, out, talk io.Writer) error {
 		fmt.Fprint(talk, usage)
 		return errors.New("say what to do")
 	}
-	verbs := map[string]func([]string, io.Writer, io.Writer) error{"init": runInit, "approve": runApprove, "install": runInstall, "escrow": runEscrow}
+	verbs := map[string]func([]string, io.Writer, io.Writer) error{"init": runInit, "enrol": runEnrol, "approve": runApprove, "install": runInstall,
+		"escrow": runEscrow, "vendor": runVendor, "firmware": runFirmware, "journal": runJournal}
 	run, ok := verbs[args[0]]
 	if !ok {
 		fmt.Fprint(talk, usage)
@@ -145,110 +153,4 @@ func runEscrow(args []string, out, talk io.Writer) error {
 	}
 	_, err = fmt.Fprintf(out, "ownerAuth (hex)      %s\nlockoutAuth (hex)    %s\npresence passphrase  %s\n", s.Owner, s.Lockout, s.Presence)
 	return err
-}
-
-// order is an approve command, parsed.
-type order struct {
-	dir, manifest, request, like, officer, passphrase string
-	name, dns, ip                                     string
-	observed                                          bool
-}
-
-func runApprove(args []string, out, talk io.Writer) error {
-	var o order
-	f := flags("approve", talk)
-	f.StringVar(&o.dir, "dir", "", "folder of the domain")
-	f.StringVar(&o.manifest, "manifest", "", "manifest of the release (dist/kra.json)")
-	f.StringVar(&o.request, "request", "", "enrolment request of a box, as its console printed it")
-	f.StringVar(&o.like, "like", "", "requests or bundles of machines to approve for, separated by commas")
-	f.StringVar(&o.officer, "officer", "", "name of the first officer")
-	f.StringVar(&o.passphrase, "passphrase-file", "", "file of the officer's passphrase")
-	f.StringVar(&o.name, "name", "box1", "name of the box")
-	f.StringVar(&o.dns, "dns", "", "DNS names of the box, separated by commas")
-	f.StringVar(&o.ip, "ip", "", "addresses of the box, separated by commas")
-	f.BoolVar(&o.observed, "as-observed", false, "approve whatever registers the box reports: for a server without measured boot")
-	if _, err := parse(f, args, 0); err != nil {
-		return err
-	}
-	if err := need(f, "dir", "manifest"); err != nil {
-		return err
-	}
-	d, err := Open(o.dir)
-	if err != nil {
-		return err
-	}
-	b, err := os.ReadFile(o.manifest)
-	if err != nil {
-		return fmt.Errorf("approve: %w", err)
-	}
-	r := Release{Trust: AsPredicted}
-	if r.Manifest, err = ParseManifest(b); err != nil {
-		return err
-	}
-	if o.observed {
-		r.Trust = AsObserved
-		fmt.Fprintln(talk, "WARNING:", ObservedWarning)
-	}
-	bundle, err := o.carryOut(d, r)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(bundle)
-	return err
-}
-
-func (o order) carryOut(d *Desk, r Release) ([]byte, error) {
-	if o.request == "" {
-		like, err := readAll(words(o.like))
-		if err != nil {
-			return nil, err
-		}
-		return d.ApproveFleet(r, like...)
-	}
-	request, err := os.ReadFile(o.request)
-	if err != nil {
-		return nil, fmt.Errorf("approve: %w", err)
-	}
-	box, err := o.box()
-	if err != nil {
-		return nil, err
-	}
-	passphrase, err := os.ReadFile(o.passphrase)
-	if err != nil {
-		return nil, fmt.Errorf("approve: an officer's passphrase is needed: %w", err)
-	}
-	defer clear(passphrase)
-	officer, err := NewOfficer(o.officer, bytes.TrimRight(passphrase, "\r\n"))
-	if err != nil {
-		return nil, err
-	}
-	return d.Enrol(request, r, box, officer)
-}
-
-func (o order) box() (label.Box, error) {
-	b := label.Box{Name: o.name, DNS: append([]string{}, words(o.dns)...), IP: []netip.Addr{}}
-	for _, w := range words(o.ip) {
-		a, err := netip.ParseAddr(w)
-		if err != nil {
-			return b, fmt.Errorf("approve: %w", err)
-		}
-		b.IP = append(b.IP, a)
-	}
-	return b, nil
-}
-
-func words(list string) []string {
-	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
-}
-
-func readAll(files []string) ([][]byte, error) {
-	var out [][]byte
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			return nil, fmt.Errorf("approve: %w", err)
-		}
-		out = append(out, b)
-	}
-	return out, nil
 }

@@ -88,7 +88,14 @@ func Init(dir, name string) error {
 	if err := certifyAuthority(dir, d, keys[rootKeyFile]); err != nil {
 		return fmt.Errorf("make domain: %w", err)
 	}
-	return publish(dir, d)
+	if err := publish(dir, d); err != nil {
+		return err
+	}
+	k, err := Open(dir)
+	if err != nil {
+		return err
+	}
+	return k.note(actInit, name, map[string]string{"domain": d.Hash().String()})
 }
 
 // publish writes the public part; domain.json last, because it says that the domain is there.

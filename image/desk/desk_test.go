@@ -74,7 +74,7 @@ func TestEnrolRefuses(t *testing.T) {
 		if c.change != nil {
 			c.change(&r)
 		}
-		_, err := d.Enrol(b.request(), r, one, alice(t))
+		_, err := d.Enrol(admission(t, b.request(), r))
 		t.Run(name, func(t *testing.T) { wantText(t, err, c.words...) })
 	}
 }
@@ -86,10 +86,10 @@ func TestEnrolPartlyPredicted(t *testing.T) {
 	b.boot(append(boot("v1"), event{7, "the customer's own db"}))
 	b.stage(label.Running)
 	r := predicted("v1", 1)
-	_, err := d.Enrol(b.request(), r, one, alice(t))
+	_, err := d.Enrol(admission(t, b.request(), r))
 	wantText(t, err, "PCR 7 is")
 	r.PCR7 = label.Digest{}
-	text, err := d.Enrol(b.request(), r, one, alice(t))
+	text, err := d.Enrol(admission(t, b.request(), r))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestForeignRequest(t *testing.T) {
 	b.boot(boot("v1"))
 	b.stage(label.Running)
 	text := b.request()
-	_, err := d.Enrol(text, predicted("v1", 1), one, alice(t))
+	_, err := d.Enrol(admission(t, text, predicted("v1", 1)))
 	wantText(t, err, "the image was built for domain")
 	_, err = d.Escrow(text)
 	wantText(t, err, "not encrypted to this domain")
@@ -164,8 +164,8 @@ func TestAsObserved(t *testing.T) {
 	b := newBox(t, d)
 	b.start(func() ([]byte, error) { return nil, nil })
 	b.stage(label.Running)
-	r := Release{Manifest{Version: "v1", Epoch: 1}, AsObserved}
-	text, err := d.Enrol(b.request(), r, one, alice(t))
+	r := Release{Manifest: Manifest{Version: "v1", Epoch: 1}, Trust: AsObserved}
+	text, err := d.Enrol(admission(t, b.request(), r))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,14 +297,39 @@ func TestCommand(t *testing.T) {
 		return write(v+".json", doc)
 	}
 	pass := write("pass", []byte("correct horse battery\n"))
-	approve := []string{"approve", "-dir", file("d"), "-manifest", manifest("v1"), "-request", request, "-officer", "alice", "-name", "box1", "-ip", "127.0.0.1"}
-	_, err = run(approve...)
+	enrol := []string{"enrol", "-dir", file("d"), "-manifest", manifest("v1"), "-request", request, "-officer", "alice", "-name", "box1", "-ip", "127.0.0.1"}
+	_, err = run(enrol...)
+	wantText(t, err, "-passphrase-file is missing")
+	_, err = run(append(enrol, "-passphrase-file", file("none"))...)
 	wantText(t, err, "passphrase is needed")
-	_, err = run(append(approve, "-passphrase-file", write("short", []byte("secret")))...)
+	_, err = run(append(enrol, "-passphrase-file", write("short", []byte("secret")))...)
 	wantText(t, err, "at least 12 characters")
-	_, err = run(append(approve, "-passphrase-file", pass, "-manifest", manifest("v2"))...)
+	_, err = run(append(enrol, "-passphrase-file", pass, "-manifest", manifest("v2"))...)
 	wantText(t, err, "PCR 4 is")
-	text := must(append(approve, "-passphrase-file", pass)...)
+	_, err = run(append(enrol, "-passphrase-file", pass)...)
+	wantText(t, err, "no endorsement certificate", "-first-seen FINGERPRINT")
+	seen, err := Fingerprint(b.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	enrol = append(enrol, "-passphrase-file", pass, "-first-seen", seen)
+	_, err = run(enrol...)
+	wantText(t, err, "the firmware of model \"unknown\" is not approved", "-firmware-as-seen")
+	before := len(must("journal", "-dir", file("d")))
+	if out := must(append(enrol, "-firmware-as-seen", "-dry-run")...); len(out) != 0 || !strings.Contains(talk.String(), nothingDone) || !strings.Contains(talk.String(), "to sign") {
+		t.Errorf("dry run made %d bytes and said %s", len(out), talk.String())
+	}
+	if after := len(must("journal", "-dir", file("d"))); after != before {
+		t.Errorf("a dry run is in the journal: %d bytes instead of %d", after, before)
+	}
+	must("firmware", "approve", "-dir", file("d"), "-request", request, "-note", "1.2.3")
+	if out := must("firmware", "list", "-dir", file("d")); !strings.Contains(string(out), "note   1.2.3") {
+		t.Errorf("firmware list: %s", out)
+	}
+	text := must(enrol...)
+	if said := talk.String(); !strings.Contains(said, "WARNING: no maker vouches") || !strings.Contains(said, "firmware   on the list: unknown") {
+		t.Errorf("enrol says %s", said)
+	}
 	if _, err := b.EnrolInstall(t.Context(), text); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +347,13 @@ func TestCommand(t *testing.T) {
 	if out := must("escrow", "-dir", file("d"), "-request", request); !strings.Contains(string(out), "presence passphrase  ") {
 		t.Errorf("escrow: %s", out)
 	}
-	for _, bad := range [][]string{{}, {"frobnicate"}, {"init"}, {"init", "a", "b"}, {"approve"}, {"install", "-uki", file("none")}, {"approve", "-dir", file("d"), "extra"}} {
+	out := string(must("journal", "-dir", file("d")))
+	for _, act := range []string{actInit, actFirmware, actEnrol, actApprove, actEscrow, "tpm: first seen, on your word: fingerprint " + seen} {
+		if !strings.Contains(out, act) {
+			t.Errorf("the journal lacks %q: %s", act, out)
+		}
+	}
+	for _, bad := range [][]string{{}, {"frobnicate"}, {"firmware", "-dir", file("d")}, {"vendor", "add", "-dir", file("d")}, {"init"}, {"init", "a", "b"}, {"approve"}, {"install", "-uki", file("none")}, {"approve", "-dir", file("d"), "extra"}} {
 		if _, err := run(bad...); err == nil {
 			t.Errorf("%q: done", bad)
 		}
@@ -338,6 +369,10 @@ func TestCommandLine(t *testing.T) {
 		"install -disk kra.img":       "install: -uki is missing; 'domain help' shows how",
 		"escrow -request request.pem": "escrow: -dir is missing; 'domain help' shows how",
 		"escrow -dir d":               "escrow: -request is missing; 'domain help' shows how",
+		"enrol -dir d -manifest m":    "enrol: -request is missing; 'domain help' shows how",
+		"firmware list":               "firmware: -dir is missing; 'domain help' shows how",
+		"vendor forget":               "vendor: say add or list",
+		"journal":                     "journal: -dir is missing; 'domain help' shows how",
 		"help":                        "", "-h": "", "init -h": "", "approve -h": "", "install -h": "", "escrow -h": "",
 	} {
 		var got string

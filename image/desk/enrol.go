@@ -2,12 +2,14 @@ package desk
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/account"
@@ -28,37 +30,49 @@ func NewOfficer(name string, passphrase []byte) (label.Officer, error) {
 	return label.Officer{Name: name, Hash: account.Hash(passphrase)}, nil
 }
 
-// Enrol answers a box's request: it verifies the request, holds its registers against the release, and signs approvals,
-// label certificate, first write of the epoch and the first officer as one bundle for this box.
-func (d *Desk) Enrol(request []byte, r Release, box label.Box, officer label.Officer) ([]byte, error) {
-	if err := d.builtForUs(r.Manifest); err != nil {
-		return nil, err
-	}
-	q, err := label.ParseRequest(request)
+// factRequest is the fact of the journal by which a request is known again.
+const factRequest = "request"
+
+// Enrol answers a box's request: it examines the request, holds its registers against the release, and signs approvals, label
+// and platform certificate, passport, first write of the epoch and the first officer as one bundle for this box. The answer is
+// sealed: it opens only in the TPM that asked.
+func (d *Desk) Enrol(a Admission) ([]byte, error) {
+	f, err := d.examine(a)
 	if err != nil {
 		return nil, err
 	}
-	v, err := tpm.VerifyRequest(q, d.domain)
+	text, err := d.bundle(f)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.acceptable(v, r); err != nil {
+	sealed, err := f.verified.Seal(text)
+	if err != nil {
 		return nil, err
 	}
-	e := &label.Enrolment{SRK: v.SRK, LabelKey: v.LabelKey, Authority: d.authority, Passport: v.Passport(), Box: box, Officer: officer}
+	if err := d.noteEnrolled(f, text); err != nil {
+		return nil, err
+	}
+	return sealed, d.remember(f, text)
+}
+
+// bundle is signed, and still in the clear.
+func (d *Desk) bundle(f finding) ([]byte, error) {
+	v, r := f.verified, f.Release
+	e := &label.Enrolment{SRK: v.SRK, LabelKey: v.LabelKey, Authority: d.authority, Passport: v.Passport(), Box: f.Box, Officer: f.Officer}
+	var err error
 	if e.Epoch, err = (tpm.Desk{Domain: d.domain, By: label.ByLabel, Key: d.key}).FirstEpoch(label.KeyRelease,
 		tpm.Release{Version: r.Epoch, Description: r.Description()}); err != nil {
 		return nil, fmt.Errorf("approve box: %w", err)
 	}
-	der, err := d.certify(v, box)
+	der, err := d.certify(v, f.Box)
 	if err != nil {
 		return nil, err
 	}
 	e.Chain = [][]byte{der}
-	if e.Platform, err = d.certifyPlatform(v, box); err != nil {
+	if e.Platform, err = d.certifyPlatform(v, f.Box); err != nil {
 		return nil, err
 	}
-	values, err := r.values(q.PCRs)
+	values, err := r.values(v.Request.PCRs)
 	if err != nil {
 		return nil, err
 	}
@@ -66,12 +80,19 @@ func (d *Desk) Enrol(request []byte, r Release, box label.Box, officer label.Off
 	if err := d.approve(&b, r, values); err != nil {
 		return nil, err
 	}
-	text, err := b.Sign(d.key)
-	if err != nil {
-		return nil, err
-	}
-	return text, d.remember(box.Name, text)
+	return b.Sign(d.key)
 }
+
+func (d *Desk) noteEnrolled(f finding, bundle []byte) error {
+	facts := map[string]string{factRequest: f.verified.Request.Digest().String(), "bundle": digest(bundle), "release": f.Release.Description(),
+		"ek": f.verified.EK.String(), "ak": f.verified.AK.String(), "tpm": f.tpm, "firmware": f.firmware, "officer": f.Officer.Name}
+	if len(f.replaces) > 0 {
+		facts["replaces"] = strings.Join(f.replaces, ", ")
+	}
+	return d.note(actEnrol, f.Box.Name, facts)
+}
+
+func digest(b []byte) string { return label.Digest(sha256.Sum256(b)).String() }
 
 // acceptable is what the desk wants of a box beyond a true request.
 func (d *Desk) acceptable(v tpm.Verified, r Release) error {
@@ -101,10 +122,15 @@ func (d *Desk) certify(v tpm.Verified, box label.Box) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certify label key: %w", err)
 	}
+	description, err := d.described(v.Request.Label)
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	t := &x509.Certificate{
-		Subject:   pkix.Name{Organization: []string{d.domain.Name}, OrganizationalUnit: []string{"label " + string(v.Request.Label)}, CommonName: box.Name},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(labelLife, 0, 0), URIs: []*url.URL{uri},
+		ExtraExtensions: []pkix.Extension{description},
+		Subject:         pkix.Name{Organization: []string{d.domain.Name}, OrganizationalUnit: []string{"label " + string(v.Request.Label)}, CommonName: box.Name},
+		NotBefore:       now.Add(-time.Hour), NotAfter: now.AddDate(labelLife, 0, 0), URIs: []*url.URL{uri},
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		PermittedDNSDomainsCritical: true, PermittedDNSDomains: box.DNS, PermittedIPRanges: hosts(box),

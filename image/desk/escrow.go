@@ -24,7 +24,11 @@ func (d *Desk) Escrow(text []byte) (Secrets, error) {
 	if err != nil {
 		return Secrets{}, err
 	}
-	return d.secrets(r.Escrow)
+	s, err := d.secrets(r.Escrow)
+	if err != nil {
+		return Secrets{}, err
+	}
+	return s, d.note(actEscrow, label.NameOf(r.AK).Fingerprint(), map[string]string{factRequest: r.Digest().String()})
 }
 
 func (d *Desk) secrets(e label.Escrow) (s Secrets, err error) {

@@ -72,7 +72,7 @@ func predicted(uki string, epoch uint64) Release {
 		d := sha256.Sum256([]byte(s))
 		return sha256.Sum256(append(make([]byte, 32), d[:]...))
 	}
-	return Release{Manifest{Version: uki, Epoch: epoch, Commit: "0123456789abcdef", PCR4: once(uki), PCR7: once("secure boot"), PCR11: once("sections of " + uki)}, AsPredicted}
+	return Release{Manifest: Manifest{Version: uki, Epoch: epoch, Commit: "0123456789abcdef", PCR4: once(uki), PCR7: once("secure boot"), PCR11: once("sections of " + uki)}, Trust: AsPredicted, FirmwareAsSeen: true}
 }
 
 // box is a machine with an image of the domain.
@@ -147,13 +147,23 @@ func alice(t *testing.T) label.Officer {
 	return o
 }
 
+// admission is on the officer's word, who has read the fingerprint.
+func admission(t *testing.T, request []byte, r Release) Admission {
+	t.Helper()
+	seen, err := Fingerprint(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Admission{Request: request, Release: r, Box: one, Officer: alice(t), Seen: seen}
+}
+
 // enrolled is a box in service under uki "v1".
 func enrolled(t *testing.T, d *Desk) *box {
 	t.Helper()
 	b := newBox(t, d)
 	b.boot(boot("v1"))
 	b.stage(label.Running)
-	text, err := d.Enrol(b.request(), predicted("v1", 1), one, alice(t))
+	text, err := d.Enrol(admission(t, b.request(), predicted("v1", 1)))
 	if err != nil {
 		t.Fatal(err)
 	}

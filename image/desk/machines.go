@@ -11,7 +11,7 @@ import (
 )
 
 // machines are the registers of the machines to approve for.
-func (d *Desk) machines(like [][]byte) ([]label.PCRs, error) {
+func (d *Desk) machines(r Release, like [][]byte) ([]label.PCRs, error) {
 	if len(like) == 0 {
 		var err error
 		if like, err = d.boxes(); err != nil {
@@ -23,7 +23,7 @@ func (d *Desk) machines(like [][]byte) ([]label.PCRs, error) {
 	}
 	var out []label.PCRs
 	for _, text := range like {
-		v, err := d.machine(text)
+		v, err := d.machine(r, text)
 		if err != nil {
 			return nil, err
 		}
@@ -32,11 +32,15 @@ func (d *Desk) machines(like [][]byte) ([]label.PCRs, error) {
 	return out, nil
 }
 
-// machine reads registers out of a request or out of a bundle that this domain signed.
-func (d *Desk) machine(text []byte) ([]label.PCRs, error) {
-	if r, err := label.ParseRequest(text); err == nil {
-		v, err := tpm.VerifyRequest(r, d.domain)
+// machine reads registers out of a request or out of a bundle that this domain signed. A request's firmware must be approved, as
+// at an enrolment; a bundle's was.
+func (d *Desk) machine(r Release, text []byte) ([]label.PCRs, error) {
+	if q, err := label.ParseRequest(text); err == nil {
+		v, err := tpm.VerifyRequest(q, d.domain)
 		if err != nil {
+			return nil, err
+		}
+		if _, err := d.firmwareWord(v, r); err != nil {
 			return nil, err
 		}
 		return []label.PCRs{v.Request.PCRs}, nil
@@ -72,13 +76,21 @@ func (d *Desk) boxes() ([][]byte, error) {
 }
 
 // remember keeps the bundle of a box.
-func (d *Desk) remember(name string, bundle []byte) error {
+func (d *Desk) remember(f finding, bundle []byte) error {
 	dir := filepath.Join(d.dir, boxesDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("remember box: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, name+".pem"), bundle, 0o600); err != nil {
+	if err := writeWhole(filepath.Join(dir, f.Box.Name+".pem"), bundle, 0o600); err != nil {
 		return fmt.Errorf("remember box: %w", err)
+	}
+	for _, name := range f.replaces {
+		if name == f.Box.Name {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, name+".pem")); err != nil {
+			return fmt.Errorf("remember box: %w", err)
+		}
 	}
 	return nil
 }

@@ -394,6 +394,15 @@ func FuzzBundle(f *testing.F) {
 	})
 }
 
+func FuzzSealed(f *testing.F) {
+	seeded(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := parseSealed(b); err == nil && !bytes.Equal(encode(s), b) {
+			t.Errorf("two forms of one sealed bundle: %q", b)
+		}
+	})
+}
+
 func FuzzKey(f *testing.F) {
 	seeded(f)
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -73,6 +73,11 @@ type Escrow struct {
 	Presence []byte `json:"presence"` // passphrase of the presence index
 }
 
+// Digest is the hash of the whole request, quote and all.
+func (r EnrolRequest) Digest() Digest {
+	return sha256.Sum256(append([]byte(requestContext+"\x00"), encode(r)...))
+}
+
 // Statement is the hash of everything but the quote.
 func (r EnrolRequest) Statement() Digest {
 	r.Quote = Signed{Attest: []byte{}, Signature: []byte{}}

@@ -22,7 +22,7 @@ func TestStatements(t *testing.T) {
 			t.Errorf("STATEMENTS.md lacks %s: %s", what, want)
 		}
 	}
-	for _, c := range []string{"kra/seal/v1", "kra/sign/v1", "kra/epoch/v1", stageContext, requestContext, bundleContext, replicaRequestContext, replicaContext, valueContext, confirmationContext} {
+	for _, c := range []string{"kra/seal/v1", "kra/sign/v1", "kra/epoch/v1", stageContext, requestContext, bundleContext, sealedContext, journalContext, replicaRequestContext, replicaContext, valueContext, confirmationContext} {
 		has("context", "| `"+c+"` |")
 	}
 	has("value of open", "| open | `"+At(Open).String()+"` |")
@@ -33,6 +33,8 @@ func TestStatements(t *testing.T) {
 	has("armour", "`"+replicaBlock+"`")
 	digest := digestOf(replicaRequestContext, vector)
 	has("digest of a request for copies", "SHA-256 `"+hex.EncodeToString(digest[:])+"`")
+	has("armour", "`"+sealedBlock+"`")
+	has("fields of a sealed bundle", fields(encode(SealedBundle{})))
 	var groups []string
 	for _, n := range []int{2, 2, 4, 2, 2, 2, 2, 2, 2} {
 		at := len(strings.Join(groups, "")) / 2
@@ -50,7 +52,7 @@ func TestStatements(t *testing.T) {
 	has("fields of a request", `{"label","domain","software","model","serial","ek":{"public","certificate","chain":[…]},"srk","ak","labelKey","creation":{"data","attest":{"attest","signature"}},`+
 		`"escrow":{"owner","lockout","presence"},"pcrs","eventLog","quote":{"attest","signature"}}`)
 	words := regexp.MustCompile(`"([a-zA-Z]+)":`)
-	for _, doc := range [][]byte{encode(signed[ReplicaRequest]{}), encode(signed[Replica]{Statement: newPen(t).replica()}), encode(newRequest(t)), encode(signedBundle{newBundle(t, dom, k), nil}), Confirmations{[]Confirmation{newRack(t).confirm()}}.Bytes()} {
+	for _, doc := range [][]byte{encode(signed[ReplicaRequest]{}), encode(signed[Replica]{Statement: newPen(t).replica()}), encode(newRequest(t)), encode(signedBundle{newBundle(t, dom, k), nil}), encode(signedEntry{}), Confirmations{[]Confirmation{newRack(t).confirm()}}.Bytes()} {
 		for _, m := range words.FindAllStringSubmatch(string(doc), -1) {
 			has("field", `"`+m[1]+`"`)
 		}

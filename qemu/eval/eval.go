@@ -92,6 +92,7 @@ type run struct {
 	desk     *desk.Desk
 	host     *qemu.Host
 	box      qemu.Box
+	vendor   qemu.Vendor
 	machine  *qemu.Machine
 	operator *operator.Operator
 	result   Result
@@ -175,7 +176,14 @@ func (r *run) boot(ctx context.Context) (err error) {
 	if r.box, err = qemu.NewBox(r.path("box"), filepath.Join(r.o.Dist, image.FileDisk)); err != nil {
 		return err
 	}
+	if r.vendor, err = qemu.NewVendor(r.path("vendor")); err != nil {
+		return err
+	}
+	if err := r.vendor.Equip(r.box); err != nil {
+		return err
+	}
 	r.say("QEMU with %s, UEFI firmware, a software TPM that has never run", r.host.Accelerator())
+	r.say("its maker, swtpm's authority in %s, has certified its endorsement key", r.path("vendor"))
 	began := time.Now()
 	if r.machine, err = r.host.Start(qemu.Config{Box: r.box, Forward: []int{port}}); err != nil {
 		return err
@@ -205,11 +213,15 @@ func (r *run) enrol(context.Context) error {
 		return err
 	}
 	box := label.Box{Name: boxName, DNS: []string{boxDNS}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
-	bundle, err := r.desk.Enrol(request, release, box, who)
+	admission := desk.Admission{Request: request, Release: release, Box: box, Officer: who, Replace: true}
+	if err := r.believe(admission); err != nil {
+		return err
+	}
+	bundle, err := r.desk.Enrol(admission)
 	if err != nil {
 		return err
 	}
-	r.say("the desk verified keys, event log and quote, and signed: approvals, label certificate, first officer")
+	r.say("the desk verified keys, event log and quote, and signed; only this TPM can open the answer")
 	if err := r.operator.Leave("enrol install", string(bundle)); err != nil {
 		return err
 	}
@@ -218,6 +230,34 @@ func (r *run) enrol(context.Context) error {
 	}
 	r.say("restarted, measured, unsealed")
 	return r.operator.Login(officer, passphrase)
+}
+
+// believe makes the two decisions that a desk takes once for a make of TPM and for a machine model, and shows what follows.
+func (r *run) believe(a desk.Admission) error {
+	if _, err := r.desk.Preview(a); err != nil {
+		r.say("the desk refuses: %v", err)
+	}
+	authorities, err := r.vendor.Certificates()
+	if err != nil {
+		return err
+	}
+	if err := r.desk.TrustVendor("swtpm-eval", authorities); err != nil {
+		return err
+	}
+	r.say("domain vendor add: the domain now believes this maker of TPMs. It is made by this evaluation, and no other TPM is under it")
+	if _, err := r.desk.Preview(a); err != nil {
+		r.say("the desk refuses: %v", err)
+		f, err := r.desk.ApproveFirmware(a.Request, "QEMU and OVMF of this evaluation")
+		if err != nil {
+			return err
+		}
+		r.say("domain firmware approve: %s. A real desk compares it with a machine that it trusts", f)
+	}
+	lines, err := r.desk.Preview(a)
+	for _, l := range lines {
+		r.say("  %s", l)
+	}
+	return err
 }
 
 func (r *run) release() (desk.Release, error) {

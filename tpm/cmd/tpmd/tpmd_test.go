@@ -57,7 +57,12 @@ func (s *server) enrol(d *tpmtest.Daemon) wire.Installed {
 		s.t.Fatal(err)
 	}
 	box := label.Box{Name: "box1", DNS: []string{}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
-	bundle, err := s.desk.Enrol(request, desk.Release{Manifest: desk.Manifest{Version: "v1", Epoch: 1}, Trust: desk.AsObserved}, box, officer)
+	seen, err := desk.Fingerprint(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	bundle, err := s.desk.Enrol(desk.Admission{Request: request, Release: desk.Release{Manifest: desk.Manifest{Version: "v1", Epoch: 1}, Trust: desk.AsObserved},
+		Box: box, Officer: officer, Seen: seen})
 	if err != nil {
 		s.t.Fatal(err)
 	}
