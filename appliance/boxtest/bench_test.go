@@ -1,32 +1,23 @@
 package boxtest_test
 
 import (
-	"bytes"
-	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"flag"
 	"fmt"
-	"io"
-	mathrand "math/rand/v2"
 	"net/http"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/boxtest"
 	hsm "github.com/keyrelease/krabox/hsm/wire"
-	"github.com/keyrelease/krabox/kra"
-	"github.com/keyrelease/krabox/kra/block"
-	"github.com/keyrelease/krabox/kra/client"
 )
 
 var (
@@ -54,12 +45,16 @@ type figure struct {
 	P99   float64 `json:"p99_us"`
 	RSS   int64   `json:"rss_kib"`
 	Rate  float64 `json:"per_second"`
+	Busy  int64   `json:"busy,omitempty"` // answers that asked to try again later
 }
 
 // BenchmarkRelease measures a whole box on this host: SoftHSM, swtpm, rules, log on a real disk, receipts, mutual TLS on
 // loopback. Ratios are what counts; a machine's microseconds are its own.
 func BenchmarkRelease(b *testing.B) {
 	r := &report{b: b}
+	if *benchScale != "" {
+		r.scale(*benchScale)
+	}
 	box := boxtest.Start(b)
 	box.Trust("corp")
 	box.Do(`rule add counsel is id == "corp:CN=bob,O=Example"`)
@@ -69,7 +64,7 @@ func BenchmarkRelease(b *testing.B) {
 		name  string
 	}{{hsm.P256, "p-256"}, {hsm.RSA2048, "rsa-2048"}, {hsm.RSA3072, "rsa-3072"}} {
 		access := strings.ReplaceAll(s.name, "-", "")
-		makeKey(b, box, s.suite, access)
+		makeKey(b, box, s.suite, access, "counsel")
 		bare := startBare(b, s.suite)
 		for _, shape := range []struct {
 			name  string
@@ -82,16 +77,22 @@ func BenchmarkRelease(b *testing.B) {
 		}
 	}
 	r.echo(box, &bob)
+	r.refusals(box, &bob)
 	r.start(box, &bob)
 	if *benchKeys > 0 {
 		r.manyKeys(*benchKeys)
 	}
-	r.print()
+	r.table()
+	if *benchOut != "" {
+		r.write(*benchOut)
+	}
 }
 
 type report struct {
-	b       *testing.B
-	figures []figure
+	b        testing.TB
+	figures  []figure
+	times    []distribution
+	measures []measure
 }
 
 func (r *report) add(f figure) {
@@ -100,28 +101,11 @@ func (r *report) add(f figure) {
 		f.Name, f.CPU, f.TPMD, f.HSMD, f.KRAD, f.Bare, f.Ratio, f.P50, f.P99, f.Rate, f.RSS)
 }
 
-func (r *report) print() {
-	if *benchOut == "" {
-		return
-	}
-	var out bytes.Buffer
-	for _, f := range r.figures {
-		j, err := json.Marshal(f)
-		if err != nil {
-			r.b.Fatal(err)
-		}
-		out.Write(append(j, '\n'))
-	}
-	if err := os.WriteFile(*benchOut, out.Bytes(), 0o644); err != nil {
-		r.b.Fatal(err)
-	}
-}
-
-// makeKey gives an access identifier a key of the suite; RSA-2048 can only be imported.
-func makeKey(b testing.TB, box *boxtest.Box, s hsm.Suite, access string) {
+// makeKey gives an access identifier, for whom a rule lets in, a key of the suite; RSA-2048 can only be imported.
+func makeKey(b testing.TB, box *boxtest.Box, s hsm.Suite, access, rule string) {
 	b.Helper()
 	box.Do("access add " + access)
-	box.Do("access lists " + access + " is counsel")
+	box.Do("access lists " + access + " is " + rule)
 	if s != hsm.RSA2048 {
 		box.Do("key generate " + strings.ReplaceAll(s.String(), "-", "") + " for " + access)
 		return
@@ -135,135 +119,6 @@ func makeKey(b testing.TB, box *boxtest.Box, s hsm.Suite, access string) {
 		b.Fatal(err)
 	}
 	box.Do("key import for "+access, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
-}
-
-// A load is a request, or many, to be sent again and again.
-type load struct {
-	url    string
-	client *http.Client
-	bodies [][]byte
-	batch  int
-}
-
-func newLoad(b testing.TB, box *boxtest.Box, cert *tls.Certificate, access []string, batch int, fresh bool) *load {
-	b.Helper()
-	agent := box.Agent(cert)
-	d, err := agent.Directory(context.Background())
-	if err != nil {
-		b.Fatal(err)
-	}
-	l := &load{url: "https://" + box.Up().Release.String() + kra.PathRelease, batch: batch}
-	for _, a := range access {
-		k, ok := d.Lookup(kra.AccessID(a))
-		if !ok {
-			b.Fatalf("no key for %s", a)
-		}
-		to, err := k.Recipient()
-		if err != nil {
-			b.Fatal(err)
-		}
-		headers := make([][]byte, batch)
-		for i := range headers {
-			var file bytes.Buffer
-			w, err := client.Encrypt(&file, to)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if err := w.Close(); err != nil {
-				b.Fatal(err)
-			}
-			h, _, err := block.ParseHeader(&file, block.MaxHeader)
-			if err != nil {
-				b.Fatal(err)
-			}
-			headers[i] = h.Bytes()
-		}
-		q, err := kra.NewRequest(headers, "")
-		if err != nil {
-			b.Fatal(err)
-		}
-		l.bodies = append(l.bodies, q.Encode())
-	}
-	t := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust(b, box).Roots(), Certificates: []tls.Certificate{*cert}}, MaxIdleConnsPerHost: 256, DisableKeepAlives: fresh}
-	b.Cleanup(t.CloseIdleConnections)
-	l.client = &http.Client{Transport: t}
-	return l
-}
-
-func (l *load) send(n int) error {
-	resp, err := l.client.Post(l.url, kra.ContentType, bytes.NewReader(l.bodies[n]))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d", resp.StatusCode)
-	}
-	return nil
-}
-
-// run sends bodies at random on conns connections until the time is over and returns how long each request took.
-func (l *load) run(b testing.TB, conns int, limit time.Duration) []time.Duration {
-	b.Helper()
-	var mu sync.Mutex
-	var took []time.Duration
-	end := time.Now().Add(limit)
-	var all sync.WaitGroup
-	for range conns {
-		all.Go(func() {
-			var own []time.Duration
-			for time.Now().Before(end) {
-				began := time.Now()
-				if err := l.send(mathrand.IntN(len(l.bodies))); err != nil {
-					b.Errorf("%d connections, after %v: %v", conns, time.Since(began), err)
-					return
-				}
-				own = append(own, time.Since(began))
-			}
-			mu.Lock()
-			took = append(took, own...)
-			mu.Unlock()
-		})
-	}
-	all.Wait()
-	slices.Sort(took)
-	if len(took) == 0 {
-		b.Fatal("nothing was measured")
-	}
-	return took
-}
-
-// A sample is what a load cost.
-type sample struct {
-	cost cost
-	took []time.Duration
-	wall time.Duration
-	keys int
-}
-
-// take puts the load on the box.
-func (l *load) take(b testing.TB, box *boxtest.Box, conns int, limit time.Duration) sample {
-	b.Helper()
-	before, began := serverCost(b, box), time.Now()
-	took := l.run(b, conns, limit)
-	return sample{serverCost(b, box).plus(before, -1), took, time.Since(began), len(took) * l.batch}
-}
-
-func (s *sample) add(more sample) {
-	s.cost, s.took, s.wall, s.keys = s.cost.plus(more.cost, 1), append(s.took, more.took...), s.wall+more.wall, s.keys+more.keys
-}
-
-// perKey is d for one key, in microseconds.
-func (s *sample) perKey(d time.Duration) float64 { return us(d) / float64(s.keys) }
-
-func (s *sample) figure(b testing.TB, name string, box *boxtest.Box) figure {
-	b.Helper()
-	slices.Sort(s.took)
-	return figure{Name: name, CPU: s.perKey(s.cost.sum()), TPMD: s.perKey(s.cost[0]), HSMD: s.perKey(s.cost[1]), KRAD: s.perKey(s.cost[2]),
-		P50: us(s.took[len(s.took)/2]), P99: us(s.took[len(s.took)*99/100]), RSS: serverRSS(b, box), Rate: float64(s.keys) / s.wall.Seconds()}
 }
 
 // compare takes the figures of a load in turns with the bare operation.
@@ -284,8 +139,10 @@ func (r *report) compare(name string, box *boxtest.Box, l *load, conns int, bare
 		before = after
 	}
 	f := all.figure(r.b, name, box)
-	f.Bare, f.Ratio = median(bares), median(ratios)
+	f.Bare, f.Ratio, f.Busy = median(bares), median(ratios), l.busy.Swap(0)
 	r.add(f)
+	r.measure(name+" to bare", f.Ratio, "x")
+	l.client.CloseIdleConnections() // one source may have so many
 }
 
 func median(v []float64) float64 {
@@ -315,10 +172,7 @@ func (r *report) start(box *boxtest.Box, cert *tls.Certificate) {
 	box.TPM.Restart(r.b)
 	began := time.Now()
 	box.Power()
-	l := newLoad(r.b, box, cert, []string{"p256"}, 1, false)
-	if err := l.send(0); err != nil {
-		r.b.Fatal(err)
-	}
+	newLoad(r.b, box, cert, []string{"p256"}, 1, false) // sends a request
 	r.add(figure{Name: "start-to-first-release", P50: us(time.Since(began))})
 	box.Login()
 }
