@@ -109,6 +109,7 @@ func TestBuildTwice(t *testing.T) {
 	domain := testDomain(t)
 	original := filepath.Join(t.TempDir(), "original")
 	copyTree(t, "..", original, gitFiles(t, ".."))
+	program := builder(t)
 	var outs []string
 	for i, env := range [][]string{
 		{"TZ=Europe/Berlin", "LANG=C"},
@@ -123,7 +124,7 @@ func TestBuildTwice(t *testing.T) {
 			env = append(env, "HOME="+dir, "GOCACHE="+filepath.Join(dir, "gocache"), "GOMODCACHE="+goEnv(t, "GOMODCACHE"), "TMPDIR="+dir)
 		}
 		out := filepath.Join(dir, "out")
-		rebuild(t, Spec{
+		rebuild(t, program, Spec{
 			Source: source, Out: out, Cache: cache(t), Domain: domain, Version: "v0.1.0", Epoch: 1, Commit: "0eacb1b", Libraries: Libraries(),
 			Commands: []Command{{"./boot/cmd/stage1", "/init", Static}, {"./hsm/cmd/hsmd", "/bin/hsmd", Dynamic}},
 		}, env, []int{0o022, 0o077}[i])
@@ -160,7 +161,18 @@ func sameArchive(t *testing.T, a, b string) {
 	}
 }
 
-func rebuild(t *testing.T, s Spec, env []string, umask int) {
+// builder is this test binary without the race detector: Build has no goroutines of its own, and
+// compression, which is most of it beside the compiler, would take several times as long.
+func builder(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "builder")
+	if out, err := exec.Command("go", "test", "-c", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("compile the builder: %v\n%s", err, out)
+	}
+	return program
+}
+
+func rebuild(t *testing.T, program string, s Spec, env []string, umask int) {
 	t.Helper()
 	data, err := json.Marshal(written{Spec: s})
 	if err != nil {
@@ -170,13 +182,9 @@ func rebuild(t *testing.T, s Spec, env []string, umask int) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	old := syscall.Umask(umask)
 	defer syscall.Umask(old)
-	cmd := exec.Command(self)
+	cmd := exec.Command(program)
 	cmd.Env = append(append(os.Environ(), buildHere+"="+file), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
