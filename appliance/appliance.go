@@ -36,6 +36,7 @@ type options struct {
 	tpm, hsm string // sockets
 	domain   string // file
 	manifest string // file; absent on an ordinary host
+	outbound string // socket of outboundd; empty on an ordinary host
 }
 
 func parseOptions(args []string) (o options, err error) {
@@ -47,6 +48,7 @@ func parseOptions(args []string) (o options, err error) {
 	f.StringVar(&o.hsm, "hsm", "/run/kra/hsm.sock", "socket of hsmd")
 	f.StringVar(&o.domain, "domain", "/etc/kra/domain.json", "public part of the domain")
 	f.StringVar(&o.manifest, "manifest", "/etc/kra/manifest.json", "what the image is; may be absent")
+	f.StringVar(&o.outbound, "outbound", "", "socket of outboundd, for connections out of the box; empty: the network is this host's")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

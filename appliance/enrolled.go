@@ -76,7 +76,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if err != nil {
 		return err
 	}
-	b := &board{domain: a.domain, outside: external.New(a.domain.Name, o.store.State().Box().Name),
+	b := &board{domain: a.domain, dial: a.o.outward(), outside: external.New(a.domain.Name, o.store.State().Box().Name),
 		sources: inform.NewKeeper(func() time.Time { now, _ := o.clock.now(); return now }, a.log)}
 	defer b.sources.Close()
 	first, err := b.build(o.store.State(), o.store.State().Generation())

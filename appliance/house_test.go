@@ -50,6 +50,7 @@ var house = []struct {
 	{"tpm/cmd/tpmd", "tpm"},
 	{"boot/machine", ""},
 	{"boot/compartment", ""},
+	{"boot/outbound", ""},
 	// The rooms of the agent.
 	{"appliance/account", ""},
 	{"appliance/audit", "kra/block kra/receipt"},
@@ -68,11 +69,12 @@ var house = []struct {
 	{"console/cmd/console", "console"},
 	{"appliance/admin", "appliance/account appliance/store appliance/audit appliance/usage boot/machine console console/wire hsm/wire kra kra/block kra/label kra/policy kra/receipt tpm/wire"},
 	// The assemblies: the only rooms where everything meets.
-	{"appliance", "appliance/account appliance/admin appliance/audit appliance/book appliance/external appliance/inform appliance/inform/ldap appliance/inform/token appliance/release appliance/store appliance/usage boot/machine console console/wire hsm/wire kra kra/block kra/label kra/policy kra/receipt kra/replay kra/repository tpm/wire"},
+	{"appliance", "appliance/account appliance/admin appliance/audit appliance/book appliance/external appliance/inform appliance/inform/ldap appliance/inform/token appliance/release appliance/store appliance/usage boot/machine boot/outbound console console/wire hsm/wire kra kra/block kra/label kra/policy kra/receipt kra/replay kra/repository tpm/wire"},
 	{"appliance/cmd/krad", "appliance"},
-	{"boot", "boot/compartment boot/machine kra/label tpm/wire"},
+	{"boot", "boot/compartment boot/machine boot/outbound kra/label tpm/wire"},
 	{"boot/cmd/init", "boot"},
 	{"boot/cmd/stage1", "boot/compartment"},
+	{"boot/cmd/outboundd", "boot/outbound"},
 	// The desk, the builder, the rack.
 	{"image/fat", ""},
 	{"image/manifest", ""},
@@ -98,7 +100,7 @@ var only = map[string]string{
 	"github.com/tarm/serial":          "console qemu",
 	"github.com/u-root/u-root/":       "boot image",
 	"github.com/u-root/mkuimage/":     "image",
-	"github.com/coreos/go-systemd/":   "appliance boot hsm tpm",
+	"github.com/coreos/go-systemd/":   "appliance boot boot/outbound hsm tpm",
 	"github.com/landlock-lsm/":        "boot/compartment",
 	"cel.dev/cel-go/":                 "kra/policy",
 	"github.com/cedar-policy/":        "kra/policy",

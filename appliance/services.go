@@ -9,13 +9,14 @@ import (
 )
 
 // servicesOf are the external services of a state, as they are asked.
-func servicesOf(st *store.State) ([]external.Service, error) {
+func servicesOf(st *store.State, dial dial) ([]external.Service, error) {
 	var all []external.Service
 	for _, s := range st.Sources() {
 		if s.Kind() != store.ServiceSource {
 			continue
 		}
 		x, err := serviceOf(s)
+		x.Dial = dial
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Alias, err)
 		}

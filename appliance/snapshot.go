@@ -23,6 +23,7 @@ import (
 // A board holds what the port serves from: one snapshot of the state, replaced as a whole.
 type board struct {
 	domain  label.Domain
+	dial    dial           // for sources and services; nil: this host's
 	sources *inform.Keeper // follows what was posted
 	outside *external.Services
 	now     atomic.Pointer[posted]
@@ -76,12 +77,12 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 		}
 	}
 	if len(diff.Anchors)+len(diff.Sources) > 0 || next.informs == nil || next.Box != old.Box {
-		c, err := informers(b.domain, st)
+		c, err := informers(b.domain, st, b.dial)
 		if err != nil {
 			return nil, err
 		}
 		next.informs = &c
-		if next.serve, err = servicesOf(st); err != nil {
+		if next.serve, err = servicesOf(st, b.dial); err != nil {
 			return nil, err
 		}
 	}

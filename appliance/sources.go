@@ -18,10 +18,10 @@ import (
 	"github.com/keyrelease/krabox/kra/repository"
 )
 
-// informers is what the sources of a state are to those who resolve information.
-func informers(domain label.Domain, st *store.State) (inform.Config, error) {
+// informers is what the sources of a state are to those who resolve information; their servers are reached by dial.
+func informers(domain label.Domain, st *store.State, dial dial) (inform.Config, error) {
 	box := st.Box()
-	c := inform.Config{Names: append([]string{domain.LabelURI(label.KeyRelease, box.Name)}, box.DNS...)}
+	c := inform.Config{Names: append([]string{domain.LabelURI(label.KeyRelease, box.Name)}, box.DNS...), Dial: dial}
 	for _, s := range st.Sources() {
 		if err := inform1(&c, st, s); err != nil {
 			return inform.Config{}, fmt.Errorf("source %s: %w", s.Alias, err)
@@ -44,7 +44,7 @@ func inform1(c *inform.Config, st *store.State, s store.Source) error {
 		c.Authorities = append(c.Authorities, a)
 		return err
 	case store.DirectorySource:
-		d, err := directoryOf(s, stamp)
+		d, err := directoryOf(s, stamp, c.Dial)
 		c.Directories = append(c.Directories, d)
 		return err
 	case store.IssuerSource:

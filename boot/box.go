@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/keyrelease/krabox/boot/machine"
+	"github.com/keyrelease/krabox/boot/outbound"
 	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
@@ -113,7 +114,7 @@ func (b *box) say(format string, args ...any) {
 
 // stop ends all daemons: first those that answer others, last the TPM's, which shuts the TPM down.
 func (b *box) stop() {
-	for _, name := range []string{"console", "krad", "hsmd", "tpmd"} {
+	for _, name := range []string{"console", "krad", "outboundd", "hsmd", "tpmd"} {
 		b.drop(name, errStop)
 	}
 }
@@ -121,7 +122,7 @@ func (b *box) stop() {
 // close gives back what a stopped box holds.
 func (b *box) close() {
 	b.vault.close()
-	b.closePorts("release", "health", "admin", "tpm", "hsm")
+	b.closePorts("release", "health", "admin", "tpm", "hsm", outbound.Listener)
 	b.ground.forge.close()
 }
 
@@ -148,13 +149,16 @@ func (b *box) drop(name string, cause error) {
 	delete(b.units, name)
 }
 
-// startAgent starts hsmd and krad as the mode wants them, and does not wait: krad may ask to lock before it is ready.
+// startAgent starts hsmd, outboundd and krad as the mode wants them, and does not wait: krad may ask to lock before it is ready.
 func (b *box) startAgent() (krad *unit, err error) {
 	if mode, _ := b.Mode(); mode == modeEnrolled {
 		if err := b.openPorts(); err != nil {
 			return nil, err
 		}
 		b.keep(b.hsmdSpec())
+		if b.hasNetwork() {
+			b.keep(b.outboundSpec())
+		}
 	}
 	return b.keep(b.kradSpec()), nil
 }

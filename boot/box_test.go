@@ -59,7 +59,9 @@ func newTestBox(t *testing.T, s script) *testBox {
 	for name, as := range map[string]string{"stage1": "stage1", "tpmd": "tpmd", "agent": "krad"} {
 		must(t, os.Link(filepath.Join(programs, name), filepath.Join(b.BinDir, as)))
 	}
-	must(t, os.Link(filepath.Join(programs, "agent"), b.BinDir+"/hsmd"))
+	for _, as := range []string{"hsmd", "outboundd"} {
+		must(t, os.Link(filepath.Join(programs, "agent"), filepath.Join(b.BinDir, as)))
+	}
 	j, err := json.Marshal(s)
 	must(t, err)
 	must(t, os.WriteFile(b.State+"/tpm/script.json", j, 0o600))
@@ -190,6 +192,9 @@ func TestEnrolledBoxOpensBetweenItsStages(t *testing.T) {
 	b.ask(t, "hsm", "who", &hsmd)
 	if krad.Secret != store || !slices.Equal(krad.Names, []string{"admin", "release", "health", "secret", "machine"}) {
 		t.Errorf("krad was started as %+v; want secret %s", krad, store)
+	}
+	if _, runs := services(u)["outboundd"]; runs || krad.flag("-outbound") != "" {
+		t.Error("on a host, krad is told to ask outboundd")
 	}
 	if hsmd.Secret != chain || !slices.Equal(hsmd.Names, []string{"hsm", "secret"}) {
 		t.Errorf("hsmd was started as %+v; want secret %s", hsmd, chain)
@@ -408,10 +413,14 @@ func TestNetworkFollowsTheMode(t *testing.T) {
 	if u.Status().Network != "fine" {
 		t.Errorf("status = %+v", u.Status())
 	}
+	wantOutbound(t, b, u)
 	b.tell(t, "lock for a test")
 	b.awaitUp(t)
 	if got := r.asked.String(); got != "network dhcp\nnetwork off\n" {
 		t.Errorf("a box that is locked asked for %q", got)
+	}
+	if _, err := os.Stat(b.Run + "/outbound.sock"); err == nil {
+		t.Error("a locked box has a way out")
 	}
 	if got := b.ask(t, "admin", "network", nil); !strings.Contains(got, "a locked box has no network") {
 		t.Errorf("network of a locked box = %s", got)
@@ -419,6 +428,21 @@ func TestNetworkFollowsTheMode(t *testing.T) {
 	b.ask(t, "admin", "clock", nil)
 	if !strings.HasSuffix(r.asked.String(), "clock\n") {
 		t.Errorf("asked %q", &r.asked)
+	}
+}
+
+// wantOutbound asserts that krad was told of its way out, which has nothing but its socket.
+func wantOutbound(t *testing.T, b *testBox, u Up) {
+	t.Helper()
+	var krad, out report
+	b.ask(t, "admin", "who", &krad)
+	eventually(t, "outboundd", func() bool { return services(u)["outboundd"].State == machine.Ready })
+	b.ask(t, "outbound", "who", &out)
+	if krad.flag("-outbound") != b.Run+"/outbound.sock" || out.flag("-names") != b.Run+"/names" {
+		t.Errorf("krad was started as %+v, outboundd as %+v", krad, out)
+	}
+	if out.Secret != "" || !slices.Equal(out.Names, []string{"outbound"}) {
+		t.Errorf("outboundd was given %q", out.Names)
 	}
 }
 
@@ -430,6 +454,9 @@ func TestFactoryAndLockedBoxesHaveNoNetwork(t *testing.T) {
 		b.awaitUp(t)
 		if got := r.asked.String(); got != "" {
 			t.Errorf("%s: asked for %q", state, got)
+		}
+		if _, err := os.Stat(b.Run + "/outbound.sock"); err == nil {
+			t.Errorf("%s: there is a way out", state)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -64,10 +65,10 @@ func (p *port) take(l netlink.Link, ack *dhcpv4.DHCPv4) (again time.Duration, er
 	if err != nil {
 		return 0, err
 	}
-	if err := configure(l, n); err != nil {
+	if err := p.configure(l, n); err != nil {
 		return 0, err
 	}
-	p.tell("%s on %s by DHCP", n.Address, l.Attrs().Name)
+	p.tell("%s on %s by DHCP%s", n.Address, l.Attrs().Name, named(n))
 	return max(leastLease, ack.IPAddressLeaseTime(unsaidTime)) / 2, nil
 }
 
@@ -89,8 +90,26 @@ func fromLease(ack *dhcpv4.DHCPv4) (machine.Network, error) {
 	if routers := ack.Router(); len(routers) > 0 {
 		n.Gateway, _ = netip.AddrFromSlice(routers[0].To4())
 	}
+	takeServers(&n, ack.DNS())
 	if err := n.Check(); err != nil {
 		return machine.Network{}, fmt.Errorf("lease: %w", err)
 	}
 	return n, nil
+}
+
+// takeServers takes the name servers that can be asked, as many as there is room for. One that cannot is no reason to go without an
+// address.
+func takeServers(n *machine.Network, offered []net.IP) {
+	used := 0
+	for _, ip := range offered {
+		with := *n
+		if used == len(n.DNS) {
+			return
+		}
+		with.DNS[used], _ = netip.AddrFromSlice(ip.To4())
+		if with.DNS[used].IsValid() && !slices.Contains(n.DNS[:], with.DNS[used]) && with.Check() == nil {
+			*n = with
+			used++
+		}
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/boot/compartment"
+	"github.com/keyrelease/krabox/boot/outbound"
 )
 
 // targets is what testdata/probe is told to try.
@@ -40,7 +41,7 @@ func newPrison(t *testing.T, kind compartment.Kind, uid int) *prison {
 		Module: root + "/module.so", TPM: root + "/tpm0", TTY: root + "/tty", Release: "127.0.0.1:0", pace: quick}
 	must(t, os.Mkdir(o.BinDir, 0o755))
 	copyProgram(t, "stage1", o.BinDir+"/stage1")
-	for _, name := range []string{"tpmd", "hsmd", "krad", "console"} {
+	for _, name := range []string{"tpmd", "hsmd", "krad", "console", "outboundd"} {
 		copyProgram(t, "probe", o.BinDir+"/"+name)
 	}
 	b, err := newBox(o)
@@ -81,14 +82,16 @@ func (p *prison) layOutFiles(t *testing.T, uid int) {
 	}
 	must(t, os.Mkdir(p.root+"/mnt", 0o777))
 	p.Mount = p.root + "/mnt"
-	p.List = []string{p.o.Run, p.o.State, p.tokensDir(), p.stateDir("tpm"), p.stateDir("krad"), "/etc"}
-	p.Write = []string{p.root, p.o.Run, p.tokensDir(), p.stateDir("tpm"), p.stateDir("krad"), "/tmp"}
+	must(t, outbound.WriteServers(namesDir(p.o.Run), nil))
+	p.Read = append(p.Read, namesDir(p.o.Run)+"/servers")
+	p.List = []string{namesDir(p.o.Run), p.o.Run, p.o.State, p.tokensDir(), p.stateDir("tpm"), p.stateDir("krad"), "/etc"}
+	p.Write = []string{p.root, p.o.Run, namesDir(p.o.Run), p.tokensDir(), p.stateDir("tpm"), p.stateDir("krad"), "/tmp"}
 }
 
 // layOutSockets makes what can be reached without a file's permission, or with a socket's.
 func (p *prison) layOutSockets(t *testing.T, uid int) {
 	t.Helper()
-	for name, client := range map[string]int{"tpm": uidKRAD, "hsm": uidKRAD, "admin": uidConsole} {
+	for name, client := range map[string]int{"tpm": uidKRAD, "hsm": uidKRAD, "outbound": uidKRAD, "admin": uidConsole} {
 		_, err := p.listen(name, client)
 		must(t, err)
 		p.Unix = append(p.Unix, p.socket(name))
@@ -197,7 +200,12 @@ func TestEscape(t *testing.T) {
 		"krad": {uidKRAD, (*box).kradSpec, func(p *prison) []string {
 			dir := p.stateDir("krad")
 			return []string{"inherit admin", "inherit release", "inherit secret", "inherit machine", "connect " + p.socket("tpm"),
-				"connect " + p.socket("hsm"), "read " + p.o.Domain, "read " + dir + "/store.db", "list " + dir, "write " + dir}
+				"connect " + p.socket("hsm"), "connect " + p.socket("outbound"), "read " + p.o.Domain, "read " + dir + "/store.db", "list " + dir, "write " + dir}
+		}},
+		// It has the machine's network, as any user of a host would: no raw packets, nothing of a network's set-up.
+		"outboundd": {uidOutbound, (*box).outboundSpec, func(p *prison) []string {
+			dir := namesDir(p.o.Run)
+			return []string{"inherit outbound", "read " + dir + "/servers", "list " + dir, "tcp", "loopback up", "connect " + p.Unix[len(p.Unix)-1]}
 		}},
 		"console": {uidConsole, (*box).consoleSpec, func(p *prison) []string {
 			return []string{"read " + p.o.TTY, "connect " + p.socket("admin")}

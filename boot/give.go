@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyrelease/krabox/boot/compartment"
 	"github.com/keyrelease/krabox/boot/machine"
+	"github.com/keyrelease/krabox/boot/outbound"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
 
@@ -23,6 +24,7 @@ func (b *box) prepareFolders() error {
 		{b.o.Run, 0, 0o711}, // its sockets are reached by name and not listed
 		{b.o.State, 0, 0o711},
 		{b.tokensDir(), uidHSMD, 0o700},
+		{namesDir(b.o.Run), 0, 0o755},
 		{b.stateDir("tpm"), uidTPMD, 0o700},
 		{b.stateDir("krad"), uidKRAD, 0o700},
 	} {
@@ -173,6 +175,16 @@ func (g *gift) secret(v *vault, which secretName) error {
 		g.add("secret", f)
 	}
 	return err
+}
+
+func (b *box) forOutbound() (*gift, error) {
+	return filled(func(g *gift) error {
+		l, err := b.listen(outbound.Listener, uidKRAD)
+		if err != nil {
+			return err
+		}
+		return g.lend(outbound.Listener, l)
+	})
 }
 
 func (b *box) forKRAD() (*gift, error) {

@@ -129,6 +129,7 @@ func (m *machineBoot) prepare() Options {
 func (m *machineBoot) options() Options {
 	h := &hardware{}
 	h.port.say = func(format string, args ...any) { m.screen.say(fmt.Sprintf(format, args...)) }
+	h.port.names = namesDir(imageRun)
 	return Options{
 		Kind: compartment.Sealed, Run: imageRun, State: imageState, BinDir: imageBin,
 		TPM: imageTPM, Domain: imageDomain, Manifest: imageManifest, Module: imageModule, Release: releasePort, Health: healthAddress(), TTY: m.tty,

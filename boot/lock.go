@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/keyrelease/krabox/boot/outbound"
 	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
@@ -78,8 +79,9 @@ func (b *box) extendLocked(ctx context.Context) error {
 // lockNow locks a running box: those who hold opened keys are killed, not asked. The caller starts the agent again, without keys.
 func (b *box) lockNow(ctx context.Context, reason string) {
 	b.drop("krad", errKill)
+	b.drop("outboundd", errKill)
 	b.drop("hsmd", errKill)
-	b.closePorts("release", "health", "hsm")
+	b.closePorts("release", "health", "hsm", outbound.Listener)
 	b.dropNetwork()
 	b.refuse(ctx, reason)
 }

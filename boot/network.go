@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/keyrelease/krabox/boot/machine"
+	"github.com/keyrelease/krabox/boot/outbound"
 )
 
 // A port is the box's one network port and what was asked of it. Each set ends what the one before began:
@@ -23,8 +25,9 @@ import (
 //	                  ^                                            |
 //	                  +---------------- lease ran out -------------+
 type port struct {
-	say func(format string, args ...any)
-	is  atomic.Pointer[string] // what it does, in words
+	say   func(format string, args ...any)
+	names string                 // folder where outboundd looks for name servers; empty: nobody looks
+	is    atomic.Pointer[string] // what it does, in words
 
 	mu   sync.Mutex         // guards all below, and set as a whole
 	stop context.CancelFunc // ends what runs; nil: nothing does
@@ -94,7 +97,7 @@ func (p *port) apply(ctx context.Context, n machine.Network) error {
 	if err != nil {
 		return err
 	}
-	if err := flush(link); err != nil {
+	if err := errors.Join(flush(link), p.tellNames(machine.Network{})); err != nil {
 		return err
 	}
 	switch n.Mode {
@@ -104,10 +107,10 @@ func (p *port) apply(ctx context.Context, n machine.Network) error {
 		}
 		p.tell("off")
 	case machine.Static:
-		if err := configure(link, n); err != nil {
+		if err := p.configure(link, n); err != nil {
 			return err
 		}
-		p.tell("%s on %s", n.Address, link.Attrs().Name)
+		p.tell("%s on %s%s", n.Address, link.Attrs().Name, named(n))
 	case machine.DHCP:
 		return p.lease(ctx, link)
 	}
@@ -173,6 +176,32 @@ func flush(l netlink.Link) error {
 		}
 	}
 	return nil
+}
+
+// configure puts a checked static configuration on an interface and tells which name servers come with it.
+func (p *port) configure(l netlink.Link, n machine.Network) error {
+	return errors.Join(configure(l, n), p.tellNames(n))
+}
+
+// tellNames tells outboundd which name servers to ask.
+func (p *port) tellNames(n machine.Network) error {
+	if p.names == "" {
+		return nil
+	}
+	return outbound.WriteServers(p.names, servers(n))
+}
+
+// servers are the name servers of a checked configuration.
+func servers(n machine.Network) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(n.DNS[:]), func(a netip.Addr) bool { return !a.IsValid() })
+}
+
+// named says which name servers a configuration has, for the port's words.
+func named(n machine.Network) string {
+	if len(servers(n)) == 0 {
+		return ", no name server"
+	}
+	return ", name server " + strings.Trim(fmt.Sprint(servers(n)), "[]")
 }
 
 // configure puts a checked static configuration on an interface.

@@ -87,25 +87,41 @@ func TestPortTakesEachConfiguration(t *testing.T) {
 	cable(t)
 	said := &lines{}
 	h := &hardware{}
-	h.port.say = said.say
+	h.port.say, h.port.names = said.say, t.TempDir()
 	static := machine.Network{Mode: machine.Static, Address: netip.MustParsePrefix("10.9.0.7/24"), Gateway: netip.MustParseAddr("10.9.0.1")}
 	must(t, h.SetNetwork(t.Context(), static))
 	eventually(t, "static address", func() bool { return address(t) == "10.9.0.7/24" && gateway(t) == "10.9.0.1" })
-	eventually(t, "words", func() bool { _, w := h.Ports(); return w == "10.9.0.7/24 on eth0" })
+	eventually(t, "words", func() bool { _, w := h.Ports(); return w == "10.9.0.7/24 on eth0, no name server" })
+	wantServers(t, h, "")
 	if ports, _ := h.Ports(); ports[0].Name != "eth0" || !ports[0].Up || ports[0].Addresses[0] != "10.9.0.7/24" {
 		t.Errorf("ports = %+v", ports)
 	}
 	static.Address, static.Gateway = netip.MustParsePrefix("10.9.0.8/24"), netip.Addr{}
+	static.DNS[0] = netip.MustParseAddr("10.9.0.1")
 	must(t, h.SetNetwork(t.Context(), static))
 	eventually(t, "another address and no gateway", func() bool { return address(t) == "10.9.0.8/24" && gateway(t) == "" })
+	wantServers(t, h, "10.9.0.1\n")
 	if err := h.SetNetwork(t.Context(), machine.Network{Mode: "bridge"}); err == nil {
 		t.Error("an unknown mode was taken")
 	}
 	must(t, h.SetNetwork(t.Context(), machine.Network{Mode: machine.Off}))
 	eventually(t, "off", func() bool { ports, w := h.Ports(); return w == "off" && !ports[0].Up && address(t) == "" })
-	if !strings.Contains(said.String(), "network: 10.9.0.8/24 on eth0") {
+	wantServers(t, h, "")
+	if !strings.Contains(said.String(), "network: 10.9.0.8/24 on eth0, name server 10.9.0.1") {
 		t.Errorf("said %q", said)
 	}
+}
+
+// wantServers asserts what outboundd is told.
+func wantServers(t *testing.T, h *hardware, want string) {
+	t.Helper()
+	var got []byte
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if got, _ = os.ReadFile(h.port.names + "/servers"); string(got) == want {
+			return
+		}
+	}
+	t.Errorf("name servers are %q; want %q", got, want)
 }
 
 // serve answers DHCP requests on zfar with the leases, one after the other; the last is repeated.
@@ -141,16 +157,20 @@ func TestPortTakesALease(t *testing.T) {
 	}
 	cable(t)
 	lease := []dhcpv4.Modifier{dhcpv4.WithYourIP(net.IPv4(10, 9, 0, 40)), dhcpv4.WithNetmask(net.CIDRMask(24, 32)),
-		dhcpv4.WithRouter(net.IPv4(10, 9, 0, 1)), dhcpv4.WithLeaseTime(3600)}
+		dhcpv4.WithRouter(net.IPv4(10, 9, 0, 1)), dhcpv4.WithLeaseTime(3600), dhcpv4.WithDNS(net.IPv4zero, net.IPv4(10, 9, 0, 2), net.IPv4(10, 9, 0, 3))}
 	serve(t, lease)
 	said := &lines{}
 	h := &hardware{}
-	h.port.say = said.say
+	h.port.say, h.port.names = said.say, t.TempDir()
 	must(t, h.SetNetwork(t.Context(), machine.Network{Mode: machine.DHCP}))
 	eventually(t, "lease", func() bool { return address(t) == "10.9.0.40/24" && gateway(t) == "10.9.0.1" })
-	eventually(t, "words", func() bool { _, w := h.Ports(); return w == "10.9.0.40/24 on eth0 by DHCP" })
+	eventually(t, "words", func() bool {
+		_, w := h.Ports()
+		return w == "10.9.0.40/24 on eth0 by DHCP, name server 10.9.0.2 10.9.0.3"
+	})
+	wantServers(t, h, "10.9.0.2\n10.9.0.3\n")
 	must(t, h.SetNetwork(t.Context(), machine.Network{Mode: machine.Off}))
-	eventually(t, "end of the lease", func() bool { return address(t) == "" })
+	eventually(t, "end of the lease", func() bool { _, w := h.Ports(); return w == "off" && address(t) == "" })
 }
 
 // TestSameNetworkAgainChangesNothing: an address that was put on by hand stays, so nothing was flushed.

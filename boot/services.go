@@ -4,20 +4,29 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/keyrelease/krabox/boot/compartment"
+	"github.com/keyrelease/krabox/boot/outbound"
 )
+
+// BUG(boot): the sockets of the release port, which krad holds, are in the machine's network. A krad in the wrong hands may turn one
+// by connect with AF_UNSPEC and connect it elsewhere, past outboundd. Linux 6.7 has what forbids it (landlock's rules for TCP); the
+// image has 6.1. There is nobody on the box's loopback, which is down.
 
 // The users of the compartments. A group has the number of its only user.
 const (
-	uidTPMD    = 1001
-	uidHSMD    = 1002
-	uidKRAD    = 1003
-	uidConsole = 1004
+	uidTPMD     = 1001
+	uidHSMD     = 1002
+	uidKRAD     = 1003
+	uidConsole  = 1004
+	uidOutbound = 1005
 )
 
 // Open files that a daemon may have.
 const (
 	fewFiles  = 256
+	someFiles = 1 << 12 // outboundd: two per connection, of which it has a thousand
 	manyFiles = 1 << 16 // krad: one per connection
 )
 
@@ -75,9 +84,23 @@ func (b *box) kradSpec() spec {
 		p.Args = append(p.Args, "-reason", reason)
 	}
 	p.Args = append(p.Args, "-state", b.stateDir("krad"), "-tpm", b.socket("tpm"), "-hsm", b.socket("hsm"), "-domain", b.o.Domain)
+	if b.hasNetwork() {
+		p.Args = append(p.Args, "-outbound", b.socket(outbound.Listener))
+	}
 	b.addManifest(&p)
 	return spec{name: "krad", confine: p, watched: true, gives: b.forKRAD}
 }
+
+// outboundSpec: the only one besides process 1 that has the machine's network, and nothing else.
+func (b *box) outboundSpec() spec {
+	p := b.compartmentOf("outboundd", uidOutbound, someFiles)
+	p.Read = []string{namesDir(b.o.Run)}
+	p.Args = []string{"-names", namesDir(b.o.Run)}
+	return spec{name: "outboundd", confine: p, shares: unix.CLONE_NEWNET, watched: true, gives: b.forOutbound}
+}
+
+// hasNetwork says whether the network is the box's own, and krad asks outboundd for connections. Elsewhere it has the host's.
+func (b *box) hasNetwork() bool { return b.o.Hardware != nil }
 
 // addManifest lets a daemon say what it runs in. Without a manifest its default path must not be taken: the path of this product's
 // own image may exist on a host.
@@ -112,3 +135,6 @@ func present(paths ...string) []string {
 func (b *box) socket(name string) string   { return filepath.Join(b.o.Run, name+".sock") }
 func (b *box) stateDir(name string) string { return filepath.Join(b.o.State, name) }
 func (b *box) tokensDir() string           { return filepath.Join(b.o.Run, "tokens") }
+
+// namesDir is where outboundd finds which name servers to ask.
+func namesDir(run string) string { return filepath.Join(run, "names") }

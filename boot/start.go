@@ -16,8 +16,8 @@ import (
 	"github.com/keyrelease/krabox/boot/machine"
 )
 
-// namespaces are those of a sealed compartment. The network namespace is empty but for a loopback that is down: a daemon has the
-// sockets it inherits and those it finds as files.
+// namespaces are those of a sealed compartment, but for what its spec shares. The network namespace is empty but for a loopback that
+// is down: a daemon has the sockets it inherits and those it finds as files.
 const namespaces = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 
 // A gift is what one start of a daemon inherits.
@@ -91,7 +91,7 @@ func (u *unit) command(g *gift, out *output) *exec.Cmd {
 	c.WaitDelay = time.Second // for whoever holds the pipe after the daemon
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if p.Kind == compartment.Sealed {
-		c.SysProcAttr.Cloneflags = namespaces
+		c.SysProcAttr.Cloneflags = namespaces &^ u.spec.shares
 	}
 	return c
 }

@@ -51,6 +51,7 @@ func (p pace) wait(n int) time.Duration { return min(p.most, p.least<<min(n, 20)
 type spec struct {
 	name    string
 	confine compartment.Policy
+	shares  uintptr               // of process 1's namespaces, as flags of clone
 	watched bool                  // has to say READY=1 and WATCHDOG=1; another one is ready once it runs
 	gives   func() (*gift, error) // what it inherits, made anew for each start
 }

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 // from its cache.
 func readSources(t *testing.T) {
 	t.Helper()
-	for _, dir := range []string{"cmd", "compartment", "machine", "testdata"} {
+	for _, dir := range []string{"cmd", "compartment", "machine", "outbound", "testdata"} {
 		must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && filepath.Ext(path) == ".go" {
 				_, err = os.ReadFile(path)

@@ -44,6 +44,7 @@ func Commands() []Command {
 		{module + "boot/cmd/stage1", "/bin/stage1", Static},
 		{module + "tpm/cmd/tpmd", "/bin/tpmd", Static},
 		{module + "hsm/cmd/hsmd", "/bin/hsmd", Dynamic},
+		{module + "boot/cmd/outboundd", "/bin/outboundd", Static},
 		{module + "appliance/cmd/krad", "/bin/krad", Static},
 		{module + "console/cmd/console", "/bin/console", Static},
 	}

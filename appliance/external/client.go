@@ -34,7 +34,7 @@ type client struct {
 func newClient(box string, s Service) *client {
 	return &client{box: box, service: s, turns: make(chan struct{}, s.InFlight), kept: newCache(), http: &http.Client{
 		Transport: &http.Transport{ // no proxy: it would see whom we ask
-			DialContext:            (&net.Dialer{Timeout: s.Timeout}).DialContext,
+			DialContext:            s.dial,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: s.Roots},
 			TLSHandshakeTimeout:    s.Timeout,
 			MaxConnsPerHost:        2 * s.InFlight, // settlements do not wait for questions
@@ -45,6 +45,16 @@ func newClient(box string, s Service) *client {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+}
+
+// dial connects within the time of a question: the transport goes on with a connection that nobody waits for any longer.
+func (s Service) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	if s.Dial == nil {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	return s.Dial(ctx, network, address)
 }
 
 // ask decides between yes, no and doubt.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"sync"
 	"time"
@@ -48,8 +49,9 @@ type Service struct {
 	Timeout  time.Duration // of a question, waiting for its turn included
 	InFlight int           // questions at once
 	Charge   Payer
-	Value    func() []byte // the platform's; a copy, which is cleared after use. nil: none
-	Stamp    string        // while it stays, connections and kept answers stay
+	Value    func() []byte                                                        // the platform's; a copy, which is cleared after use. nil: none
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // nil: this host's
+	Stamp    string                                                               // while it stays, connections and kept answers stay
 }
 
 func (s Service) check() error {

@@ -20,6 +20,18 @@ const (
 	maxHeadBytes = 16 << 10 // of an answer's headers
 )
 
+// A Dial opens a connection to HOST:PORT over network tcp. The zero Dial is this host's.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+func (d Dial) within(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialWithin)
+	defer cancel()
+	if d == nil {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	return d(ctx, network, address)
+}
+
 // A fetcher gets one document again and again.
 type fetcher struct {
 	url   string
@@ -27,7 +39,7 @@ type fetcher struct {
 	http  *http.Client
 }
 
-func newFetcher(where string, limit int64, roots *x509.CertPool) (fetcher, error) {
+func newFetcher(where string, limit int64, roots *x509.CertPool, dial Dial) (fetcher, error) {
 	u, err := url.Parse(where)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
 		return fetcher{}, fmt.Errorf("address %.100q: want http://HOST/PATH or https://HOST/PATH", where)
@@ -35,7 +47,7 @@ func newFetcher(where string, limit int64, roots *x509.CertPool) (fetcher, error
 	return fetcher{where, limit, &http.Client{
 		Timeout: fetchWithin,
 		Transport: &http.Transport{
-			DialContext:            (&net.Dialer{Timeout: dialWithin}).DialContext,
+			DialContext:            dial.within,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 			TLSHandshakeTimeout:    dialWithin,
 			MaxResponseHeaderBytes: maxHeadBytes,

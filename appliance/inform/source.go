@@ -146,6 +146,7 @@ type Config struct {
 	Issuers      []Issuer
 	Repositories []Repository
 	Revocations  []Revocation
+	Dial         Dial // to the servers of repositories and lists
 }
 
 // Check refuses sources that share an alias or lack what they cannot do without.
@@ -183,7 +184,7 @@ func (c Config) Check() error {
 		if where == "" {
 			return nil
 		}
-		if _, err := newFetcher(where, 0, nil); err != nil {
+		if _, err := newFetcher(where, 0, nil, nil); err != nil {
 			return fmt.Errorf("source %s: %w", alias, err)
 		}
 		return nil

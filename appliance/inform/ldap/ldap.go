@@ -56,6 +56,7 @@ type Config struct {
 	Filter   string // empty: all entries
 	Name     string // whose an entry is, see match; empty: the entry's own name is the subject of the certificate
 	Map      []Mapping
+	Dial     inform.Dial // to the server; nil: this host's
 }
 
 // A Server is a directory server. Sync is not for two goroutines at once.
@@ -67,6 +68,7 @@ type Server struct {
 	base, filter  string
 	match         match
 	fields        []field
+	dial          inform.Dial
 }
 
 // New checks a configuration. It asks nobody.
@@ -80,7 +82,10 @@ func New(c Config) (*Server, error) {
 		port = goldap.DefaultLdapsPort
 	}
 	s := &Server{host: u.Hostname(), address: net.JoinHostPort(u.Hostname(), port), roots: x509.NewCertPool(),
-		bind: c.Bind, password: c.Password, base: c.Base, filter: c.Filter}
+		bind: c.Bind, password: c.Password, base: c.Base, filter: c.Filter, dial: c.Dial}
+	if s.dial == nil {
+		s.dial = (&net.Dialer{}).DialContext
+	}
 	if len(c.Roots) == 0 {
 		return nil, errors.New("certification authority of the server is missing")
 	}

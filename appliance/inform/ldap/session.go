@@ -32,8 +32,7 @@ type session struct {
 func (s *Server) open(ctx context.Context) (session, error) {
 	within, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
-	d := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.roots, ServerName: s.host}}
-	raw, err := d.DialContext(within, "tcp", s.address)
+	raw, err := s.connect(within)
 	if err != nil {
 		return session{}, err
 	}
@@ -59,6 +58,20 @@ func (c session) close() {
 	c.stop()
 	c.conn.SetTimeout(bindWithin)
 	_ = c.conn.Close() // all that was asked has been answered
+}
+
+// connect returns a connection on which the server has shown its certificate.
+func (s *Server) connect(ctx context.Context) (*tls.Conn, error) {
+	raw, err := s.dial(ctx, "tcp", s.address)
+	if err != nil {
+		return nil, err
+	}
+	c := tls.Client(raw, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.roots, ServerName: s.host})
+	if err := c.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // A question is what to search for.

@@ -1,4 +1,4 @@
-// Command agent stands in for krad and hsmd: it tells who asks what it was started with, and passes requests on to process 1.
+// Command agent stands in for krad, hsmd and outboundd: it tells who asks what it was started with, and passes requests on to process 1.
 //
 // Its listener takes lines: "who" is answered with a report, the requests with "ok" or the error.
 package main
@@ -41,7 +41,7 @@ func main() {
 	for _, f := range activation.Files(true) {
 		r.Names = append(r.Names, f.Name())
 		switch f.Name() {
-		case "admin", "hsm":
+		case "admin", "hsm", "outbound":
 			l, err := net.FileListener(f)
 			fatal(err)
 			asks = l
