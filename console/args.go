@@ -46,6 +46,7 @@ func (a args) rule() Rule           { return Rule(a.get("RULE")) }
 func (a args) group() Group         { return Group(a.get("GROUP")) }
 func (a args) alias() kra.Anchor    { return kra.Anchor(a.get("ALIAS")) }
 func (a args) anchor() kra.Anchor   { return kra.Anchor(a.get("ANCHOR")) }
+func (a args) box() Box             { return Box(a.get("BOX")) }
 func (a args) officer() Officer     { return Officer(a.get("OFFICER")) }
 
 func (a args) custody() Custody {
@@ -75,6 +76,14 @@ func (a args) addr(kind string) netip.Addr {
 func (a args) prefix() netip.Prefix {
 	p, _ := netip.ParsePrefix(a.get("PREFIX"))
 	return p
+}
+
+func (a args) accesses() []kra.AccessID {
+	var out []kra.AccessID
+	for _, id := range a.words["ACCESSES"] {
+		out = append(out, kra.AccessID(id))
+	}
+	return out
 }
 
 func (a args) keys() []KeyRef {

@@ -176,7 +176,7 @@ func TestAttributeAuthorityIsOfAnAnchor(t *testing.T) {
 
 // TestEveryForm holds the table to itself: each form, filled in with examples, is parsed by its own row and no other.
 func TestEveryForm(t *testing.T) {
-	example := map[string]string{"ACCESS": "legal-team", "TITLE": `"Legal team"`, "LIST": "a && b", "KEY": "00112233", "KEYS": "00112233 44556677",
+	example := map[string]string{"BOX": "box2", "ACCESSES": "legal-team board", "ACCESS": "legal-team", "TITLE": `"Legal team"`, "LIST": "a && b", "KEY": "00112233", "KEYS": "00112233 44556677",
 		"DECRYPTOR": "corp:CN=a", "ADDRESS": "10.0.0.1", "TIME": "2026-11-21T09:30:00Z", "RULE": "office", "EXPRESSION": "true",
 		"CONDITION": `"Mon-Fri 08:00-18:00 UTC" from 10.0.0.0/8`, "GROUP": "legal", "ALIAS": "corp", "COUNT": "5", "INDEX": "0",
 		"ANCHOR": "corp", "ROLE": "teller", "NEEDS": "group:legal attribute:department=sales@corp-ldap", "ITEMS": "clearance:secret/crypto@corp-aa",
@@ -258,7 +258,7 @@ func TestComplete(t *testing.T) {
 		line, longer string
 		all          int
 	}{
-		{"", "", 20},
+		{"", "", 21},
 		{"st", "status ", 0},
 		{"key g", "key generate ", 0},
 		{"key generate ", "key generate ", 3},

@@ -37,6 +37,7 @@ const (
 	NamesMember  = "member"
 	NamesOfficer = "officer"
 	NamesRole    = "role"
+	NamesBox     = "box"
 	NamesAlias   = "alias"  // certification authorities and sources
 	NamesAnchor  = "anchor" // certification and attribute authorities
 )
@@ -52,6 +53,8 @@ const (
 
 var kinds = []kind{
 	{"ACCESS", "an access identifier, such as legal-team", oneWord, checkAccess, false, NamesAccess},
+	{"ACCESSES", "access identifiers", manyWords, checkAccess, false, NamesAccess},
+	{"BOX", "another box's name, as its request says", oneWord, checkAccess, false, NamesBox},
 	{"TITLE", `a title, such as "Legal team"`, oneWord, checkTitle, false, ""},
 	{"LIST", "rule lists, tried in order: office && legal ; at_least(2, [a, b, c])", restOfLine, nil, true, NamesRule},
 	{"KEY", "a key id, or its first 8 or more digits", oneWord, checkKeyRef, false, NamesKey},

@@ -39,6 +39,16 @@ var table = []row{
 	{"key tag KEY", "let stock age encrypt to a key by its age1tag recipient; new keys are while there are few", "", func(a args) Command { return KeyTag{Key: KeyRef(a.get("KEY"))} }},
 	{"key untag KEY", "release no longer what stock age encrypts to a key", "", func(a args) Command { return KeyUntag{Key: KeyRef(a.get("KEY"))} }},
 
+	{"replica request", "print what another box needs to give this one copies of its keys", "", func(args) Command { return ReplicaRequest{} }},
+	{"replica admit BOX", "paste a box's request: copies of replicable keys may then be sent to it", "", func(a args) Command { return ReplicaAdmit{Box: a.box()} }},
+	{"replica send all to BOX", "print copies of all replicable keys for a box that was admitted", "", func(a args) Command { return ReplicaSend{Box: a.box()} }},
+	{"replica send to BOX ACCESSES", "print copies of the keys of these access identifiers", "", func(a args) Command {
+		return ReplicaSend{Box: a.box(), Access: a.accesses()}
+	}},
+	{"replica receive from BOX", "paste the copies that a box has sent", "", func(a args) Command { return ReplicaReceive{Box: a.box()} }},
+	{"replica list", "the boxes that were admitted, and where copies came from", "", func(args) Command { return ReplicaList{} }},
+	{"replica dismiss BOX", "send copies to a box no longer; what it has, it keeps", "", func(a args) Command { return ReplicaDismiss{Box: a.box()} }},
+
 	{"access add ACCESS [TITLE]", "make an access identifier", "", func(a args) Command { return AccessAdd{Access: a.access(), Title: a.get("TITLE")} }},
 	{"access list", "all access identifiers", "", func(args) Command { return AccessList{} }},
 	{"access show ACCESS", "one access identifier: keys and rule lists", "", func(a args) Command { return AccessShow{Access: a.access()} }},

@@ -70,6 +70,13 @@ var actions = []action{
 	does((*step).keyTag),
 	does((*step).keyUntag),
 
+	just[console.ReplicaRequest]((*step).replicaRequest),
+	does((*step).replicaAdmit),
+	does((*step).replicaSend),
+	does((*step).replicaReceive),
+	shows[console.ReplicaList]((*step).replicaList),
+	does((*step).replicaDismiss),
+
 	does((*step).accessAdd),
 	shows[console.AccessList]((*step).accessList),
 	tells((*step).accessShow),

@@ -33,6 +33,7 @@ type platform interface {
 	EnrolRequest(ctx context.Context) ([]byte, error)
 	EnrolInstall(ctx context.Context, bundle []byte) (tpm.Installed, error)
 	LeafKeyRelease(ctx context.Context, spki []byte, access string, u tpm.Usage) ([][]byte, error)
+	LeafReplica(ctx context.Context, spki []byte) ([][]byte, error)
 }
 
 // A module is the process of the hardware security module. Files that a call returns must be in the store before the key
@@ -45,6 +46,8 @@ type module interface {
 	Status(ctx context.Context) (hsm.Instance, error)
 	// Refresh has the process open the token as it is in the store.
 	Refresh(ctx context.Context) error
+
+	replicator
 }
 
 // An auditLog is the release log. Append returns when the records are durable.

@@ -164,7 +164,7 @@ func (s *step) keyList() error {
 		for i, id := range a.Keys {
 			k, _ := st.Key(id)
 			used[id] = true
-			t.row(name, short(id), k.Suite.String(), k.Custody.String(), k.Origin.String(), keyState(k, i))
+			t.row(name, short(id), k.Suite.String(), k.Custody.String(), origin(k), keyState(k, i))
 			name = ""
 		}
 		if len(a.Keys) == 0 {
@@ -173,10 +173,18 @@ func (s *step) keyList() error {
 	}
 	for _, k := range st.Keys() {
 		if !used[k.ID] {
-			t.row("(none)", short(k.ID), k.Suite.String(), k.Custody.String(), k.Origin.String(), string(k.State))
+			t.row("(none)", short(k.ID), k.Suite.String(), k.Custody.String(), origin(k), string(k.State))
 		}
 	}
 	return t.print(s, "There are no access identifiers and no keys.")
+}
+
+// origin says where a key was made, or which box it is a copy of one of.
+func origin(k store.Key) string {
+	if k.From != nil {
+		return "replica of " + k.From.Box
+	}
+	return k.Origin.String()
 }
 
 func keyState(k store.Key, place int) string {
@@ -195,7 +203,7 @@ func (s *step) keyShow(c console.KeyShow) error {
 		return err
 	}
 	field(s, "key", k.ID.String())
-	field(s, "type", fmt.Sprintf("%s, %s, %s %s", k.Suite, k.Custody, k.Origin, stamp(k.Made)))
+	field(s, "type", fmt.Sprintf("%s, %s, %s %s", k.Suite, k.Custody, origin(k), stamp(k.Made)))
 	field(s, "state", string(k.State))
 	st := s.state()
 	field(s, "stock age", orElse(st.Tag(k.ID), "has no recipient for it"))

@@ -40,6 +40,8 @@ func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string 
 		return each(st.Keys(), func(x store.Key) string { return short(x.ID) })
 	case console.NamesOfficer:
 		return each(st.Officers(), func(x store.Officer) string { return x.Name })
+	case console.NamesBox:
+		return each(st.Peers(), func(x store.Peer) string { return x.Box })
 	case console.NamesMember:
 		return members(st)
 	}

@@ -72,6 +72,7 @@ type Box struct {
 	Desk   *desk.Desk
 
 	t       testing.TB
+	name    string
 	dir     string
 	up      chan boot.Up
 	now     boot.Up
@@ -85,16 +86,30 @@ type Box struct {
 // New starts a factory box.
 func New(t testing.TB) *Box {
 	t.Helper()
-	b := &Box{t: t, TPM: tpmtest.New(t), dir: hsmtest.Dir(t), output: &output{}}
-	b.Domain, b.State = filepath.Join(b.dir, "domain"), filepath.Join(t.TempDir(), "state")
-	if err := desk.Init(b.Domain, "test"); err != nil {
+	domain := filepath.Join(hsmtest.Dir(t), "domain")
+	if err := desk.Init(domain, "test"); err != nil {
 		t.Fatal(err)
 	}
-	d, err := desk.Open(b.Domain)
+	d, err := desk.Open(domain)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Desk = d
+	return factory(t, domain, d, "box1")
+}
+
+// Another starts another box of the same domain and takes it into service.
+func (b *Box) Another(name string) *Box {
+	b.t.Helper()
+	o := factory(b.t, b.Domain, b.Desk, name)
+	o.Enrol()
+	o.Login()
+	return o
+}
+
+func factory(t testing.TB, domain string, d *desk.Desk, name string) *Box {
+	t.Helper()
+	b := &Box{t: t, TPM: tpmtest.New(t), Domain: domain, Desk: d, name: name, dir: hsmtest.Dir(t), output: &output{}}
+	b.State = filepath.Join(t.TempDir(), "state")
 	b.Power()
 	t.Cleanup(func() {
 		b.Stop()
@@ -210,7 +225,7 @@ func (b *Box) Enrol() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	bundle, err := b.Desk.Enrol(desk.Admission{Request: pemOf(b.t, request), Release: r, Officer: officer, Seen: seen, Box: label.Box{Name: "box1", DNS: []string{"box1.test"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}})
+	bundle, err := b.Desk.Enrol(desk.Admission{Request: pemOf(b.t, request), Release: r, Officer: officer, Seen: seen, Box: label.Box{Name: b.name, DNS: []string{b.name + ".test"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}})
 	if err != nil {
 		b.t.Fatal(err)
 	}

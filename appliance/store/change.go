@@ -132,4 +132,7 @@ var parsers = map[string]func([]byte) (Change, error){
 	ClockSet{}.kind():          parseAs[ClockSet],
 	BoxSet{}.kind():            parseAs[BoxSet],
 	ReceiptKeyAdd{}.kind():     parseAs[ReceiptKeyAdd],
+	PeerSet{}.kind():           parseAs[PeerSet],
+	PeerRemove{}.kind():        parseAs[PeerRemove],
+	CopyAdd{}.kind():           parseAs[CopyAdd],
 }

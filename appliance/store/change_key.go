@@ -39,24 +39,12 @@ type KeyAdd struct {
 func (KeyAdd) kind() string { return "key-add" }
 
 func (c KeyAdd) apply(d *State) error {
-	k, id := c.Key, c.Key.ID.String()
-	switch {
-	case k.ID != block.KeyID(sha256.Sum256(k.SPKI)) || len(k.SPKI) > maxSPKI:
-		return invalid("key %s: id and public key do not belong together", id)
-	case d.keys.has(id):
-		return invalid("key %s exists already", id)
-	case d.keys.size() >= MaxTotalKeys:
-		return invalid("there are %d keys already, which is the limit", MaxTotalKeys)
-	case k.Suite < hsm.P256 || k.Suite > hsm.Hybrid, k.Custody < hsm.Bound || k.Custody > hsm.Replicable,
-		k.Origin < hsm.Generated || k.Origin > hsm.Imported:
-		return invalid("key %s: suite, custody or origin is not set", id)
-	}
+	k := c.Key
 	if err := (TokenSet{c.Files}).apply(d); err != nil {
 		return err
 	}
-	d.keys.put(id, Key{Key: k, State: Active, Made: c.Made.UTC().Truncate(time.Second)})
-	if r, ok := recipientOf(k.SPKI); ok && d.tags.size() < block.MaxTagged {
-		d.tags.put(id, Tag{r})
+	if err := d.putKey(Key{Key: k, State: Active, Made: c.Made}); err != nil {
+		return err
 	}
 	if c.Access == "" {
 		return nil
@@ -68,6 +56,28 @@ func (c KeyAdd) apply(d *State) error {
 		return err
 	}
 	return CertificateSet{Access: c.Access, Key: k.ID, Chain: c.Chain}.apply(d)
+}
+
+// putKey takes a key that is not there yet. Stock age can encrypt to it while there is room.
+func (s *State) putKey(k Key) error {
+	id := k.ID.String()
+	switch {
+	case k.ID != block.KeyID(sha256.Sum256(k.SPKI)) || len(k.SPKI) > maxSPKI:
+		return invalid("key %s: id and public key do not belong together", id)
+	case s.keys.has(id):
+		return invalid("key %s exists already", id)
+	case s.keys.size() >= MaxTotalKeys:
+		return invalid("there are %d keys already, which is the limit", MaxTotalKeys)
+	case k.Suite < hsm.P256 || k.Suite > hsm.Hybrid, k.Custody < hsm.Bound || k.Custody > hsm.Replicable,
+		k.Origin < hsm.Generated || k.Origin > hsm.Imported:
+		return invalid("key %s: suite, custody or origin is not set", id)
+	}
+	k.Made = k.Made.UTC().Truncate(time.Second)
+	s.keys.put(id, k)
+	if r, ok := recipientOf(k.SPKI); ok && s.tags.size() < block.MaxTagged {
+		s.tags.put(id, Tag{r})
+	}
+	return nil
 }
 
 // KeyMark changes what a key may be used for. A current key cannot be marked: give its identifiers another one first.

@@ -36,6 +36,7 @@ type State struct {
 	levels   table[Levels]
 	retired  table[Retired]
 	tags     table[Tag]
+	peers    table[Peer]
 	files    fileTable
 
 	mark  mark
@@ -57,7 +58,7 @@ func newState() *State {
 	for name, t := range map[string]*string{"officer": &s.officers.name, "rule": &s.rules.name, "access": &s.access.name,
 		"group": &s.groups.name, "anchor": &s.anchors.name, "key": &s.keys.name, "certificate": &s.certs.name,
 		"receipt": &s.receipts.name, "network": &s.network.name, "clock": &s.clock.name, "box": &s.box.name,
-		"pin": &s.pins.name, "source": &s.sources.name, "role": &s.roles.name, "levels": &s.levels.name, "retired": &s.retired.name, "tag": &s.tags.name,
+		"pin": &s.pins.name, "source": &s.sources.name, "role": &s.roles.name, "levels": &s.levels.name, "retired": &s.retired.name, "tag": &s.tags.name, "peer": &s.peers.name,
 		fileBucket: &s.files.name} {
 		*t = name
 	}
@@ -67,7 +68,7 @@ func newState() *State {
 // buckets returns all tables, always in this order.
 func (s *State) buckets() []bucket {
 	return []bucket{&s.officers, &s.rules, &s.access, &s.groups, &s.anchors, &s.keys, &s.certs, &s.receipts, &s.network,
-		&s.clock, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.tags, &s.files}
+		&s.clock, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.tags, &s.peers, &s.files}
 }
 
 // draft returns a copy that may be changed.
@@ -177,6 +178,7 @@ const (
 type Key struct {
 	hsm.Key
 	State KeyState    `json:"state"`
+	From  *Copy       `json:"from,omitempty"`  // of a copy, else nil
 	Made  time.Time   `json:"made"`            // by the box's clock
 	Names []block.Ref `json:"names,omitempty"` // that certificates of it ever gave it: issuer and serial number, key identifier
 }
