@@ -41,9 +41,12 @@ func (c Config) drive() string {
 	return "format=raw,file=" + escape(c.Box.Disk())
 }
 
-// network is a user-mode network without a way out: the host reaches the forwarded ports, the guest reaches nobody.
+// network is a user-mode network: the host reaches the forwarded ports. Without a gateway the guest reaches nobody.
 func (c Config) network() string {
-	n := "user,id=net,restrict=on"
+	n := "user,id=net"
+	if !c.Gateway {
+		n += ",restrict=on"
+	}
 	for i, guest := range c.Forward {
 		host := 0 // QEMU binds any free port
 		if i == 0 {

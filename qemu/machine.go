@@ -19,6 +19,7 @@ type Config struct {
 	CPUs    int    // 2 when zero
 	Forward []int  // TCP ports of the guest to reach from this host
 	Port    int    // host port of the first forwarded one; a free one when zero
+	Gateway bool   // give the guest a way out: 10.0.2.2 is this host, its loopback too
 	Drive   string // QEMU drive to use in place of the box's disk, such as "nbd:unix:/path,format=raw"
 }
 
