@@ -193,6 +193,11 @@ func TestPackRefused(t *testing.T) {
 	if _, _, err := a.Admit(hsmtest.Again(token, nil), to[1:]); err == nil {
 		t.Error("a transport key that is none was admitted")
 	}
+	select {
+	case <-a.Failed():
+		t.Error("an admission with a wrong PIN cost the token its log-in")
+	default:
+	}
 	refused("after admissions that failed", "admit it again", k.ID)
 	if _, _, err := a.Admit(hsmtest.Again(token, nil), to); err != nil {
 		t.Fatal(err)
