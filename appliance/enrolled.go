@@ -107,7 +107,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	defer challenged.Close()
 	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered}, Journal: h.meter, Snapshot: b.snapshot, Clock: o.clock.now,
 		Health: h.port, Certificate: l.get, World: b.world, Groups: agent.NewMaintenance(), Prover: prover{challenged},
-		Services: b.outside, Log: a.log})
+		Services: b.outside, Unlogged: keeper.unlogged, Log: a.log})
 	if err != nil {
 		return err
 	}

@@ -67,6 +67,14 @@ func (t *token) unanswered() {
 	}()
 }
 
+// unlogged does so where it was the log that did not take them. One that takes nothing any more is not a reason to stop:
+// the port serves nobody then, and the next start writes them down.
+func (t *token) unlogged() {
+	if t.log.Health() == nil {
+		t.unanswered()
+	}
+}
+
 func (t *token) reopened(ctx context.Context, i hsm.Instance) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -107,9 +107,20 @@ func (r *resolver) lacks(source kra.Anchor) {
 	}
 }
 
-// add takes items on the word of a source, those that it may assert.
+// add takes items on the word of a source, those that it may assert. What is no word of any rule is left out and counted: one
+// such value must not cost its holder all others.
 func (r *resolver) add(source kra.Anchor, may []policy.Kind, via policy.Via, items []policy.Item) {
+	odd := 0
+	defer func() {
+		if odd > 0 {
+			r.note("%s: %d values are no words of any rule and left out", source, odd)
+		}
+	}()
 	for _, i := range items {
+		if !i.Word() {
+			odd++
+			continue
+		}
 		if !slices.Contains(may, i.Kind) {
 			r.note("%s may not assert a %v: %.80q is left out", source, i.Kind, i.Name+i.Value)
 			continue

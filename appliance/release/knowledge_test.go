@@ -21,6 +21,7 @@ type knowledge struct {
 type sayings struct {
 	items       []policy.Item
 	unavailable []kra.Anchor
+	notes       []string
 	revoked     []*x509.Certificate
 	repository  map[string][][]*x509.Certificate
 	asked       atomic.Int64
@@ -59,6 +60,9 @@ func (s *sayings) Resolve(e Evidence, _ time.Time, _ bool) (policy.Information, 
 		items = append(items, policy.Item{Kind: policy.Group, Name: "legal", Authority: "idp", Via: policy.Token})
 	}
 	e.Note("ldap-two: image is too old")
+	for _, n := range s.notes {
+		e.Note(n)
+	}
 	return policy.NewInformation(items, s.unavailable)
 }
 

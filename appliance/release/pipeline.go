@@ -2,8 +2,10 @@ package release
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/audit"
@@ -21,9 +23,10 @@ type job struct {
 	trace    policy.Trace
 	key      kra.MessageKey // once unwrapped and fitting the header
 	opened   bool
-	gone     bool // the HSM does not have its key any more
-	other    bool // opened by another key of the header
-	terse    bool // its record does not hold the decision
+	gone     bool            // the HSM does not have its key any more
+	other    bool            // opened by another key of the header
+	terse    bool            // its record does not hold the decision
+	ready    json.RawMessage // the private part of its record, should its key leave; nil: not written yet
 	entry    audit.Entry
 
 	held    []asked // what services set aside for it
@@ -76,6 +79,7 @@ func (s *Server) run(ctx context.Context, book *policy.Book, c *claimant, jobs [
 	}
 	done, err := s.append(ctx, entries)
 	if err != nil {
+		s.unlogged(entries)
 		return kra.Response{}, fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	if custodyErr != nil && c.facts.Channel == policy.Authenticated {
@@ -170,6 +174,15 @@ func (s *Server) append(ctx context.Context, entries []audit.Entry) (audit.Commi
 	return s.o.Journal.Append(within, entries...)
 }
 
+// unlogged has somebody write down what the HSM did, if it did anything: the records of it are not in the log, or nobody
+// knows.
+func (s *Server) unlogged(entries []audit.Entry) {
+	did := func(e audit.Entry) bool { return e.Item != nil }
+	if s.o.Unlogged != nil && slices.ContainsFunc(entries, did) {
+		s.o.Unlogged()
+	}
+}
+
 // take records what the HSM did for the job and keeps the key if it is this header's.
 func (j *job) take(c *claimant, u Unwrapped, instance receipt.Instance) {
 	err := u.Err
@@ -179,7 +192,7 @@ func (j *job) take(c *claimant, u Unwrapped, instance receipt.Instance) {
 	if err != nil {
 		j.refuse(c, "unwrap: "+err.Error())
 	} else {
-		j.entry = audit.Entry{Kind: receipt.Release, Access: string(j.grant.Access()), Private: j.private(c, "")}
+		j.entry = audit.Entry{Kind: receipt.Release, Access: string(j.grant.Access()), Private: j.released(c)}
 	}
 	j.entry.Book, j.entry.Header = j.trace.Version(), &j.hash
 	j.gone = errors.Is(u.Err, ErrNoKey)

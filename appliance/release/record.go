@@ -20,6 +20,9 @@ const reencrypted = "re-encrypted"
 // maxNote bounds a reason or a note in a record, in bytes: some quote what a stranger wrote.
 const maxNote = 500
 
+// anyKey marks a record of a release by another key of the header than that of the access identifier that passed.
+const anyKey = `"key":"any of the header",`
+
 // asFirst is the reason of every further header of a request whose claimant is refused, once, for all of them.
 const asFirst = "as the first"
 
@@ -27,34 +30,50 @@ const (
 	maxNotes   = 32                                // notes in a record
 	maxRecords = audit.MaxAppend / (1 + maxOthers) // private parts of one request, in bytes: each wrap that is tried has one
 	recordHead = 1 << 10                           // bytes that a record has besides its private part
-	alwaysFit  = maxRecords / (receipt.MaxPrivate + recordHead)
 )
 
-// fit refuses what could not be recorded, before the HSM is asked: what was unwrapped must be in the log. A record of such
-// a job says who asked, but not how it was decided; the requester does better with fewer headers at once.
+// tooMuch is the reason of what could not be recorded.
+const tooMuch = "too much to record in one request"
+
+// later is the most that the private part of a record grows after fit: by a reason, of which JSON may write each byte as
+// six, and by the mark of another key.
+const later = len(`"reason":"",`) + 6*maxNote + len(anyKey)
+
+// fit refuses what could not be recorded, before the HSM is asked: what was unwrapped must be in the log. No record is longer
+// than the log takes, whatever becomes of the job, and all of them fit one append. A record of such a job says who asked,
+// but not how it was decided; the requester does better with fewer headers at once.
 func fit(c *claimant, jobs []job) {
-	if len(jobs) <= alwaysFit {
-		return
+	left, short := maxRecords, 0
+	if len(jobs) > 1 {
+		short = recordHead + len((&job{terse: true}).private(c, tooMuch))
 	}
-	size := 0
 	for i := range jobs {
 		j := &jobs[i]
-		own := recordHead + j.privateSize(c)
-		if size+own > maxRecords-len(jobs)*2*recordHead {
-			j.grant, j.terse = policy.Grant{}, true
-			j.refuse(c, "too much to record in one request")
-			own = 2 * recordHead
+		own := j.privateSize(c)
+		if own > receipt.MaxPrivate || recordHead+own > left-short*(len(jobs)-1-i) {
+			j.grant, j.terse, j.ready = policy.Grant{}, true, nil
+			j.refuse(c, tooMuch)
+			own = j.privateSize(c)
 		}
-		size += own
+		left -= recordHead + own
 	}
 }
 
-// privateSize is the length of what private has returned, or will return for a release.
+// privateSize is the length of the private part of a job's record or, of one that was granted, the most that it can become.
 func (j *job) privateSize(c *claimant) int {
 	if b, ok := j.entry.Private.(json.RawMessage); ok {
 		return len(b)
 	}
-	return len(j.private(c, ""))
+	j.ready = j.private(c, "")
+	return len(j.ready) + later
+}
+
+// released returns the private part of a release's record.
+func (j *job) released(c *claimant) json.RawMessage {
+	if j.ready == nil || j.other {
+		return j.private(c, "")
+	}
+	return j.ready
 }
 
 // private returns the part of a record that only the owner of the log can read: why, how the key left, and the whole
@@ -72,7 +91,7 @@ func (j *job) private(c *claimant, reason string) json.RawMessage {
 		b = append(append(append(b, `"delivery":`...), text(deliveryPart(c))...), ',')
 	}
 	if j.other {
-		b = append(b, `"key":"any of the header",`...)
+		b = append(b, anyKey...)
 	}
 	if len(c.notes) > 0 && !j.terse {
 		b = append(append(append(b, `"notes":`...), text(clipped(c.notes))...), ',')

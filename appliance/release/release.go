@@ -70,7 +70,7 @@ type Snapshot struct {
 	Directory   *Directory
 }
 
-// Options are what a server needs. All but World, Groups, Prover, Services and Log are required.
+// Options are what a server needs. All but World, Groups, Prover, Services, Unlogged and Log are required.
 type Options struct {
 	Custody     custody
 	Journal     journal
@@ -82,6 +82,7 @@ type Options struct {
 	Groups      groups                                               // nil: no group has a maintainer
 	Prover      prover                                               // nil: challenges are not answered
 	Services    services                                             // nil: none is configured
+	Unlogged    func()                                               // called at once when the log did not take what the HSM did; it must not wait; nil: nobody
 	Log         *slog.Logger                                         // for operators; nil: none
 }
 

@@ -43,6 +43,9 @@ func (c AnchorAdd) apply(d *State) error {
 	if err != nil || len(c.Cert) > maxCertificate {
 		return invalid("authority %q: not a certificate", c.Alias)
 	}
+	if err := kra.CheckCertificateKey(cert); err != nil {
+		return invalid("authority %q: %v: to verify by it takes too long", c.Alias, err)
+	}
 	if !cert.IsCA || !cert.BasicConstraintsValid {
 		return invalid("authority %q: the certificate of %q is not an authority's", c.Alias, cert.Subject)
 	}

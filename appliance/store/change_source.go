@@ -285,8 +285,12 @@ func (s Source) checkPins(certs [][]byte) error {
 		return s.fault("more than %d certificates", maxPins)
 	}
 	for i, der := range certs {
-		if _, err := x509.ParseCertificate(der); err != nil || len(der) > maxCertificate {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil || len(der) > maxCertificate {
 			return s.fault("certificate %d is malformed", i+1)
+		}
+		if err := kra.CheckCertificateKey(cert); err != nil {
+			return s.fault("certificate %d: %v: to verify by it takes too long", i+1, err)
 		}
 		if slices.ContainsFunc(certs[:i], func(x []byte) bool { return slices.Equal(x, der) }) {
 			return s.fault("certificate %d is there twice", i+1)

@@ -159,6 +159,25 @@ func (i Item) check() error {
 	if _, err := kra.ParseAnchor(string(i.Authority)); err != nil {
 		return err
 	}
+	if err := i.word(); err != nil {
+		return err
+	}
+	if !i.Until.IsZero() && i.Until.Before(i.From) || i.From.Year() < 1 || i.From.Year() > 9999 || i.Until.Year() < 1 || i.Until.Year() > 9999 {
+		return errItemLife
+	}
+	return nil
+}
+
+// Word reports whether what the item says could be something that a rule asks for: whoever says it, and for how long. What
+// could not, neither makes a rule pass nor fail, and is better left out.
+func (i Item) Word() bool {
+	if i.Kind == Alias {
+		i.Value = NormalAlias(i.Name, i.Value)
+	}
+	return i.word() == nil
+}
+
+func (i Item) word() error {
 	if !shortText(i.Name) || !shortText(i.Value) {
 		return errItemText
 	}
@@ -173,9 +192,6 @@ func (i Item) check() error {
 		if _, err := parseClearance(i.Value); err != nil {
 			return err
 		}
-	}
-	if !i.Until.IsZero() && i.Until.Before(i.From) || i.From.Year() < 1 || i.From.Year() > 9999 || i.Until.Year() < 1 || i.Until.Year() > 9999 {
-		return errItemLife
 	}
 	return nil
 }

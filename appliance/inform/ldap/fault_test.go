@@ -253,7 +253,7 @@ func TestLyingServers(t *testing.T) {
 					return err
 				}
 			}
-		}, "in all"},
+		}, "more than"},
 		"endless pages":        {func(id int, w io.Writer) error { _, err := w.Write(end(id, 0, "more")); return err }, "pages"},
 		"another server":       {all(message(2, text(0x73, "")), end(2, 0, "")), ""},
 		"another server first": {all(message(2, tlv(0x73, text(4, "ldaps://elsewhere/dc=example"))), end(2, 0, "")), "refers to another"},

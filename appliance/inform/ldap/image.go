@@ -191,10 +191,11 @@ func check(items []policy.Item) error {
 	if len(items) > maxItems {
 		return errManyItems
 	}
-	full := make([]policy.Item, len(items))
-	for i, item := range items {
-		item.Authority, item.Via = "directory", policy.Directory
-		full[i] = item
+	full := make([]policy.Item, 0, len(items))
+	for _, item := range items {
+		if item.Authority, item.Via = "directory", policy.Directory; item.Word() { // others the World leaves out
+			full = append(full, item)
+		}
 	}
 	_, err := policy.NewInformation(full, nil)
 	return err

@@ -1,6 +1,11 @@
 package ldap
 
-import "testing"
+import (
+	"slices"
+	"testing"
+
+	"github.com/keyrelease/krabox/kra/policy"
+)
 
 // Case and space of ASCII do not count; a letter that only looks like another is another.
 func TestLookalikes(t *testing.T) {
@@ -36,3 +41,15 @@ func TestLookalikes(t *testing.T) {
 }
 
 func same(a, b string, ok bool) bool { return ok && a == b }
+
+// TestOddWords: a value that is no word of any rule does not close what the directory says of its holder. Who asks leaves it
+// out.
+func TestOddWords(t *testing.T) {
+	odd := policy.Item{Kind: policy.Alias, Name: "dns"}
+	if err := check([]policy.Item{odd, {Kind: policy.Group, Name: "legal"}, {Kind: policy.Clearance, Value: "..."}}); err != nil {
+		t.Error(err)
+	}
+	if err := check(slices.Repeat([]policy.Item{odd}, maxItems+1)); err == nil {
+		t.Error("too many of them")
+	}
+}

@@ -186,7 +186,7 @@ func (v *Verifier) items(c claims, from, until time.Time) (items []policy.Item, 
 			}
 		}
 	}
-	full := slices.Clone(items)
+	full := slices.DeleteFunc(slices.Clone(items), func(i policy.Item) bool { return !i.Word() }) // those the World leaves out
 	for i := range full {
 		full[i].Authority, full[i].Via = "issuer", policy.Token
 	}

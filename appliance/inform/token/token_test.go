@@ -252,10 +252,7 @@ func TestTokensRefused(t *testing.T) {
 		"beginning in words":           ec(says(leaf, "nbf", true)),
 		"groups in an object":          ec(says(leaf, "groups", map[string]any{"legal": true})),
 		"groups in lists":              ec(says(leaf, "groups", []any{[]string{"legal"}})),
-		"no group":                     ec(says(leaf, "groups", "")),
 		"roles in a text":              ec(says(leaf, "realm_access", "roles")),
-		"no clearance":                 ec(says(leaf, "clearance", "very secret!")),
-		"a long group":                 ec(says(leaf, "groups", strings.Repeat("x", policy.MaxItemText+1))),
 		"many groups":                  ec(says(leaf, "groups", make([]int, 201))),
 		"a repeated claim":             ec(strings.Replace(good, `"iss"`, `"aud":"kra","iss"`, 1)),
 		"a repeated claim, escaped":    ec(strings.Replace(good, `"iss"`, `"a\u0075d":"kra","iss"`, 1)),
@@ -351,5 +348,21 @@ func TestKeySets(t *testing.T) {
 		if _, err := token.New(c); err == nil {
 			t.Errorf("%s was accepted", what)
 		}
+	}
+}
+
+// TestOddWords: a claim that is no word of any rule does not take the token's other claims away. Who asks leaves it out.
+func TestOddWords(t *testing.T) {
+	p, leaf := newProvider(t), certificate(t)
+	v := verifier(t, p)
+	items, err := v.Verify(sign(t, jose.ES256, "ec", p.ec, says(leaf, "email", "", "clearance", "...", "groups", []string{"", "legal"}), nil), leaf)
+	words := 0
+	for _, i := range items {
+		if i.Word() {
+			words++
+		}
+	}
+	if err != nil || len(items) != 4 || words != 1 {
+		t.Errorf("Verify = %+v, %v", items, err)
 	}
 }
