@@ -73,10 +73,28 @@ func (a *Agent) start() error {
 	case !errors.Is(err, tpm2.TPMRCHandle):
 		return err
 	}
-	if err := a.closePlatform(); err != nil {
+	if err := a.reload(); err != nil {
 		return err
 	}
-	return a.reload()
+	if a.enrolment != nil && !a.isPassportSRK() {
+		return nil // nothing here is ours, and nothing is told to it
+	}
+	return a.closePlatform()
+}
+
+// isPassportSRK says that the TPM has the SRK that the domain found in it. Otherwise this is another TPM, or someone between it and
+// us who offers a key of his own: it is forgotten, so that no session is ever salted to it.
+func (a *Agent) isPassportSRK() bool {
+	switch {
+	case a.srk == nil:
+		return false
+	case string(a.srk.name.Buffer) == string(a.enrolment.Passport.SRK[:]):
+		return true
+	}
+	a.fault = fmt.Sprintf("the disk was enrolled with another TPM: its passport names storage root key %s, this TPM has %x",
+		a.enrolment.Passport.SRK.Short(), a.srk.name.Buffer[2:10])
+	a.srk = nil
+	return false
 }
 
 // Close lets go of the TPM.
@@ -160,9 +178,6 @@ func (a *Agent) ready() (object, error) {
 		return object{}, wire.Refused{Reason: "this TPM holds no storage root key of this box: it is another TPM, or it was cleared"}
 	case a.enrolment == nil:
 		return object{}, wire.Refused{Reason: "the box is not enrolled"}
-	case string(a.srk.name.Buffer) != string(a.enrolment.SRK[:]):
-		return object{}, wire.Refused{Reason: fmt.Sprintf("the disk was enrolled with another TPM: storage root key %s, this TPM has %x",
-			a.enrolment.SRK.Short(), a.srk.name.Buffer[2:10])}
 	}
 	return *a.srk, nil
 }

@@ -1,8 +1,12 @@
 package tpm
 
 import (
+	"bytes"
+	"encoding/binary"
+	"strings"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
@@ -52,4 +56,64 @@ func mustVerify(t *testing.T, r label.EnrolRequest, of *authority) Verified {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// Someone between box and TPM who offers a storage root key of his own, for which he holds the private part, is told nothing: no
+// session is salted to a key that the passport does not name, and the box is locked with that reason.
+func TestInterposedSRK(t *testing.T) {
+	b := enrolled(t)
+	other := newBench(t, newAuthority(t, "interposer"))
+	other.boot(v1)
+	other.stage(label.Running)
+	other.request()
+	own := readPublicAnswer(t, other, srkHandle)
+	asked := 0
+	b.tpm.Interpose(func(command, answer []byte) []byte {
+		if tpm2.TPMCC(binary.BigEndian.Uint32(command[6:])) == tpm2.TPMCCReadPublic && binary.BigEndian.Uint32(command[10:]) == srkHandle {
+			asked++
+			return own
+		}
+		return answer
+	})
+	b.tpm.Bus()
+	b.boot(v1)
+	s, err := b.Status(t.Context())
+	if err != nil || s.State != wire.Inconsistent || !strings.Contains(s.Reason, "the disk was enrolled with another TPM: its passport names storage root key") {
+		t.Errorf("Status() = %+v, %v", s, err)
+	}
+	_, err = b.serve()
+	wantRefused(t, err, "enrolled with another TPM")
+	_, err = b.EnrolRequest(t.Context())
+	wantRefused(t, err, "enrolled with another TPM")
+	wantRefused(t, b.WriteRecord(t.Context(), record(2)), "enrolled with another TPM")
+	if n := sessions(b.tpm.Bus()); n != 0 || asked == 0 {
+		t.Errorf("%d sessions were begun, the key was asked for %d times", n, asked)
+	}
+	b.tpm.Interpose(nil)
+	b.boot(v1)
+	b.serves()
+	if sessions(b.tpm.Bus()) == 0 {
+		t.Error("control: no session was begun without him")
+	}
+}
+
+// readPublicAnswer is what a TPM answers to TPM2_ReadPublic.
+func readPublicAnswer(t *testing.T, b *bench, handle uint32) []byte {
+	t.Helper()
+	command := binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, 14, 0, 0, 0x01, 0x73}, handle)
+	answer, err := b.device.Send(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// sessions counts TPM2_StartAuthSession commands on the bus: tag, size, code.
+func sessions(bus []byte) (n int) {
+	for i := 6; i+4 <= len(bus); i++ {
+		if bytes.Equal(bus[i:i+4], []byte{0, 0, 0x01, 0x76}) && bytes.Equal(bus[i-6:i-3], []byte{0x80, 0x01, 0}) {
+			n++
+		}
+	}
+	return n
 }

@@ -47,7 +47,14 @@ func TestJournal(t *testing.T) {
 	}
 	lines := strings.SplitAfter(string(text), "\n")
 	_, other := newDomain(t)
+	next := Entry{Sequence: 4, Previous: last, Time: time.Unix(9, 0).UTC(), Act: "enrol", Subject: "box9", Facts: map[string]string{}}
+	forged, err := next.Sign(other.label)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, bad := range map[string]string{
+		"last changed":   strings.Replace(string(text), "box2", "box9", 1),
+		"forged":         string(text) + string(forged),
 		"changed":        strings.Replace(string(text), "box1", "box9", 1),
 		"left out":       lines[0] + lines[2],
 		"first left out": lines[1] + lines[2],

@@ -17,16 +17,17 @@ import (
 type proxy struct {
 	front net.Listener
 
-	mu    sync.Mutex // guards what follows; held for a whole command
-	back  net.Conn   // nil: no power
-	conns map[net.Conn]bool
-	bus   []byte
-	tap   bool // whether bus is kept
-	n     int
-	cutIn int // commands to go, of those in cutOf; 0: no cut
-	cutOn Where
-	cutOf []tpm2.TPMCC
-	busy  int // every so many commands are answered "ask again" once; 0: none
+	mu     sync.Mutex // guards what follows; held for a whole command
+	back   net.Conn   // nil: no power
+	conns  map[net.Conn]bool
+	bus    []byte
+	tap    bool // whether bus is kept
+	n      int
+	cutIn  int // commands to go, of those in cutOf; 0: no cut
+	cutOn  Where
+	cutOf  []tpm2.TPMCC
+	mangle func(command, answer []byte) []byte // what an interposer makes of an answer; nil: nothing
+	busy   int                                 // every so many commands are answered "ask again" once; 0: none
 }
 
 func listen(path string) (*proxy, error) {
@@ -99,6 +100,9 @@ func (p *proxy) exchange(command []byte) ([]byte, error) {
 	answer, err := readMessage(p.back)
 	if err != nil {
 		return nil, err
+	}
+	if p.mangle != nil {
+		answer = p.mangle(command, answer)
 	}
 	if p.tap {
 		p.bus = append(append(p.bus, command...), answer...)

@@ -163,6 +163,13 @@ func (m *TPM) Busy(n int) {
 	m.proxy.busy = n
 }
 
+// Interpose puts somebody between the TPM and who uses it, who may exchange answers. Nil ends that.
+func (m *TPM) Interpose(mangle func(command, answer []byte) []byte) {
+	m.proxy.mu.Lock()
+	defer m.proxy.mu.Unlock()
+	m.proxy.mangle = mangle
+}
+
 // Commands counts the commands since the power came.
 func (m *TPM) Commands() int { return m.proxy.count() }
 
