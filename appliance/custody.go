@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"time"
 
@@ -23,20 +24,38 @@ type custody struct {
 
 // Unwrap outlives ctx: what the token has done must reach the log even when the requester has gone.
 func (c custody) Unwrap(ctx context.Context, grants []policy.Grant) ([]release.Unwrapped, receipt.ChainHead, error) {
+	return c.open(ctx, grants, c.hsm.Unwrap)
+}
+
+// Transcrypt is Unwrap for keys that go on to an RSA key.
+func (c custody) Transcrypt(ctx context.Context, to *rsa.PublicKey, grants []policy.Grant) ([]release.Unwrapped, receipt.ChainHead, error) {
+	recipient, err := hsm.NewRecipient(to)
+	if err != nil { // of a kind that certificates may have and the HSM is not asked to serve
+		return c.Unwrap(ctx, grants)
+	}
+	return c.open(ctx, grants, func(ctx context.Context, wraps []block.Wrap) ([]hsm.Result, receipt.ChainHead, error) {
+		return c.hsm.Transcrypt(ctx, recipient, wraps)
+	})
+}
+
+// An ask is one operation of the HSM on a batch.
+type ask func(context.Context, []block.Wrap) ([]hsm.Result, receipt.ChainHead, error)
+
+func (c custody) open(ctx context.Context, grants []policy.Grant, do ask) ([]release.Unwrapped, receipt.ChainHead, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unwrapWithin)
 	defer cancel()
 	wraps := make([]block.Wrap, len(grants))
 	for i, g := range grants {
 		wraps[i] = g.Wrap()
 	}
-	results, head, err := c.hsm.Unwrap(ctx, wraps)
+	results, head, err := do(ctx, wraps)
 	if err != nil {
 		c.lost()
 		return nil, receipt.ChainHead{}, err
 	}
 	out := make([]release.Unwrapped, len(results))
 	for i, r := range results {
-		out[i] = release.Unwrapped{Seq: r.Seq, Key: r.Key, Err: r.Err}
+		out[i] = release.Unwrapped{Seq: r.Seq, Key: r.Key, Sealed: r.Sealed, Err: r.Err}
 		if errors.Is(r.Err, hsm.ErrNoKey) {
 			out[i].Err = release.ErrNoKey
 		}

@@ -38,7 +38,7 @@ func TestProtocolDocument(t *testing.T) {
 			t.Errorf("no row %s", row)
 		}
 	}
-	for _, word := range []string{deliveryKeyContext, sealedContext, sealedP256, sealedRSA, ToChannel.String(), ToCertificate.String(), ToKey.String(), PathWhoAmI, PathChallenge, label.Exporter} {
+	for _, word := range []string{deliveryKeyContext, sealedContext, sealedP256, sealedRSA, answerContext, block.SuiteOAEP.String(), block.SuiteOAEPSHA1.String(), ToChannel.String(), ToCertificate.String(), ToKey.String(), PathWhoAmI, PathChallenge, label.Exporter} {
 		if !strings.Contains(string(text), word) {
 			t.Errorf("no word of %s", word)
 		}

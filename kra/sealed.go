@@ -32,6 +32,9 @@ const (
 	minSealRSA, maxSealRSA = 2048, 8192 // bits
 )
 
+// answerContext begins what a receipt says of a key that was sealed within the HSM, see Binding.Answer.
+const answerContext = "kra/answer/v1"
+
 var (
 	errNotSealable = errors.New("message keys are sealed to P-256 and to RSA of 2048 to 8192 bits only")
 	errUnseal      = errors.New("open sealed key: it is for another key, box or request, or was changed")
@@ -147,6 +150,8 @@ func (b Binding) Open(private any, result int, s Sealed) (MessageKey, error) {
 	case crypto.Decrypter:
 		if s.suite == sealedRSA {
 			plain, err = k.Decrypt(rand.Reader, s.body, &rsa.OAEPOptions{Hash: crypto.SHA256, Label: b.label(result)})
+		} else if suite, ok := s.Inside(); ok {
+			plain, err = k.Decrypt(rand.Reader, s.body, &rsa.OAEPOptions{Hash: suite.OAEPHash()})
 		}
 	}
 	if err != nil {
@@ -199,7 +204,11 @@ func (w wireSealed) close() (Sealed, error) {
 			return Sealed{}, errors.New("a sealed key of the wrong length")
 		}
 	default:
-		return Sealed{}, fmt.Errorf("unknown suite %q", clip(w.Suite))
+		suite, err := block.ParseSuite(w.Suite)
+		if err != nil || len(w.Enc) != 0 {
+			return Sealed{}, fmt.Errorf("unknown suite %q", clip(w.Suite))
+		}
+		return SealedInside(suite, w.Body)
 	}
 	return Sealed{w.Suite, w.Enc, w.Body}, nil
 }

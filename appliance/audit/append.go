@@ -19,6 +19,7 @@ type Entry struct {
 	Access  string            // access identifier, if one passed
 	Header  *receipt.Hash     // SHA-256 of the block's header, if there is one
 	Item    *receipt.Item     // the unwrap this record accounts for
+	Answer  *receipt.Hash     // of a key that never left the HSM: kra.Binding.Answer
 	HSM     receipt.ChainHead // hsmd's chain head as it came with the answer; zero Instance = none
 	Private any               // encoded as JSON: decryptor, facts, trace, reason; nil = {}
 
@@ -97,7 +98,7 @@ func (l *Log) prepare(entries []Entry) (*request, error) {
 		if e.Kind == receipt.ReceiptKey {
 			return nil, errors.New("receipt keys are logged by Rekey")
 		}
-		p := receipt.Public{Kind: e.Kind, Time: now, Book: e.Book, Access: e.Access, Header: e.Header, Item: e.Item}
+		p := receipt.Public{Kind: e.Kind, Time: now, Book: e.Book, Access: e.Access, Header: e.Header, Item: e.Item, Answer: e.Answer}
 		r, err := newRecord(p, e.Private)
 		if err != nil {
 			return nil, err

@@ -20,7 +20,9 @@ func answer(c *claimant, jobs []job, at []int, done audit.Committed) (kra.Respon
 			return kra.Response{}, fmt.Errorf("%w: %d receipts for %d headers", errUnavailable, len(receipts), len(jobs))
 		}
 		proof := receipts[at[i]].Append(make([]byte, 0, 1024))
-		if c.seal == nil {
+		if jobs[i].sealed != nil {
+			r.Results[i] = kra.ReleasedSealed(*jobs[i].sealed, jobs[i].grant.Access(), proof)
+		} else if c.seal == nil {
 			r.Results[i] = kra.Released(jobs[i].key, jobs[i].grant.Access(), proof)
 		} else {
 			sealed, err := c.binding.Seal(c.seal, i, jobs[i].key)

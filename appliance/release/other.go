@@ -22,7 +22,7 @@ func (s *Server) others(ctx context.Context, book *policy.Book, c *claimant, job
 			if j.opened || n == maxOthers {
 				break
 			}
-			if err := s.other(ctx, c, j, g); err != nil {
+			if err := s.other(ctx, c, i, j, g); err != nil {
 				return err
 			}
 		}
@@ -30,7 +30,7 @@ func (s *Server) others(ctx context.Context, book *policy.Book, c *claimant, job
 	return nil
 }
 
-func (s *Server) other(ctx context.Context, c *claimant, j *job, g policy.Grant) error {
+func (s *Server) other(ctx context.Context, c *claimant, i int, j *job, g policy.Grant) error {
 	within, cancel := context.WithTimeout(ctx, workWithin)
 	defer cancel()
 	results, head, err := s.o.Custody.Unwrap(within, []policy.Grant{g})
@@ -43,7 +43,7 @@ func (s *Server) other(ctx context.Context, c *claimant, j *job, g policy.Grant)
 		j.refuse(c, "custody: "+err.Error())
 		return err
 	}
-	j.take(c, results[0], head.Instance)
+	j.take(c, i, results[0], head.Instance)
 	j.entry.HSM = head
 	return nil
 }

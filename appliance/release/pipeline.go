@@ -22,6 +22,7 @@ type job struct {
 	grant    policy.Grant // valid if the decision was yes
 	trace    policy.Trace
 	key      kra.MessageKey // once unwrapped and fitting the header
+	sealed   *kra.Sealed    // instead of key: it never left the HSM
 	opened   bool
 	gone     bool            // the HSM does not have its key any more
 	other    bool            // opened by another key of the header
@@ -137,7 +138,7 @@ func (s *Server) unwrap(ctx context.Context, c *claimant, jobs []job) error {
 	}
 	within, cancel := context.WithTimeout(ctx, workWithin)
 	defer cancel()
-	results, head, err := s.o.Custody.Unwrap(within, grants)
+	results, head, err := s.open(within, c, jobs, grants)
 	if err == nil && len(results) != len(grants) {
 		err = fmt.Errorf("custody gave %d results for %d grants", len(results), len(grants))
 	}
@@ -148,7 +149,7 @@ func (s *Server) unwrap(ctx context.Context, c *claimant, jobs []job) error {
 		case err != nil:
 			jobs[i].refuse(c, "custody: "+err.Error())
 		default:
-			jobs[i].take(c, results[n], head.Instance)
+			jobs[i].take(c, i, results[n], head.Instance)
 			last, n = i, n+1
 		}
 	}
@@ -184,15 +185,18 @@ func (s *Server) unlogged(entries []audit.Entry) {
 }
 
 // take records what the HSM did for the job and keeps the key if it is this header's.
-func (j *job) take(c *claimant, u Unwrapped, instance receipt.Instance) {
+func (j *job) take(c *claimant, result int, u Unwrapped, instance receipt.Instance) {
 	err := u.Err
-	if err == nil {
+	switch {
+	case err == nil && len(u.Sealed) > 0:
+		err = j.passOn(u.Sealed)
+	case err == nil:
 		err = u.Key.Use(j.keep)
 	}
 	if err != nil {
 		j.refuse(c, "unwrap: "+err.Error())
 	} else {
-		j.entry = audit.Entry{Kind: receipt.Release, Access: string(j.grant.Access()), Private: j.released(c)}
+		j.entry = audit.Entry{Kind: receipt.Release, Access: string(j.grant.Access()), Private: j.released(c), Answer: j.answer(c, result)}
 	}
 	j.entry.Book, j.entry.Header = j.trace.Version(), &j.hash
 	j.gone = errors.Is(u.Err, ErrNoKey)

@@ -36,8 +36,8 @@ const (
 const tooMuch = "too much to record in one request"
 
 // later is the most that the private part of a record grows after fit: by a reason, of which JSON may write each byte as
-// six, and by the mark of another key.
-const later = len(`"reason":"",`) + 6*maxNote + len(anyKey)
+// six, and by the marks of another key, and of one that stayed in the HSM.
+const later = len(`"reason":"",`) + 6*maxNote + len(anyKey) + len(`,"inside":true`)
 
 // fit refuses what could not be recorded, before the HSM is asked: what was unwrapped must be in the log. No record is longer
 // than the log takes, whatever becomes of the job, and all of them fit one append. A record of such a job says who asked,
@@ -70,7 +70,7 @@ func (j *job) privateSize(c *claimant) int {
 
 // released returns the private part of a release's record.
 func (j *job) released(c *claimant) json.RawMessage {
-	if j.ready == nil || j.other {
+	if j.ready == nil || j.other || j.sealed != nil {
 		return j.private(c, "")
 	}
 	return j.ready
@@ -88,7 +88,7 @@ func (j *job) private(c *claimant, reason string) json.RawMessage {
 		b = append(b, `"channel":"`+reencrypted+`",`...)
 	}
 	if c.to != kra.ToChannel {
-		b = append(append(append(b, `"delivery":`...), text(deliveryPart(c))...), ',')
+		b = append(append(append(b, `"delivery":`...), text(j.deliveryPart(c))...), ',')
 	}
 	if j.other {
 		b = append(b, anyKey...)
@@ -114,10 +114,12 @@ type requestPart struct {
 type delivered struct {
 	To  string `json:"to"`
 	Key string `json:"key,omitempty"`
+
+	Inside bool `json:"inside,omitempty"` // the message key never left the HSM
 }
 
-func deliveryPart(c *claimant) delivered {
-	d := delivered{To: c.to.String()}
+func (j *job) deliveryPart(c *claimant) delivered {
+	d := delivered{To: c.to.String(), Inside: j.sealed != nil}
 	if c.seal == nil {
 		return d
 	}

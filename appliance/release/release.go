@@ -8,6 +8,7 @@ package release
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -43,6 +44,8 @@ type Unwrapped struct {
 	Seq uint64         // of the item in hsmd's chain that records the attempt
 	Key kra.MessageKey // if Err is nil
 	Err error
+
+	Sealed []byte // instead of Key: as RSA-OAEP by the suite of the wrap, encrypted to the recipient in the HSM
 }
 
 // ErrNoKey is the Err of a grant whose key the HSM does not have any more, as when it was destroyed.
@@ -54,6 +57,10 @@ type custody interface {
 	// hsmd's chain head after the last. A batch may have any number of results with errors; an error of the whole
 	// means that no result is known. It is called by many goroutines and may outlast ctx.
 	Unwrap(ctx context.Context, grants []policy.Grant) ([]Unwrapped, receipt.ChainHead, error)
+
+	// Transcrypt is Unwrap where keys go on to the RSA key to, of 2048 to 8192 bits. What it can, it seals to that without
+	// taking it out of the HSM; what it cannot, it unwraps.
+	Transcrypt(ctx context.Context, to *rsa.PublicKey, grants []policy.Grant) ([]Unwrapped, receipt.ChainHead, error)
 }
 
 // journal is the release log.

@@ -44,6 +44,7 @@ type opener interface {
 	generate(s wire.Suite) (wire.Key, error)
 	destroy(id block.KeyID) error
 	unwrap(ctx context.Context, wraps []block.Wrap) ([]wire.Result, receipt.ChainHead, error)
+	transcrypt(ctx context.Context, to wire.Recipient, wraps []block.Wrap) ([]wire.Result, receipt.ChainHead, error)
 	since(n uint64) ([]receipt.Item, receipt.ChainHead, error)
 }
 
@@ -96,8 +97,12 @@ func (d inside) destroy(id block.KeyID) error {
 }
 
 func (d inside) unwrap(_ context.Context, wraps []block.Wrap) (out []wire.Result, head receipt.ChainHead, err error) {
+	return d.wait(wraps, d.c.Unwrap)
+}
+
+func (d inside) wait(wraps []block.Wrap, start func([]block.Wrap, func([]wire.Result, receipt.ChainHead)) error) (out []wire.Result, head receipt.ChainHead, err error) {
 	done := make(chan struct{})
-	err = d.c.Unwrap(wraps, func(r []wire.Result, h receipt.ChainHead) {
+	err = start(wraps, func(r []wire.Result, h receipt.ChainHead) {
 		out, head = r, h
 		close(done)
 	})
@@ -110,8 +115,10 @@ func (d inside) unwrap(_ context.Context, wraps []block.Wrap) (out []wire.Result
 func (d inside) since(n uint64) ([]receipt.Item, receipt.ChainHead, error) { return d.c.Since(n) }
 
 // add makes a key in the token.
-func (k *token) add(name string) block.KeyID {
-	key, err := k.real.generate(wire.P256)
+func (k *token) add(name string) block.KeyID { return k.addKind(name, wire.P256) }
+
+func (k *token) addKind(name string, kind wire.Suite) block.KeyID {
+	key, err := k.real.generate(kind)
 	if err != nil {
 		panic(err)
 	}
@@ -124,6 +131,10 @@ func (k *token) add(name string) block.KeyID {
 }
 
 func (k *token) Unwrap(ctx context.Context, grants []policy.Grant) ([]Unwrapped, receipt.ChainHead, error) {
+	return k.open(ctx, grants, k.real.unwrap)
+}
+
+func (k *token) open(ctx context.Context, grants []policy.Grant, ask func(context.Context, []block.Wrap) ([]wire.Result, receipt.ChainHead, error)) ([]Unwrapped, receipt.ChainHead, error) {
 	if hold := k.hold.Swap(nil); hold != nil {
 		k.entered <- struct{}{}
 		<-*hold
@@ -138,7 +149,7 @@ func (k *token) Unwrap(ctx context.Context, grants []policy.Grant) ([]Unwrapped,
 	for i, g := range grants {
 		wraps[i] = g.Wrap()
 	}
-	results, head, err := k.real.unwrap(ctx, wraps)
+	results, head, err := ask(ctx, wraps)
 	if err != nil {
 		return nil, receipt.ChainHead{}, err
 	}
@@ -149,7 +160,7 @@ func (k *token) Unwrap(ctx context.Context, grants []policy.Grant) ([]Unwrapped,
 	}
 	out := make([]Unwrapped, len(results))
 	for i, r := range results {
-		out[i] = Unwrapped{Seq: r.Seq, Key: r.Key, Err: r.Err}
+		out[i] = Unwrapped{Seq: r.Seq, Key: r.Key, Sealed: r.Sealed, Err: r.Err}
 		if errors.Is(r.Err, wire.ErrNoKey) {
 			out[i].Err = ErrNoKey
 		}

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/block/jwe"
 	"github.com/keyrelease/krabox/kra/client"
 	"github.com/keyrelease/krabox/kra/client/clienttest"
 )
@@ -173,5 +176,66 @@ func TestPresentedAlong(t *testing.T) { // with every request of a batch that ne
 	who, err := agent.WhoAmI(context.Background())
 	if err != nil || who.Decryptor != "corp:CN=alice" || len(who.Access) != 1 {
 		t.Errorf("WhoAmI = %+v, %v", who, err)
+	}
+}
+
+// TestDeliveryInside: a key that the agent's HSM sealed is taken only with a receipt that ties this very ciphertext to the
+// request and to its place, and such a receipt goes with nothing else.
+func TestDeliveryInside(t *testing.T) {
+	a := clienttest.New(t)
+	a.AddKey(t, "board", "Board", block.SuiteRSAOAEP)
+	a.Allow(func(_ kra.AccessID, name string) bool { return name == "alice" })
+	trust, err := client.ParseTrust(a.RootPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent, err := client.NewAgent(client.Config{URL: a.URL, Trust: trust, Delivery: client.Delivery{To: kra.ToCertificate, Pair: pairOf(t)(a.Second(t, "alice", block.SuiteRSAOAEP))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer agent.Close()
+	dir, err := agent.Directory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Repeat([]byte{7}, 32)
+	w, err := block.Seal(block.SuiteOAEPSHA1, dir.Keys()[0].Public(), want, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := jwe.ParseHead(fmt.Appendf(nil, `{"protected":"eyJlbmMiOiJBMjU2R0NNIn0","recipients":[{"encrypted_key":"%s","header":{"alg":"RSA-OAEP","kid":"%v"}}]}`,
+		base64.RawURLEncoding.EncodeToString(w.Body()), w.KeyID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := head.Envelope()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		lie func(*clienttest.Lie)
+		ok  bool
+	}{
+		"as it should be":          {nil, true},
+		"answer to another header": {func(l *clienttest.Lie) { l.Elsewhere = 1 }, false},
+		"another ciphertext":       {func(l *clienttest.Lie) { l.Unsaid = true }, false},
+		"in the clear":             {func(l *clienttest.Lie) { l.InTheClear = true }, false},
+	} {
+		a.Lie(tt.lie)
+		answers, err := agent.ReleaseEnvelopes(t.Context(), []block.Envelope{e})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var untrusted *client.Untrusted
+		got := answers[0].Release.Key.Use(func(k []byte) error {
+			if !bytes.Equal(k, want) {
+				return errors.New("another key")
+			}
+			return nil
+		})
+		if tt.ok != (answers[0].Err == nil && got == nil) || !tt.ok && !errors.As(answers[0].Err, &untrusted) {
+			t.Errorf("%s: %v, %v", name, answers[0].Err, got)
+		}
 	}
 }

@@ -137,17 +137,21 @@ func (a *Agent) releaseBy(ctx context.Context, to issuer, headers []block.Envelo
 			out[i].Err = untrusted("believe the release: %w", err)
 			continue
 		}
-		out[i] = a.answer(h, ans.from, res, res.Results[i], key)
+		var answer *receipt.Hash
+		if sealed, is := res.Results[i].Sealed(); is {
+			answer = answerOf(binding, i, sealed)
+		}
+		out[i] = a.answer(h, ans.from, res, res.Results[i], key, answer)
 	}
 	return out, ans.from, nil
 }
 
 // answer accepts a released key only with the receipt that names this very header and
 // wrap, and only if it is the header's key.
-func (a *Agent) answer(h block.Envelope, from issuer, res kra.Response, r kra.Result, released block.FileKey) Answer {
+func (a *Agent) answer(h block.Envelope, from issuer, res kra.Response, r kra.Result, released block.FileKey, inside *receipt.Hash) Answer {
 	ev, err := evidenceOf(r.Receipt(), res.Checkpoint, res.Chain)
 	if err == nil {
-		err = ev.covers(h, from, r.Access(), a.trust)
+		err = ev.covers(h, from, r.Access(), inside, a.trust)
 	}
 	var kept block.FileKey
 	used := released.Use(func(key []byte) error {
@@ -166,9 +170,19 @@ func (a *Agent) answer(h block.Envelope, from issuer, res kra.Response, r kra.Re
 	return Answer{Release: Release{Key: kept, Access: r.Access(), Evidence: ev}}
 }
 
+// answerOf is what the receipt must say of a key that the agent's HSM sealed, nil for
+// any other: that one is bound to the request by itself.
+func answerOf(b kra.Binding, i int, s kra.Sealed) *receipt.Hash {
+	if _, inside := s.Inside(); !inside {
+		return nil
+	}
+	h := receipt.Hash(b.Answer(i, s))
+	return &h
+}
+
 // covers verifies the receipt up to the domain root and that it is about the release
 // of h's key to access by the box that the channel leads to.
-func (e Evidence) covers(h block.Envelope, from issuer, access kra.AccessID, t Trust) error {
+func (e Evidence) covers(h block.Envelope, from issuer, access kra.AccessID, inside *receipt.Hash, t Trust) error {
 	v, err := e.Verify(t)
 	if err != nil {
 		return err
@@ -182,6 +196,9 @@ func (e Evidence) covers(h block.Envelope, from issuer, access kra.AccessID, t T
 	}
 	if p.Header == nil || *p.Header != receipt.Hash(h.Hash()) {
 		return errors.New("receipt is for another header")
+	}
+	if (p.Answer == nil) != (inside == nil) || inside != nil && *p.Answer != *inside {
+		return errors.New("receipt is for another answer, or for another request")
 	}
 	for _, w := range h.Wraps() {
 		named := w.Ref().Kind() == block.RefKeyID // else which key it was, only the agent knows

@@ -364,6 +364,9 @@ func TestPublicIsJSON(t *testing.T) {
 		if r.IntN(2) == 0 {
 			p.Item = &receipt.Item{Instance: receipt.Instance{1}, N: r.Uint64() >> r.IntN(64), Key: receipt.Hash{byte(r.IntN(256))}}
 		}
+		if r.IntN(3) == 0 {
+			p.Answer = &receipt.Hash{byte(r.IntN(256))}
+		}
 		got, err := p.Encode()
 		if err != nil {
 			continue
@@ -385,7 +388,7 @@ func TestRecordParts(t *testing.T) {
 	item := &receipt.Item{Instance: receipt.Instance{1}, N: 1}
 	for _, p := range []receipt.Public{{}, {Kind: 99}, {Kind: receipt.Release}, {Kind: receipt.HSMOrphan}, {Kind: receipt.Login, Item: item},
 		{Kind: receipt.Release, Item: &receipt.Item{N: 1}}, {Kind: receipt.Release, Item: &receipt.Item{Instance: receipt.Instance{1}}},
-		{Kind: receipt.ReceiptKey}, {Kind: receipt.Boot, Key: &receipt.Link{}}, {Kind: receipt.Boot, Access: strings.Repeat("x", 300)}} {
+		{Kind: receipt.ReceiptKey}, {Kind: receipt.Boot, Key: &receipt.Link{}}, {Kind: receipt.Refusal, Item: item, Answer: &receipt.Hash{1}}, {Kind: receipt.Boot, Answer: &receipt.Hash{1}}, {Kind: receipt.Boot, Access: strings.Repeat("x", 300)}} {
 		if b, err := p.Encode(); err == nil {
 			t.Errorf("%s is encoded", b)
 		}

@@ -103,6 +103,7 @@ type Public struct {
 	Book   uint64 `json:"book,omitempty"`   // version of the rules that decided
 	Access string `json:"access,omitempty"` // access identifier
 	Header *Hash  `json:"header,omitempty"` // SHA-256 of the block's header
+	Answer *Hash  `json:"answer,omitempty"` // of a Release whose key never left the HSM: what it left as, and for which request; package kra
 	Item   *Item  `json:"hsm,omitempty"`    // the unwrap that this record accounts for
 	Key    *Link  `json:"key,omitempty"`    // ReceiptKey only
 }
@@ -138,6 +139,9 @@ func (p Public) append(b []byte) ([]byte, error) {
 	}
 	if p.Header != nil {
 		b = append(hex.AppendEncode(append(b, `,"header":"`...), p.Header[:]), '"')
+	}
+	if p.Answer != nil {
+		b = append(hex.AppendEncode(append(b, `,"answer":"`...), p.Answer[:]), '"')
 	}
 	if i := p.Item; i != nil {
 		b = hex.AppendEncode(append(b, `,"hsm":{"instance":"`...), i.Instance[:])
@@ -192,6 +196,9 @@ func (p Public) check() error {
 	}
 	if p.Item != nil && (p.Item.N == 0 || p.Item.Instance == Instance{}) {
 		return errors.New("HSM item without instance or number")
+	}
+	if p.Answer != nil && p.Kind != Release {
+		return fmt.Errorf("%s with an answer", p.Kind)
 	}
 	if (p.Kind == ReceiptKey) != (p.Key != nil) {
 		return fmt.Errorf("%s and receipt key do not go together", p.Kind)

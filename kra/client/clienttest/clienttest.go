@@ -59,7 +59,8 @@ type Lie struct {
 	Checkpoint string
 	Chain      string
 	InTheClear bool // although it should be sealed
-	Elsewhere  int  // sealed as the result so many places further on
+	Elsewhere  int  // sealed as the result so many places further on, or within the HSM for that
+	Unsaid     bool // of a key sealed within the HSM, the result is another one
 }
 
 // As is the place that a key is sealed for.

@@ -63,7 +63,7 @@ func (l *releaseLog) append(o opening) int64 {
 	item := receipt.Item{Instance: l.instance, N: l.head.N + 1, Key: receipt.Hash(o.key.id), Ciphertext: o.wrap.Hash()}
 	l.head.N, l.head.Head = item.N, receipt.NextHead(l.head.Head, item.Key, item.Ciphertext)
 	return l.add(receipt.Public{Kind: receipt.Release, Time: receipt.NewStamp(time.Now()), Book: 1,
-		Access: string(o.key.public.Access), Header: &h, Item: &item})
+		Access: string(o.key.public.Access), Header: &h, Item: &item, Answer: o.answer})
 }
 
 func (l *releaseLog) checkpoint() (string, error) {

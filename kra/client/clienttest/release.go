@@ -3,6 +3,7 @@ package clienttest
 import (
 	"crypto"
 	"crypto/ecdh"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/block/cms"
 	"github.com/keyrelease/krabox/kra/block/jwe"
+	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 // An asking is a request with what follows from it: whom it is for, and what keys are sealed to.
@@ -70,6 +72,9 @@ func (a *Agent) release(ask asking) ([]byte, error) {
 			opened[i] = a.open(raw, ask.name)
 		}
 		if opened[i].fileKey != nil {
+			if err := a.inside(ask, i, &opened[i]); err != nil {
+				return nil, err
+			}
 			opened[i].index = a.log.append(opened[i])
 		}
 	}
@@ -82,6 +87,39 @@ type opening struct {
 	wrap    block.Wrap
 	header  block.Envelope
 	index   int64
+	sealed  *kra.Sealed // as an agent's HSM does that knows OAEP with SHA-1
+	answer  *receipt.Hash
+}
+
+// inside seals what an agent's HSM would keep to itself.
+func (a *Agent) inside(ask asking, i int, o *opening) error {
+	to, ok := ask.to.(*rsa.PublicKey)
+	if !ok || o.wrap.Suite() != block.SuiteOAEPSHA1 {
+		return nil
+	}
+	var l Lie
+	if a.lie != nil {
+		l.Key = slices.Clone(o.fileKey)
+		a.lie(&l)
+	}
+	for range 2 { // the second is another ciphertext of the same key
+		body, err := rsa.EncryptOAEP(crypto.SHA1.New(), rand.Reader, to, o.fileKey, nil)
+		if err != nil {
+			return err
+		}
+		s, err := kra.SealedInside(o.wrap.Suite(), body)
+		if err != nil {
+			return err
+		}
+		if o.sealed = &s; o.answer == nil {
+			h := receipt.Hash(ask.binding.Answer(l.As(i), s))
+			o.answer = &h
+		}
+		if !l.Unsaid {
+			break
+		}
+	}
+	return nil
 }
 
 func (a *Agent) open(raw []byte, name string) opening {
@@ -145,7 +183,9 @@ func (a *Agent) answer(ask asking, opened []opening) ([]byte, error) {
 			return nil, err
 		}
 		res.Results[i] = kra.Released(k, l.Access, l.Receipt)
-		if ask.to != nil && !l.InTheClear {
+		if o.sealed != nil && !l.InTheClear {
+			res.Results[i] = kra.ReleasedSealed(*o.sealed, l.Access, l.Receipt)
+		} else if ask.to != nil && !l.InTheClear {
 			s, err := ask.binding.Seal(ask.to, l.As(i), k)
 			if err != nil {
 				return nil, err

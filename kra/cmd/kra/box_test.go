@@ -55,6 +55,7 @@ func setUpBox(t *testing.T, e *testscript.Env) error {
 			return err
 		}
 	}
+	e.Setenv("DOMAIN", b.Domain)
 	e.Setenv("KRA_ROOT", filepath.Join(e.WorkDir, "root.pem"))
 	e.Setenv("KRA_URL", b.Agent(nil).URL())
 	return nil
