@@ -131,7 +131,8 @@ type (
 		confirmed
 		Access kra.AccessID
 	}
-	// AccessTest asks what would be decided. A zero From is no known address, a zero At is now.
+	// AccessTest asks what would be decided. A zero From is no known address, a zero At is now. Unproven is somebody who proves nothing
+	// and wants the key encrypted to the certificate of As.
 	AccessTest struct {
 		quiet
 		Access kra.AccessID
@@ -139,6 +140,8 @@ type (
 		From   netip.Addr
 		At     time.Time
 		With   []Item
+
+		Unproven bool
 	}
 	// WhoAmI asks to which access identifiers somebody belongs.
 	WhoAmI struct {

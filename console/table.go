@@ -66,8 +66,8 @@ var table = []row{
 	}},
 	{"access logic ACCESS cedar", "paste Cedar policies that decide in place of rule lists", "", func(a args) Command { return AccessCedar{Access: a.access()} }},
 	{"access logic ACCESS rules", "have rule lists decide again; there are none at first", "", func(a args) Command { return AccessRules{Access: a.access()} }},
-	{"access test ACCESS as DECRYPTOR [from ADDRESS] [at TIME] [with ITEMS]", "what would be decided, and why", "", func(a args) Command {
-		return AccessTest{Access: a.access(), As: a.decryptor(), From: a.addr("ADDRESS"), At: a.time(), With: a.items("ITEMS")}
+	{"access test ACCESS as|for DECRYPTOR [from ADDRESS] [at TIME] [with ITEMS]", "what would be decided, and why; for: whoever asks proves nothing", "", func(a args) Command {
+		return AccessTest{Access: a.access(), As: a.decryptor(), Unproven: a.pick("for") != "", From: a.addr("ADDRESS"), At: a.time(), With: a.items("ITEMS")}
 	}},
 	{"who-am-i DECRYPTOR [from ADDRESS] [at TIME] [with ITEMS]", "the access identifiers that somebody belongs to", "", func(a args) Command {
 		return WhoAmI{As: a.decryptor(), From: a.addr("ADDRESS"), At: a.time(), With: a.items("ITEMS")}

@@ -33,6 +33,8 @@ type Agent struct {
 	cfg    Config
 	folder folder
 
+	confirming sync.Mutex // held while a challenge is answered or waits for mu: there is one at most
+
 	mu        sync.Mutex // guards what follows: one TPM operation at a time
 	device    *Device
 	srk       *object             // nil on a TPM that was never prepared

@@ -13,6 +13,10 @@ import (
 // Confirm shows what the box is, now: the label key signs a statement with the challenger's nonce and channel, if the TPM is in an
 // approved state, and the AK quotes the registers for it. The agent hands in nothing else of what is signed.
 func (a *Agent) Confirm(ctx context.Context, c label.Challenge, channel []byte) (label.Confirmations, error) {
+	if !a.confirming.TryLock() {
+		return label.Confirmations{}, wire.Refused{Reason: "another challenge is being answered"}
+	}
+	defer a.confirming.Unlock()
 	leave, err := a.enter(ctx)
 	if err != nil {
 		return label.Confirmations{}, err

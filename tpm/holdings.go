@@ -50,7 +50,7 @@ func (a *Agent) readApprovals() ([]label.Approval, error) {
 	}
 	var out []label.Approval
 	for _, f := range files {
-		if !strings.HasSuffix(f.Name(), ".json") || len(out) == maxStored {
+		if !strings.HasSuffix(f.Name(), ".json") {
 			continue
 		}
 		b, err := a.folder.read(filepath.Join(approvalsDir, f.Name()))
@@ -63,7 +63,7 @@ func (a *Agent) readApprovals() ([]label.Approval, error) {
 		}
 	}
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Version > out[j].Version })
-	return out, nil
+	return out[:min(len(out), maxStored)], nil
 }
 
 // addApprovals stores approvals, one file for each policy and key: the same one again replaces itself. It says how many

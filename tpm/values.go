@@ -1,17 +1,20 @@
 package tpm
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/keyrelease/krabox/kra/label"
 )
 
-// readValues reads the label values of the folder whose signature by the domain checks; others are as if they were not there.
+// readValues reads the label values of the folder whose signature by the domain checks, newest first; others are as if they were not
+// there.
 func (a *Agent) readValues() ([]label.SignedValue, error) {
 	files, err := os.ReadDir(filepath.Join(string(a.folder), valuesDir))
 	if err != nil {
@@ -19,7 +22,7 @@ func (a *Agent) readValues() ([]label.SignedValue, error) {
 	}
 	var out []label.SignedValue
 	for _, f := range files {
-		if !strings.HasSuffix(f.Name(), ".json") || len(out) == maxStored {
+		if !strings.HasSuffix(f.Name(), ".json") {
 			continue
 		}
 		b, err := a.folder.read(filepath.Join(valuesDir, f.Name()))
@@ -30,7 +33,8 @@ func (a *Agent) readValues() ([]label.SignedValue, error) {
 			out = append(out, v)
 		}
 	}
-	return out, nil
+	slices.SortStableFunc(out, func(v, w label.SignedValue) int { return cmp.Compare(w.Value.Version, v.Value.Version) })
+	return out[:min(len(out), maxStored)], nil
 }
 
 // addValues stores values, one file for each: the same one again replaces itself.

@@ -18,7 +18,7 @@ import (
 const (
 	maxChallengers     = 16               // who wait for their turn or have it
 	maxChallengersFrom = 2                // of them from one source
-	confirmWithin      = 20 * time.Second // turn and TPM
+	turnWithin         = 20 * time.Second // until the turn comes
 )
 
 // ErrNoLabel is what a prover returns when the box cannot be, now, what it was asked to be. Its text is for whoever asked.
@@ -78,11 +78,6 @@ func (s *Server) challenge(r *http.Request) reply {
 	if r.ContentLength > label.MaxChallenge {
 		return failure(http.StatusRequestEntityTooLarge, kra.CodeSize, "")
 	}
-	from := peerOf(r).addr
-	if !s.challengers.enter(from) {
-		return busy()
-	}
-	defer s.challengers.leave(from)
 	body, err := io.ReadAll(io.LimitReader(r.Body, label.MaxChallenge))
 	if err != nil {
 		return failure(http.StatusBadRequest, kra.CodeMalformed, "body: shorter than its Content-Length")
@@ -91,6 +86,11 @@ func (s *Server) challenge(r *http.Request) reply {
 	if err != nil {
 		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error())
 	}
+	from := peerOf(r).addr // who holds a place has sent all that there is to send
+	if !s.challengers.enter(from) {
+		return busy()
+	}
+	defer s.challengers.leave(from)
 	return s.confirm(r, c)
 }
 
@@ -100,15 +100,16 @@ func (s *Server) confirm(r *http.Request, c label.Challenge) reply {
 		s.o.Log.Error("bind confirmation to channel", "error", err)
 		return unavailable()
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), confirmWithin)
+	wait, cancel := context.WithTimeout(r.Context(), turnWithin)
 	defer cancel()
 	select {
 	case <-s.challengers.turn:
 		defer func() { s.challengers.turn <- struct{}{} }()
-	case <-ctx.Done():
+	case <-wait.Done():
 		return busy()
 	}
-	all, err := s.o.Prover.Confirm(ctx, c, channel)
+	// The TPM goes on when a challenger hangs up: his turn lasts as long as its work, or the next one's would be added to it.
+	all, err := s.o.Prover.Confirm(context.WithoutCancel(r.Context()), c, channel)
 	switch {
 	case errors.Is(err, ErrNoLabel):
 		return failure(http.StatusConflict, kra.CodeLabel, "")

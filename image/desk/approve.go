@@ -123,8 +123,11 @@ func (d *Desk) approve(b *label.Bundle, r Release, values label.PCRs) (err error
 		return err
 	}
 	v := label.Value{Domain: d.domain.Name, Label: label.KeyRelease, Version: r.Epoch, Release: r.Version, Commit: cmp.Or(r.Commit, "unknown"),
-		Image: r.image(), PCRs: maps.Clone(values)}
+		PCRs: maps.Clone(values)}
 	v.PCRs[label.StagePCR] = label.StageValue(label.Sign)
+	if r.Trust == AsPredicted { // registers as they were found stand for no image
+		v.Image = r.image()
+	}
 	signed, err := v.Sign(d.key)
 	if err != nil {
 		return fmt.Errorf("approve release: %w", err)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -12,18 +13,25 @@ import (
 )
 
 // Challenge asks the agent to show, now and on this connection, that it is what the label says, and verifies the answer up to the
-// domain's root. An agent whose software is in another state answers with a *Rejected of kra.CodeLabel, or not at all.
+// domain's root. It says nothing of other connections, which may lead to another box. An agent whose software is in another state answers with a *Rejected of kra.CodeLabel, or not at all.
 func (a *Agent) Challenge(ctx context.Context, l label.ID) (label.Confirmed, error) {
+	v, _, err := a.challenge(ctx, l)
+	return v, err
+}
+
+// challenge also gives the connection on which the box showed it.
+func (a *Agent) challenge(ctx context.Context, l label.ID) (label.Confirmed, *tls.ConnectionState, error) {
 	c := label.Challenge{Nonce: make([]byte, label.NonceSize), Label: l}
 	rand.Read(c.Nonce)
 	ans, err := a.exchange(ctx, kra.PathChallenge, c.Bytes(), label.MaxConfirmation)
 	if err != nil {
-		return label.Confirmed{}, err
+		return label.Confirmed{}, nil, err
 	}
 	if ans.status != http.StatusOK {
-		return label.Confirmed{}, a.rejected(ans)
+		return label.Confirmed{}, nil, a.rejected(ans)
 	}
-	return a.confirmed(c, ans)
+	v, err := a.confirmed(c, ans)
+	return v, ans.channel, err
 }
 
 // confirmed wants the one label that was asked for, of the box that the connection's certificate names.
@@ -39,7 +47,11 @@ func (a *Agent) confirmed(c label.Challenge, ans answer) (label.Confirmed, error
 	if len(all.Confirmations) != 1 {
 		return label.Confirmed{}, untrusted("believe %s: %d confirmations, asked for one label", a.URL(), len(all.Confirmations))
 	}
-	v, err := all.Confirmations[0].Verify(label.Asked{Roots: a.trust.Roots(), Now: time.Now(), Nonce: c.Nonce, Channel: channel})
+	one := all.Confirmations[0]
+	if by := ans.channel.VerifiedChains[0][1]; !bytes.Equal(one.Chain[0], by.Raw) {
+		return label.Confirmed{}, untrusted("believe %s: the key of label %q that certified this connection is not the one that answers", a.URL(), ans.from.label)
+	}
+	v, err := one.Verify(label.Asked{Roots: a.trust.Roots(), Now: time.Now(), Nonce: c.Nonce, Channel: channel})
 	if err != nil {
 		return label.Confirmed{}, untrusted("believe %s: %w", a.URL(), err)
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/label"
 )
 
@@ -65,16 +64,11 @@ func checks(id Identity) []Check {
 // Verify connects to the agent, validates its certificate path up to the domain root, and challenges it to show which of the
 // domain's releases it runs. It needs no network but the agent's.
 func (a *Agent) Verify(ctx context.Context) (Identity, error) {
-	req, err := a.request(ctx, kra.PathStatus, nil)
+	v, channel, err := a.challenge(ctx, releaseLabel)
 	if err != nil {
-		return Identity{}, fmt.Errorf("make request: %w", err)
+		return Identity{}, err
 	}
-	res, err := a.http.Do(req)
-	if err != nil {
-		return Identity{}, a.transportError(unwrapURL(err))
-	}
-	defer res.Body.Close()
-	id, err := identityOf(a.URL(), res.TLS)
+	id, err := identityOf(a.URL(), channel)
 	if err != nil {
 		return Identity{}, untrusted("believe %s: %w", a.URL(), err)
 	}
@@ -85,13 +79,8 @@ func (a *Agent) Verify(ctx context.Context) (Identity, error) {
 	if st.Domain != id.Domain || st.Box != id.Box {
 		return Identity{}, untrusted("believe %s: it calls itself box %q of %q, its certificate says %q of %q", a.URL(), st.Box, st.Domain, id.Box, id.Domain)
 	}
-	id.State = st.State
-	v, err := a.Challenge(ctx, label.ID(id.Label))
-	if err != nil {
-		return Identity{}, err
-	}
 	r := v.Value()
-	id.Release, id.Commit, id.Epoch, id.Image, id.PCRs = r.Release, r.Commit, r.Version, r.Image.String(), r.PCRs
+	id.State, id.Release, id.Commit, id.Epoch, id.Image, id.PCRs = st.State, r.Release, r.Commit, r.Version, r.Image.String(), r.PCRs
 	id.Checks = checks(id)
 	return id, nil
 }

@@ -218,6 +218,12 @@ func TestConfirmationRefused(t *testing.T) {
 		{"platform of another box", "platform certificate", func(r *rack, c *Confirmation, a *Asked) {
 			c.Platform = r.certify(r.ak, r.domain.PlatformURI("box2"), func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{AttestationKeyUsage} })
 		}},
+		{"platform of another root that is believed too", "different roots", func(r *rack, c *Confirmation, a *Asked) {
+			a.Roots.AddCert(other.root)
+			c.Platform = other.platform
+			q := c.Statement.Qualifying()
+			c.Quote = other.quote(q[:], pcrDigest(c.PCRs), selection())
+		}},
 		{"platform without its usage", "platform certificate", func(r *rack, c *Confirmation, a *Asked) {
 			c.Platform = r.certify(r.ak, r.domain.PlatformURI("box1"), nil)
 		}},

@@ -54,12 +54,34 @@ func (c Confirmation) verify(a Asked) (Confirmed, error) {
 		return Confirmed{}, errors.New("it was made for another channel: somebody relays it")
 	}
 	d := Domain{Name: s.Domain}
+	if err := c.oneRoot(a); err != nil {
+		return Confirmed{}, err
+	}
 	for _, step := range []func(Asked, Domain) error{c.checkLabel, c.checkQuote, c.checkValue} {
 		if err := step(a, d); err != nil {
 			return Confirmed{}, err
 		}
 	}
 	return Confirmed{s.Box, c.Value.Value}, nil
+}
+
+// oneRoot: all three paths end in the same root, or one domain could speak for another.
+func (c Confirmation) oneRoot(a Asked) error {
+	var one *x509.Certificate
+	for _, of := range []struct {
+		what string
+		ders [][]byte
+	}{{"label", c.Chain}, {"platform", [][]byte{c.Platform}}, {"authority", [][]byte{c.Authority}}} {
+		_, root, err := a.path(of.ders)
+		if err != nil {
+			return fmt.Errorf("%s certificate: %w", of.what, err)
+		}
+		if one != nil && !one.Equal(root) {
+			return errors.New("its certificates come from different roots")
+		}
+		one = root
+	}
+	return nil
 }
 
 // checkLabel: the label key that the root certified for this label of this box signed the statement.
