@@ -70,9 +70,12 @@ func TestConnectionsOfOneSource(t *testing.T) {
 	w.from("127.0.0.3")
 	other := <-taken
 	for range 2 { // once is what counts
-		if held[0].Close(); len(room.open) != 2 {
+		held[0].Close()
+		room.mu.Lock()
+		if len(room.open) != 2 {
 			t.Errorf("sources: %v", room.open)
 		}
+		room.mu.Unlock()
 	}
 	w.from("127.0.0.2")
 	held[0] = <-taken
