@@ -96,6 +96,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if err != nil {
 		return err
 	}
+	c.Unlogged = keeper.unlogged
 	agent, err := admin.New(c)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
-// A chain records every attempt to unwrap, before it is made. The arithmetic is receipt's, which offline verifiers
+// A chain records every attempt to unwrap, before it is made, and every key that leaves for another box, before it does. The arithmetic is receipt's, which offline verifiers
 // share; the key is ours alone.
 type chain struct {
 	mac      func(message []byte) [32]byte // HMAC-SHA256 under the chain key
@@ -23,7 +23,7 @@ type chain struct {
 	ring []attempt // the last wire.RingItems; item i lies at (i-1) mod its length
 }
 
-type attempt struct{ key, hash [32]byte }
+type attempt struct{ key, hash, peer [32]byte } // peer: of a key that left
 
 func newChain(key [32]byte, instance receipt.Instance) *chain {
 	return &chain{mac: macWith(key), instance: instance, head: receipt.FirstHead(instance), ring: make([]attempt, wire.RingItems)}
@@ -33,17 +33,34 @@ func newChain(key [32]byte, instance receipt.Instance) *chain {
 func (c *chain) extend(wraps []block.Wrap) receipt.ChainHead {
 	hashes := make([]attempt, len(wraps))
 	for i, w := range wraps {
-		hashes[i] = attempt{w.KeyID(), w.Hash()}
+		hashes[i] = attempt{key: w.KeyID(), hash: w.Hash()}
 	}
+	return c.add(hashes)
+}
+
+// depart appends one item for each key that is about to leave for a peer.
+func (c *chain) depart(p wire.Peer, all []wire.Parcel) receipt.ChainHead {
+	hashes := make([]attempt, len(all))
+	for i, x := range all {
+		hashes[i] = attempt{block.KeyIDOfSPKI(x.SPKI), x.Hash(), p}
+	}
+	return c.add(hashes)
+}
+
+func (c *chain) add(hashes []attempt) receipt.ChainHead {
 	c.mu.Lock()
 	for _, a := range hashes {
 		c.ring[c.n%uint64(len(c.ring))] = a
 		c.n++
-		c.head = receipt.NextHead(c.head, a.key, a.hash)
+		c.head = a.item(c.instance, c.n).After(c.head)
 	}
 	n, head := c.n, c.head
 	c.mu.Unlock()
 	return c.sign(n, head)
+}
+
+func (a attempt) item(of receipt.Instance, n uint64) receipt.Item {
+	return receipt.Item{Instance: of, N: n, Key: a.key, Ciphertext: a.hash, Peer: a.peer}
 }
 
 // macWith keeps the key where fmt does not find it.
@@ -82,7 +99,7 @@ func (c *chain) since(n uint64) ([]receipt.Item, receipt.ChainHead, error) {
 	items := make([]receipt.Item, 0, c.n-n)
 	for i := n; i < c.n; i++ {
 		a := c.ring[i%uint64(len(c.ring))]
-		items = append(items, receipt.Item{Instance: c.instance, N: i + 1, Key: a.key, Ciphertext: a.hash})
+		items = append(items, a.item(c.instance, i+1))
 	}
 	return items, c.sign(c.n, c.head), nil
 }

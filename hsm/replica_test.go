@@ -54,7 +54,7 @@ func pack(t *testing.T, c, to *hsm.Custodian, token wire.Token) (x transfer) {
 		k := custodyKey(t, c, s, wire.Replicable)
 		x.keys, ids = append(x.keys, k), append(ids, k.ID)
 	}
-	x.parcels, err = c.Pack(wire.PeerOf(must(to.Transport())), ids)
+	x.parcels, _, err = c.Pack(wire.PeerOf(must(to.Transport())), ids)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestReplicate(t *testing.T) {
 	if _, _, err := b.Admit(hsmtest.Again(token, nil), must(other.Transport())); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Pack(wire.PeerOf(must(other.Transport())), []block.KeyID{x.keys[0].ID, x.keys[3].ID}); err != nil {
+	if _, _, err := b.Pack(wire.PeerOf(must(other.Transport())), []block.KeyID{x.keys[0].ID, x.keys[3].ID}); err != nil {
 		t.Errorf("a copy cannot be carried on: %v", err)
 	}
 	if err := b.Close(); err != nil {
@@ -179,7 +179,7 @@ func TestPackRefused(t *testing.T) {
 	k, bound := custodyKey(t, a, wire.P256, wire.Replicable), custodyKey(t, a, wire.P256, wire.Bound)
 	refused := func(what, why string, ids ...block.KeyID) {
 		t.Helper()
-		if all, err := a.Pack(wire.PeerOf(to), ids); err == nil || all != nil || !strings.Contains(err.Error(), why) {
+		if all, _, err := a.Pack(wire.PeerOf(to), ids); err == nil || all != nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v, want an error with %q", what, err, why)
 		}
 	}
@@ -204,7 +204,7 @@ func TestPackRefused(t *testing.T) {
 	}
 	refused("bound", "never leaves", bound.ID)
 	refused("bound among others", "never leaves", k.ID, bound.ID)
-	if _, err := a.Pack(wire.PeerOf(to), []block.KeyID{{1}}); !errors.Is(err, wire.ErrNoKey) {
+	if _, _, err := a.Pack(wire.PeerOf(to), []block.KeyID{{1}}); !errors.Is(err, wire.ErrNoKey) {
 		t.Errorf("absent key: %v", err)
 	}
 	refused("no key", "limit 1 to")

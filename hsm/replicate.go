@@ -8,6 +8,7 @@ import (
 
 	"github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 // Transport returns the public key to which other boxes seal transfer keys for this one.
@@ -83,24 +84,27 @@ func (c *Custodian) Dismiss(p wire.Peer) (wire.Files, error) {
 	return c.mutate(func(s *session) error { return s.dismiss(p) })
 }
 
-// Pack wraps replicable keys for a peer.
-func (c *Custodian) Pack(p wire.Peer, ids []block.KeyID) (all []wire.Parcel, err error) {
+// Pack wraps replicable keys for a peer. Each is an item of the chain before any of them leaves this process.
+func (c *Custodian) Pack(p wire.Peer, ids []block.KeyID) (all []wire.Parcel, head receipt.ChainHead, err error) {
 	open := c.token.Load()
 	if open == nil {
-		return nil, wire.ErrClosed
+		return nil, head, wire.ErrClosed
 	}
 	if len(ids) == 0 || len(ids) > wire.MaxParcels {
-		return nil, wire.Refused{Reason: fmt.Sprintf("pack %d keys: limit 1 to %d", len(ids), wire.MaxParcels)}
+		return nil, head, wire.Refused{Reason: fmt.Sprintf("pack %d keys: limit 1 to %d", len(ids), wire.MaxParcels)}
 	}
 	done := make(chan struct{})
 	if !open.pool.submit(call(func(s *session) {
 		defer close(done)
 		all, err = s.pack(p, ids)
 	}), 1) {
-		return nil, wire.ErrClosed
+		return nil, head, wire.ErrClosed
 	}
 	<-done
-	return all, err
+	if err != nil {
+		return nil, head, err
+	}
+	return all, c.chain.depart(p, all), nil
 }
 
 func (s *session) pack(p wire.Peer, ids []block.KeyID) ([]wire.Parcel, error) {

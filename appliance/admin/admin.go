@@ -93,6 +93,8 @@ type Config struct {
 
 	// Health says in words what is wrong with the agent and what to do, or nothing.
 	Health func() []string
+	// Unlogged has somebody write down what the module did and the log did not take. Nil: the next start does.
+	Unlogged func()
 	// Clock says whether the clock is trusted, and on whose word. Enrolled mode only.
 	Clock func() (trusted bool, word string)
 	// Book is the book that decides now. Enrolled mode only.

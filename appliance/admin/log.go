@@ -62,7 +62,7 @@ func (s *step) logVerify(ctx context.Context) error {
 	}
 	field(s, "log", fmt.Sprintf("%s of %s", report.Name.Box, report.Name.Domain))
 	field(s, "records", fmt.Sprintf("%d under %s, root %x", report.Head.Size, count(report.Checkpoints, "checkpoint", "checkpoints"), report.Head.Root[:]))
-	for k := receipt.Release; k <= receipt.Book; k++ {
+	for _, k := range receipt.Kinds() {
 		if n := report.Records[k]; n > 0 {
 			field(s, "  "+k.String(), fmt.Sprint(n))
 		}

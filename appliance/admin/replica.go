@@ -13,13 +13,14 @@ import (
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 // A replicator is the part of the module's process that carries keys between tokens.
 type replicator interface {
 	Transport(ctx context.Context) ([]byte, error)
 	Admit(ctx context.Context, t hsm.Token, transport []byte) ([]byte, hsm.Files, error)
-	Pack(ctx context.Context, p hsm.Peer, ids []block.KeyID) ([]hsm.Parcel, error)
+	Pack(ctx context.Context, p hsm.Peer, ids []block.KeyID) ([]hsm.Parcel, receipt.ChainHead, error)
 	Receive(ctx context.Context, letter []byte, all []hsm.Parcel) ([]hsm.Key, hsm.Files, error)
 	Dismiss(ctx context.Context, p hsm.Peer) (hsm.Files, error)
 }

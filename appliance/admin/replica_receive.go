@@ -41,7 +41,7 @@ func (s *step) replicaReceive(ctx context.Context, c console.ReplicaReceive) err
 	if err := s.act(ctx); err != nil {
 		return err
 	}
-	if err := s.recordReplica(ctx, "receives", in.by.Box, in.by.Key, in.ids); err != nil {
+	if err := s.recordReceipt(ctx, in); err != nil {
 		return err
 	}
 	if err := s.take(ctx, in); err != nil {

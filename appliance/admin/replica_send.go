@@ -149,8 +149,11 @@ func (s *step) sendPart(ctx context.Context, p store.Peer, keys []store.Key, of 
 	for i, k := range keys {
 		ids[i] = k.ID
 	}
-	parcels, err := s.a.c.HSM.Pack(ctx, p.ID(), ids)
+	parcels, head, err := s.a.c.HSM.Pack(ctx, p.ID(), ids)
 	if err != nil {
+		return err
+	}
+	if err := s.recordDeparture(ctx, p, hsm.Departed(p.ID(), parcels, head), head); err != nil {
 		return err
 	}
 	for i, k := range keys {
@@ -163,9 +166,6 @@ func (s *step) sendPart(ctx context.Context, p store.Peer, keys []store.Key, of 
 	}
 	if len(text) > wire.MaxPaste {
 		return fmt.Errorf("nothing was sent: one text would have %d bytes, and a paste takes %d; name fewer access identifiers", len(text), wire.MaxPaste)
-	}
-	if err := s.recordReplica(ctx, "sends", p.Box, p.Label, ids); err != nil {
-		return err
 	}
 	_, err = s.Write(text)
 	return err
@@ -203,17 +203,34 @@ type replicaRecord struct {
 	Stage   string   `json:"stage"` // sends or receives
 	Detail  string   `json:"detail"`
 	Label   string   `json:"label"` // the other box's label key, SHA-256
-	Keys    []string `json:"keys"`
+	Keys    []string `json:"keys,omitempty"`
 }
 
-// recordReplica logs which keys go where, before they do.
-func (s *step) recordReplica(ctx context.Context, stage, box string, key label.Digest, ids []block.KeyID) error {
-	r := replicaRecord{Officer: s.officer.Name, Line: s.line, Stage: stage, Detail: count(len(ids), "key", "keys") + ", box " + box, Label: key.String()}
-	for _, id := range ids {
+// recordDeparture logs, in one with what is sent to whom, a record for each key that hsmd says has left the token. Where the log
+// does not take them, somebody writes down later that they left.
+func (s *step) recordDeparture(ctx context.Context, p store.Peer, items []receipt.Item, head receipt.ChainHead) error {
+	r := replicaRecord{Officer: s.officer.Name, Line: s.line, Stage: "sends", Detail: "box " + p.Box, Label: p.Label.String()}
+	entries := make([]audit.Entry, len(items))
+	for i := range items {
+		entries[i] = audit.Entry{Kind: receipt.Copy, Item: &items[i], HSM: head, Private: r}
+	}
+	if _, err := s.a.c.Log.Append(ctx, entries...); err != nil {
+		if s.a.c.Unlogged != nil {
+			s.a.c.Unlogged()
+		}
+		return fmt.Errorf("nothing was sent: the log takes no record: %w", err)
+	}
+	return nil
+}
+
+// recordReceipt logs which keys come from where, before they do.
+func (s *step) recordReceipt(ctx context.Context, in incoming) error {
+	r := replicaRecord{Officer: s.officer.Name, Line: s.line, Stage: "receives", Detail: count(len(in.ids), "key", "keys") + ", box " + in.by.Box, Label: in.by.Key.String()}
+	for _, id := range in.ids {
 		r.Keys = append(r.Keys, id.String())
 	}
 	if _, err := s.a.c.Log.Append(ctx, audit.Entry{Kind: receipt.Command, Private: r}); err != nil {
-		return fmt.Errorf("nothing was sent or received: the log takes no record: %w", err)
+		return fmt.Errorf("nothing was received: the log takes no record: %w", err)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 // peer admits a box of which there is only a transport key.
@@ -93,10 +94,29 @@ func TestReplicaSend(t *testing.T) {
 	if n := strings.Count(shown, "Not sent: key"); n != 2 {
 		t.Errorf("says of %d keys that they stay, want 2:\n%s", n, shown)
 	}
+	w.departed(p, all[0].Keys)
 	w.do("replica dismiss box2", "yes")
 	w.fail("replica send to box2 legal-team", []string{"yes"}, "was not admitted")
-	if _, err := w.fault.Pack(t.Context(), p.ID(), []block.KeyID{w.store.State().Keys()[0].ID}); err == nil {
+	if _, _, err := w.fault.Pack(t.Context(), p.ID(), []block.KeyID{w.store.State().Keys()[0].ID}); err == nil {
 		t.Error("the token still packs for a box that was dismissed")
+	}
+}
+
+// departed sees that the log has hsmd's own word about each key, and nothing that hsmd did besides.
+func (w *world) departed(to store.Peer, keys []label.ReplicaKey) {
+	w.t.Helper()
+	items, head, err := w.fault.ChainSince(w.t.Context(), 0)
+	if err != nil || len(items) != len(keys) || w.log.Head().HSM != head {
+		w.t.Fatalf("%d items of the chain up to %+v, %v; the log has them up to %+v", len(items), head, err, w.log.Head().HSM)
+	}
+	for i, k := range keys {
+		p := hsm.Parcel{SPKI: k.SPKI, Wrapped: k.Wrapped, SeedKey: k.SeedKey, Seed: k.Seed}
+		if items[i].Peer != receipt.Hash(to.ID()) || items[i].Ciphertext != receipt.Hash(p.Hash()) {
+			w.t.Errorf("item %d is %+v", i+1, items[i])
+		}
+	}
+	if out := w.do("log verify"); !strings.Contains(out, "copy") {
+		w.t.Errorf("the report has no copies:\n%s", out)
 	}
 }
 
@@ -126,6 +146,8 @@ func TestReplicaLeavesAfterItsRecord(t *testing.T) {
 	w.peer("box2")
 	var broken failing
 	w.Agent.c.Log = &broken
+	told := 0
+	w.Agent.c.Unlogged = func() { told++ }
 	for after := range 3 {
 		broken = failing{auditLog: w.log, after: after}
 		out, o := w.try("replica send to box2 legal-team", "yes")
@@ -133,6 +155,9 @@ func TestReplicaLeavesAfterItsRecord(t *testing.T) {
 		if o.Error == "" || strings.Contains(out, "BEGIN KRA REPLICA") != leaves {
 			t.Errorf("log fails after %d records: %q\n%s", after, o.Error, out)
 		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times that the module did what the log lacks, want once", told)
 	}
 }
 

@@ -172,11 +172,11 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 				w.batch([]Result{{Sealed: []byte("ciphertext")}, {Err: ErrUnwrap}, {Key: fileKey}}, head)
 			}),
 			"since": ok(verbSince, func(w *writer) {
-				w.items([]receipt.Item{{Key: receipt.Hash{1}}, {Ciphertext: receipt.Hash{2}}}, head)
+				w.items([]receipt.Item{{Key: receipt.Hash{1}}, {Ciphertext: receipt.Hash{2}, Peer: receipt.Hash{3}}}, head)
 			}),
 			"transport": ok(verbTransport, func(w *writer) { w.bytes([]byte("transport")) }),
 			"admit":     ok(verbAdmit, func(w *writer) { w.bytes([]byte("sealed")); w.files(files) }),
-			"pack":      ok(verbPack, func(w *writer) { w.parcels(someParcels) }),
+			"pack":      ok(verbPack, func(w *writer) { w.head(head); w.parcels(someParcels) }),
 			"receive":   ok(verbReceive, func(w *writer) { w.keys([]Key{k, k}); w.files(files) }),
 			"dismiss":   ok(verbDismiss, func(w *writer) { w.files(files) }),
 			"refused":   func(w *writer) { w.u8(uint8(verbList)); w.err(Refused{"no"}) },

@@ -265,12 +265,13 @@ func (w *writer) items(items []receipt.Item, head receipt.ChainHead) {
 	for _, i := range items {
 		w.fixed(i.Key[:])
 		w.fixed(i.Ciphertext[:])
+		w.fixed(i.Peer[:])
 	}
 }
 
 func (r *reader) items() ([]receipt.Item, receipt.ChainHead) {
 	head := r.head()
-	n := r.count(RingItems, 64)
+	n := r.count(RingItems, 96)
 	if uint64(n) > head.N {
 		r.bad = true
 		return nil, head
@@ -281,6 +282,7 @@ func (r *reader) items() ([]receipt.Item, receipt.ChainHead) {
 		items[i].N = head.N - uint64(n-1-i)
 		r.fixed(items[i].Key[:])
 		r.fixed(items[i].Ciphertext[:])
+		r.fixed(items[i].Peer[:])
 	}
 	return items, head
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 // Limits of what goes from token to token.
@@ -35,11 +37,20 @@ type Parcel struct {
 	Seed    []byte // hybrid: the seed under that key
 }
 
+// Hash is SHA-256 of the parcel: a context, then each part after its length, 4 bytes.
+func (p Parcel) Hash() [32]byte {
+	b := []byte("kra/parcel/v1\x00")
+	for _, part := range [][]byte{p.SPKI, p.Wrapped, p.SeedKey, p.Seed} {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
+	}
+	return sha256.Sum256(b)
+}
+
 // A Replication is the part of a Service that carries keys between tokens.
 type Replication struct {
 	Transport func() ([]byte, error)
 	Admit     func(t Token, transport []byte) (sealed []byte, changed Files, err error)
-	Pack      func(p Peer, ids []block.KeyID) ([]Parcel, error)
+	Pack      func(p Peer, ids []block.KeyID) ([]Parcel, receipt.ChainHead, error)
 	Receive   func(sealed []byte, parcels []Parcel) ([]Key, Files, error)
 	Dismiss   func(p Peer) (Files, error)
 }
@@ -98,7 +109,8 @@ func (x Replication) do(w *writer, v verb, r *reader) error {
 		if err := r.done(); err != nil {
 			return err
 		}
-		all, err := x.Pack(p, ids)
+		all, head, err := x.Pack(p, ids)
+		w.head(head)
 		w.parcels(all)
 		return err
 	case verbReceive:
@@ -153,10 +165,23 @@ func (c *Client) Admit(ctx context.Context, t Token, transport []byte) (sealed [
 }
 
 // Pack wraps replicable keys under the transfer key of an admitted peer. A bound key is Refused, and an absent one
-// ErrNoKey.
-func (c *Client) Pack(ctx context.Context, p Peer, ids []block.KeyID) (all []Parcel, err error) {
-	err = c.simple(ctx, verbPack, func(w *writer) { w.fixed(p[:]); w.ids(ids) }, func(r *reader) { all = r.parcels() })
-	return all, err
+// ErrNoKey. The keys are neighbours in hsmd's chain and end at head: Departed.
+func (c *Client) Pack(ctx context.Context, p Peer, ids []block.KeyID) (all []Parcel, head receipt.ChainHead, err error) {
+	err = c.simple(ctx, verbPack, func(w *writer) { w.fixed(p[:]); w.ids(ids) }, func(r *reader) {
+		head, all = r.head(), r.parcels()
+		r.bad = r.bad || len(all) != len(ids) || uint64(len(all)) > head.N
+	})
+	return all, head, err
+}
+
+// Departed returns the items of the chain for keys that were packed.
+func Departed(p Peer, all []Parcel, head receipt.ChainHead) []receipt.Item {
+	items := make([]receipt.Item, len(all))
+	for i, x := range all {
+		items[i] = receipt.Item{Instance: head.Instance, N: head.N - uint64(len(all)-1-i), Key: receipt.Hash(block.KeyIDOfSPKI(x.SPKI)),
+			Ciphertext: x.Hash(), Peer: receipt.Hash(p)}
+	}
+	return items
 }
 
 // Receive takes all the parcels that were packed under the sealed transfer key into the token, or none of them. They may

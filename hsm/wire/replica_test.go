@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 var someParcels = []Parcel{{SPKI: []byte("spki"), Wrapped: []byte("wrapped")},
@@ -39,6 +40,7 @@ func rewriteTransferred(w *writer, r *reader, v verb) {
 		w.bytes(r.bytes(MaxSealed))
 		w.files(r.files())
 	case verbPack:
+		w.head(r.head())
 		w.parcels(r.parcels())
 	case verbReceive:
 		w.keys(r.keys())
@@ -53,6 +55,7 @@ func TestReplication(t *testing.T) {
 	key := Key{SPKI: []byte("spki"), ID: block.KeyIDOfSPKI([]byte("spki")), Suite: P256, Custody: Replicable, Origin: Imported}
 	changed := Files{"a/b": nil, "a/c": []byte("d")}
 	peer := PeerOf([]byte("transport"))
+	packed := receipt.ChainHead{Instance: receipt.Instance{1}, N: 1, Head: receipt.Hash{2}, MAC: receipt.Hash{3}}
 	s := stub()
 	s.Replication = Replication{
 		Transport: func() ([]byte, error) { return []byte("transport"), nil },
@@ -62,11 +65,11 @@ func TestReplication(t *testing.T) {
 			}
 			return []byte("letter"), changed, nil
 		},
-		Pack: func(p Peer, ids []block.KeyID) ([]Parcel, error) {
+		Pack: func(p Peer, ids []block.KeyID) ([]Parcel, receipt.ChainHead, error) {
 			if p != peer || len(ids) != 1 || ids[0] != key.ID {
-				return nil, ErrNoKey
+				return nil, receipt.ChainHead{}, ErrNoKey
 			}
-			return someParcels, nil
+			return someParcels[:1], packed, nil
 		},
 		Receive: func(letter []byte, all []Parcel) ([]Key, Files, error) {
 			if string(letter) != "letter" || !cmp.Equal(all, someParcels, cmpopts.EquateEmpty()) {
@@ -97,8 +100,14 @@ func TestReplication(t *testing.T) {
 	if string(so) != "\x00\x00" {
 		t.Error("the PIN is left in memory")
 	}
-	all, err := c.Pack(ctx, peer, []block.KeyID{key.ID})
-	same("Pack", all, someParcels, err)
+	all, head, err := c.Pack(ctx, peer, []block.KeyID{key.ID})
+	same("Pack", all, someParcels[:1], err)
+	same("Pack", head, packed, err)
+	packed.N = 0
+	if _, _, err := c.Pack(ctx, peer, []block.KeyID{key.ID}); err == nil {
+		t.Error("keys that are not in the chain were taken")
+	}
+	all = someParcels
 	keys, f, err := c.Receive(ctx, letter, all)
 	same("Receive", keys, []Key{key}, err)
 	same("Receive", f, changed, err)
@@ -116,7 +125,7 @@ func TestReplication(t *testing.T) {
 			t.Errorf("a %s that is too large: %v, want a malformed message", what, err)
 		}
 	}
-	if _, err := c.Pack(ctx, peer, make([]block.KeyID, MaxParcels+1)); err == nil || errors.Is(err, ErrNoKey) {
+	if _, _, err := c.Pack(ctx, peer, make([]block.KeyID, MaxParcels+1)); err == nil || errors.Is(err, ErrNoKey) {
 		t.Errorf("too many keys: %v, want a malformed message", err)
 	}
 }

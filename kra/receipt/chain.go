@@ -7,9 +7,10 @@ import (
 	"fmt"
 )
 
-// Context strings of the chain that hsmd keeps over every unwrap.
+// Context strings of the chain that hsmd keeps over every unwrap and every key that it lets out.
 const (
 	chainContext     = "kra/chain/v1"
+	copyContext      = "kra/chain-copy/v1"
 	chainHeadContext = "kra/chain-head/v1"
 )
 
@@ -40,12 +41,28 @@ func parseHex(dst, text []byte) error {
 	return err
 }
 
-// An Item is one unwrap that hsmd attempted: the N-th (from 1) of its Instance, with this key over this ciphertext.
+// An Item is one unwrap that hsmd attempted: the N-th (from 1) of its Instance, with this key over this ciphertext. With a
+// Peer it is not an unwrap: the key itself left, wrapped for the token of another box.
 type Item struct {
 	Instance   Instance `json:"instance"`
 	N          uint64   `json:"n"`
 	Key        Hash     `json:"key"`        // key id: SHA-256 of the SubjectPublicKeyInfo
-	Ciphertext Hash     `json:"ciphertext"` // SHA-256 of the wrapped key
+	Ciphertext Hash     `json:"ciphertext"` // SHA-256 of the wrapped key; of a copy, of its parcel: hsm/REPLICA.md
+	Peer       Hash     `json:"peer,omitzero"`
+}
+
+// IsCopy says whether the key left rather than opened something.
+func (i Item) IsCopy() bool { return i.Peer != Hash{} }
+
+// After returns the head after the item, for the head before it.
+func (i Item) After(prev [32]byte) [32]byte {
+	if !i.IsCopy() {
+		return NextHead(prev, i.Key, i.Ciphertext)
+	}
+	b := make([]byte, 0, len(copyContext)+4*32)
+	b = append(append(b, copyContext...), prev[:]...)
+	b = append(append(b, i.Key[:]...), i.Peer[:]...)
+	return sha256.Sum256(append(b, i.Ciphertext[:]...))
 }
 
 // A ChainHead is hsmd's word that its chain has this head after N items. Only hsmd can make or check the MAC.
@@ -63,7 +80,7 @@ func FirstHead(instance [16]byte) [32]byte {
 	return sha256.Sum256(b[:])
 }
 
-// NextHead returns the head after one more item: SHA-256("kra/chain/v1" ‖ prev ‖ key id ‖ ciphertext hash).
+// NextHead returns the head after one more unwrap: SHA-256("kra/chain/v1" ‖ prev ‖ key id ‖ ciphertext hash).
 func NextHead(prev, keyID, ctHash [32]byte) [32]byte {
 	var b [len(chainContext) + 96]byte
 	n := copy(b[:], chainContext)

@@ -62,7 +62,7 @@ func (l *Life) Add(i Item) error {
 	l.above[i.N] = i
 	for next, ok := l.above[l.N()+1]; ok; next, ok = l.above[l.N()+1] {
 		delete(l.above, next.N)
-		l.tail = append(l.tail, step{next, NextHead(l.last(), next.Key, next.Ciphertext)})
+		l.tail = append(l.tail, step{next, next.After(l.last())})
 	}
 	return nil
 }

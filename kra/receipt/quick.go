@@ -19,6 +19,7 @@ var (
 	glanceN    = []byte(`","n":`)
 	glanceID   = []byte(`,"key":"`)
 	glanceText = []byte(`","ciphertext":"`)
+	glancePeer = []byte(`","peer":"`)
 	glanceEnd  = []byte(`"}}`)
 )
 
@@ -45,7 +46,12 @@ func GlanceAt(public []byte) (Glance, error) {
 	n, err := strconv.ParseUint(string(digits), 10, 64)
 	i.N, rest, ok = n, after, ok && found && err == nil
 	take(i.Key[:], glanceText)
-	take(i.Ciphertext[:], glanceEnd)
+	if n := 2 * len(i.Ciphertext); len(rest) >= n && bytes.HasPrefix(rest[n:], glancePeer) {
+		take(i.Ciphertext[:], glancePeer)
+		take(i.Peer[:], glanceEnd)
+	} else {
+		take(i.Ciphertext[:], glanceEnd)
+	}
 	if !ok || len(rest) != 0 {
 		return Glance{}, errors.New("parse record: malformed HSM item")
 	}

@@ -339,7 +339,8 @@ func TestKnownAnswers(t *testing.T) {
 	r := receipt.Record{Public: []byte(`{"kind":"boot","time":"2026-01-02T03:04:05.006Z"}`), Salt: receipt.Salt{5}, Private: []byte(`{}`)}
 	c := receipt.Checkpoint{Box: "box1", Size: 7, Root: tlog.Hash{8}, HSM: receipt.ChainHead{Instance: i, N: 9, Head: next, MAC: receipt.Hash{10}},
 		Generation: 11, Reset: 12, Time: time.Unix(1767323045, 0)}
-	got := fmt.Sprintf("first  %x\nnext   %x\nhead   %x\ncommit %s\nleaf   %s\n\n%s", first, next, receipt.HeadMessage(i, 9, next), r.Commitment(), r.Leaf(), c.Text())
+	left := receipt.Item{Key: receipt.Hash{3}, Ciphertext: receipt.Hash{4}, Peer: receipt.Hash{5}}.After(next)
+	got := fmt.Sprintf("first  %x\nnext   %x\ncopy   %x\nhead   %x\ncommit %s\nleaf   %s\n\n%s", first, next, left, receipt.HeadMessage(i, 9, next), r.Commitment(), r.Leaf(), c.Text())
 	want, err := os.ReadFile("testdata/known-answers.txt")
 	if err != nil || string(want) != got {
 		t.Errorf("got\n%s\nwant testdata/known-answers.txt, %v", got, err)
@@ -356,13 +357,16 @@ func TestKnownAnswers(t *testing.T) {
 func TestPublicIsJSON(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for range 2000 {
-		p := receipt.Public{Kind: receipt.Kind(r.IntN(12)), Time: receipt.NewStamp(time.Unix(r.Int64N(1<<33), r.Int64N(1e9))), Book: r.Uint64N(3)}
+		p := receipt.Public{Kind: receipt.Kind(r.IntN(13)), Time: receipt.NewStamp(time.Unix(r.Int64N(1<<33), r.Int64N(1e9))), Book: r.Uint64N(3)}
 		p.Access = []string{"", "legal-team", "a\"b", "é", "<&>", "x y"}[r.IntN(6)]
 		if r.IntN(2) == 0 {
 			p.Header = &receipt.Hash{byte(r.IntN(256))}
 		}
 		if r.IntN(2) == 0 {
 			p.Item = &receipt.Item{Instance: receipt.Instance{1}, N: r.Uint64() >> r.IntN(64), Key: receipt.Hash{byte(r.IntN(256))}}
+		}
+		if p.Item != nil && r.IntN(2) == 0 {
+			p.Item.Peer = receipt.Hash{byte(r.IntN(256))}
 		}
 		if r.IntN(3) == 0 {
 			p.Answer = &receipt.Hash{byte(r.IntN(256))}
@@ -386,7 +390,8 @@ func TestPublicIsJSON(t *testing.T) {
 
 func TestRecordParts(t *testing.T) {
 	item := &receipt.Item{Instance: receipt.Instance{1}, N: 1}
-	for _, p := range []receipt.Public{{}, {Kind: 99}, {Kind: receipt.Release}, {Kind: receipt.HSMOrphan}, {Kind: receipt.Login, Item: item},
+	left := &receipt.Item{Instance: receipt.Instance{1}, N: 1, Peer: receipt.Hash{1}}
+	for _, p := range []receipt.Public{{}, {Kind: 99}, {Kind: receipt.Release}, {Kind: receipt.HSMOrphan}, {Kind: receipt.Copy}, {Kind: receipt.Copy, Item: item}, {Kind: receipt.Release, Item: left}, {Kind: receipt.Refusal, Item: left}, {Kind: receipt.Login, Item: item},
 		{Kind: receipt.Release, Item: &receipt.Item{N: 1}}, {Kind: receipt.Release, Item: &receipt.Item{Instance: receipt.Instance{1}}},
 		{Kind: receipt.ReceiptKey}, {Kind: receipt.Boot, Key: &receipt.Link{}}, {Kind: receipt.Refusal, Item: item, Answer: &receipt.Hash{1}}, {Kind: receipt.Boot, Answer: &receipt.Hash{1}}, {Kind: receipt.Boot, Access: strings.Repeat("x", 300)}} {
 		if b, err := p.Encode(); err == nil {

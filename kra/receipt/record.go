@@ -43,10 +43,20 @@ const (
 	Enrol                       // enrolment or a new approval
 	ReceiptKey                  // a new receipt key, signed by the one before it
 	Book                        // the rules changed: what the next version has other than one before
+	Copy                        // a key left for the token of another box
 )
 
 var kindNames = [...]string{Release: "release", Refusal: "refusal", Command: "command", Login: "login", Boot: "boot",
-	HSMInstance: "hsm-instance", HSMOrphan: "hsm-orphan", Time: "time", Enrol: "enrol", ReceiptKey: "receipt-key", Book: "book"}
+	HSMInstance: "hsm-instance", HSMOrphan: "hsm-orphan", Time: "time", Enrol: "enrol", ReceiptKey: "receipt-key", Book: "book", Copy: "copy"}
+
+// Kinds are all kinds, in their order.
+func Kinds() []Kind {
+	all := make([]Kind, 0, len(kindNames)-1)
+	for k := Release; int(k) < len(kindNames); k++ {
+		all = append(all, k)
+	}
+	return all
+}
 
 func (k Kind) String() string {
 	if k == 0 || int(k) >= len(kindNames) {
@@ -148,6 +158,9 @@ func (p Public) append(b []byte) ([]byte, error) {
 		b = strconv.AppendUint(append(b, `","n":`...), i.N, 10)
 		b = hex.AppendEncode(append(b, `,"key":"`...), i.Key[:])
 		b = hex.AppendEncode(append(b, `","ciphertext":"`...), i.Ciphertext[:])
+		if i.IsCopy() {
+			b = hex.AppendEncode(append(b, `","peer":"`...), i.Peer[:])
+		}
 		b = append(b, `"}`...)
 	}
 	return append(b, '}'), nil
@@ -184,7 +197,7 @@ func ParsePublic(data []byte) (Public, error) {
 // check holds each kind to the parts it must and must not have.
 func (p Public) check() error {
 	switch p.Kind {
-	case Release, HSMOrphan:
+	case Release, HSMOrphan, Copy:
 		if p.Item == nil {
 			return fmt.Errorf("%s without an HSM item", p.Kind)
 		}
@@ -193,6 +206,9 @@ func (p Public) check() error {
 		if p.Item != nil {
 			return fmt.Errorf("%s with an HSM item", p.Kind)
 		}
+	}
+	if p.Item != nil && p.Kind != HSMOrphan && p.Item.IsCopy() != (p.Kind == Copy) {
+		return fmt.Errorf("%s with an HSM item of another kind", p.Kind)
 	}
 	if p.Item != nil && (p.Item.N == 0 || p.Item.Instance == Instance{}) {
 		return errors.New("HSM item without instance or number")

@@ -56,7 +56,7 @@ func (l logLine) write(w io.Writer) error {
 	fmt.Fprintf(w, "%s: good: the log of box %s of domain %s\n", plain(l.File), l.Box, plain(l.Domain))
 	fmt.Fprintf(w, "  records      %d to %d, %d of them redacted; %d checkpoints, %d receipt keys\n",
 		l.From, l.Size-1, l.Redacted, l.Checkpoints, l.Keys)
-	for k := receipt.Release; k <= receipt.Book; k++ {
+	for _, k := range receipt.Kinds() {
 		if n := l.Records[k]; n > 0 {
 			fmt.Fprintf(w, "    %-12s %d\n", k, n)
 		}
