@@ -104,7 +104,7 @@ func TestReplicaLeaf(t *testing.T) {
 	if d := leaf.NotAfter.Sub(leaf.NotBefore); d > replicaLife {
 		t.Errorf("replica leaf lives for %v; want at most %v", d, replicaLife)
 	}
-	request, err := label.ReplicaRequest{Domain: b.of.domain.Hash(), Box: "box1", Transport: []byte("key")}.Sign(chain, key)
+	request, err := label.ReplicaRequest{Domain: b.of.domain.Hash(), Box: "box1", Transport: []byte("key"), Nonce: label.Digest{1}}.Sign(chain, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestReplicaLeaf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request, err := label.ReplicaRequest{Domain: b.of.domain.Hash(), Box: "box1", Transport: []byte("key")}.Sign(other, key)
+		request, err := label.ReplicaRequest{Domain: b.of.domain.Hash(), Box: "box1", Transport: []byte("key"), Nonce: label.Digest{1}}.Sign(other, key)
 		if err != nil {
 			t.Fatal(err)
 		}

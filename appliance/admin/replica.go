@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -46,6 +47,10 @@ func (s *step) replicaRequest(ctx context.Context) error {
 		return err
 	}
 	r := label.ReplicaRequest{Domain: s.a.c.Domain.Hash(), Box: s.state().Box().Name, Transport: transport}
+	rand.Read(r.Nonce[:])
+	if err := s.commit(ctx, store.ReplicaAsk{Request: r.Digest()}); err != nil {
+		return err
+	}
 	text, err := s.sign(ctx, r.Sign)
 	if err != nil {
 		return err
@@ -56,7 +61,8 @@ func (s *step) replicaRequest(ctx context.Context) error {
 		return err
 	}
 	field(s, "label key", by.Key.String())
-	return s.say("Give this to the box that is to send copies: replica admit %s. Compare the label key there.", r.Box)
+	return s.say("Give this to the box that is to send copies: replica admit %s. Compare the label key there. What answers an earlier "+
+		"request is not taken any more.", r.Box)
 }
 
 // fingerprint says how another box will see this one.
@@ -77,7 +83,7 @@ func (s *step) replicaAdmit(ctx context.Context, c console.ReplicaAdmit) error {
 	if err := s.decide("Box %s of this domain, label key %s, asks for copies of keys. Let replicable keys be sent to it?", by.Box, by.Key); err != nil {
 		return err
 	}
-	p := store.Peer{Box: by.Box, Label: by.Key, Transport: r.Transport, Since: time.Now()}
+	p := store.Peer{Box: by.Box, Label: by.Key, Transport: r.Transport, Request: r.Digest(), Since: time.Now()}
 	if err := s.admitPeer(ctx, p); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/store"
@@ -34,8 +35,8 @@ func (s *step) replicaReceive(ctx context.Context, c console.ReplicaReceive) err
 	if err != nil {
 		return fmt.Errorf("refused, nothing was received: %w", err)
 	}
-	if err := s.decide("Box %s of this domain, label key %s, sends %s for %s. Take them?", in.by.Box, in.by.Key,
-		count(len(in.ids), "key", "keys"), in.names()); err != nil {
+	if err := s.decide("Box %s of this domain, label key %s, sends %s (%s) for %s. Take them?", in.by.Box, in.by.Key,
+		count(len(in.ids), "key", "keys"), shorts(in.ids), in.names()); err != nil {
 		return err
 	}
 	if err := s.act(ctx); err != nil {
@@ -72,6 +73,9 @@ func (s *step) incoming(ctx context.Context, text string, from console.Box) (in 
 	case hsm.Peer(in.replica.Peer) != hsm.PeerOf(transport):
 		return in, fmt.Errorf("that was wrapped for another token; have box %s admit this box again: replica request", in.by.Box)
 	}
+	if asked, ok := s.state().Asked(); !ok || asked != in.replica.Request {
+		return in, fmt.Errorf("that answers an older request of this box than its newest; have box %s admit the newest, or make another: replica request", in.by.Box)
+	}
 	for i, k := range in.replica.Keys {
 		if err := in.add(s.state(), i, k); err != nil {
 			return in, err
@@ -94,12 +98,27 @@ func (in *incoming) add(st *store.State, place int, k label.ReplicaKey) error {
 	if st := store.KeyState(k.State); st != store.Active && st != store.Deactivated && st != store.Compromised {
 		return fmt.Errorf("key %s has the unknown state %q", short(id), k.State)
 	}
+	if st.WasDestroyed(id) {
+		return fmt.Errorf("key %s was destroyed here, and stays so; have box %s leave it out", short(id), in.by.Box)
+	}
 	if _, ok := st.Key(id); ok {
 		in.known++
 		return nil
 	}
 	in.places, in.ids = append(in.places, place), append(in.ids, id)
 	return nil
+}
+
+// shorts are the ids, as key list shows them, as many as one text has.
+func shorts(ids []block.KeyID) string {
+	var all []string
+	for _, id := range ids[:min(len(ids), label.MaxReplicaKeys)] {
+		all = append(all, short(id))
+	}
+	if n := len(ids) - len(all); n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(all, ", "), n)
+	}
+	return strings.Join(all, ", ")
 }
 
 func (in incoming) names() string {

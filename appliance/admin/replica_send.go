@@ -58,8 +58,8 @@ func (s *step) replicaSend(ctx context.Context, c console.ReplicaSend) error {
 	if err != nil {
 		return err
 	}
-	if err := s.decide("Send %s of %s to box %s, label key %s? What it does with them is then up to its officers and its rules.",
-		count(len(o.keys), "key", "keys"), names(o.access), p.Box, p.Label); err != nil {
+	if err := s.decide("Send %s (%s) of %s to box %s, label key %s? What it does with them is then up to its officers and its rules.",
+		count(len(o.keys), "key", "keys"), shorts(o.ids()), names(o.access), p.Box, p.Label); err != nil {
 		return err
 	}
 	if err := s.act(ctx); err != nil {
@@ -131,6 +131,13 @@ func (o *outgoing) add(st *store.State, a store.Access) {
 	}
 }
 
+func (o outgoing) ids() (all []block.KeyID) {
+	for _, k := range o.keys {
+		all = append(all, k.ID)
+	}
+	return all
+}
+
 func names(all []store.Access) string {
 	var out []string
 	for _, a := range all {
@@ -144,7 +151,8 @@ func names(all []store.Access) string {
 
 // sendPart writes one text. Its keys are in the log before they are shown to anybody.
 func (s *step) sendPart(ctx context.Context, p store.Peer, keys []store.Key, of []store.Access) error {
-	r := label.Replica{Domain: s.a.c.Domain.Hash(), Box: s.state().Box().Name, To: p.Box, Peer: label.Digest(p.ID()), Letter: p.Letter}
+	r := label.Replica{Domain: s.a.c.Domain.Hash(), Box: s.state().Box().Name, To: p.Box, Peer: label.Digest(p.ID()),
+		Request: p.Request, Letter: p.Letter}
 	ids := make([]block.KeyID, len(keys))
 	for i, k := range keys {
 		ids[i] = k.ID
@@ -209,7 +217,7 @@ type replicaRecord struct {
 // recordDeparture logs, in one with what is sent to whom, a record for each key that hsmd says has left the token. Where the log
 // does not take them, somebody writes down later that they left.
 func (s *step) recordDeparture(ctx context.Context, p store.Peer, items []receipt.Item, head receipt.ChainHead) error {
-	r := replicaRecord{Officer: s.officer.Name, Line: s.line, Stage: "sends", Detail: "box " + p.Box, Label: p.Label.String()}
+	r := replicaRecord{Officer: s.officer.Name, Line: s.line, Stage: "sends", Detail: count(len(items), "key", "keys") + ", box " + p.Box, Label: p.Label.String()}
 	entries := make([]audit.Entry, len(items))
 	for i := range items {
 		entries[i] = audit.Entry{Kind: receipt.Copy, Item: &items[i], HSM: head, Private: r}

@@ -26,7 +26,7 @@ func (w *world) peer(name string) store.Peer {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := store.Peer{Box: name, Label: label.Digest{1}, Transport: key.PublicKey().Bytes(), Since: time.Now()}
+	p := store.Peer{Box: name, Label: label.Digest{1}, Transport: key.PublicKey().Bytes(), Request: label.Digest{2}, Since: time.Now()}
 	pins := w.store.State().PINs()
 	var files hsm.Files
 	p.Letter, files, err = w.fault.Admit(w.t.Context(), hsm.Token{PIN: pins.User.Bytes(), SOPIN: pins.SO.Bytes()}, p.Transport)
@@ -164,9 +164,17 @@ func TestReplicaLeavesAfterItsRecord(t *testing.T) {
 // TestIncomingKeys: only what may be a copy is taken for one.
 func TestIncomingKeys(t *testing.T) {
 	good := label.ReplicaKey{SPKI: []byte("spki"), Suite: "p256", Custody: "replicable", State: "active"}
-	var in incoming
+	in := incoming{by: label.Member{Box: "box1"}}
 	if err := in.add(store.Empty(), 0, good); err != nil || len(in.ids) != 1 {
 		t.Fatal(in, err)
+	}
+	k := hsm.Key{ID: block.KeyIDOfSPKI(good.SPKI), SPKI: good.SPKI, Suite: hsm.P256, Custody: hsm.Replicable, Origin: hsm.Generated}
+	gone, err := store.Apply(store.Empty(), store.KeyAdd{Key: k}, store.KeyRemove{ID: k.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.add(gone, 1, good); err == nil || !strings.Contains(err.Error(), "was destroyed here") {
+		t.Errorf("a destroyed key comes back: %v", err)
 	}
 	for why, spoil := range map[string]func(*label.ReplicaKey){
 		"not known":     func(k *label.ReplicaKey) { k.Suite = "rsa-1024" },

@@ -98,6 +98,11 @@ func TestReplicatedBoxReleases(t *testing.T) {
 	refuses(t, two, "was sent by box box1", "replica receive from box2", sent, "yes")
 	refuses(t, two, "refused, nothing was received", "replica receive from box1", flipped(t, sent), "yes")
 	refuses(t, one, "is for box box2", "replica receive from box1", sent, "yes")
+	refuses(t, two, "take them?", "replica receive from box1", sent)
+	newest := text(t, two.Do("replica request"))
+	refuses(t, two, "older request", "replica receive from box1", sent, "yes")
+	one.Do("replica admit box2", newest, "yes")
+	sent = text(t, one.Do("replica send all to box2", "yes"))
 	two.Do("replica receive from box1", sent, "yes")
 	refuses(t, two, "here already", "replica receive from box1", sent, "yes")
 

@@ -135,4 +135,5 @@ var parsers = map[string]func([]byte) (Change, error){
 	PeerSet{}.kind():           parseAs[PeerSet],
 	PeerRemove{}.kind():        parseAs[PeerRemove],
 	CopyAdd{}.kind():           parseAs[CopyAdd],
+	ReplicaAsk{}.kind():        parseAs[ReplicaAsk],
 }

@@ -175,6 +175,9 @@ func (c KeyRemove) apply(d *State) error {
 	if users := d.usersOfKey(c.ID, MaxKeys); len(users) > 0 {
 		return invalid("key %s is in use by %s", c.ID, strings.Join(users, ", "))
 	}
+	if k, _ := d.Key(c.ID); k.Custody == hsm.Replicable {
+		d.gone.put(c.ID.String(), Gone{true})
+	}
 	d.keys.remove(c.ID.String())
 	if d.tags.has(c.ID.String()) {
 		d.tags.remove(c.ID.String())

@@ -5,6 +5,7 @@ import (
 
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/label"
 )
 
@@ -20,6 +21,7 @@ type Peer struct {
 	Box       string       `json:"box"`
 	Label     label.Digest `json:"label"`     // of its label key's SubjectPublicKeyInfo, when it was admitted
 	Transport []byte       `json:"transport"` // of its token
+	Request   label.Digest `json:"request"`   // that it was admitted by
 	Letter    []byte       `json:"letter"`    // the transfer key that the token has for it, sealed to its transport key
 	Since     time.Time    `json:"since"`
 }
@@ -94,7 +96,45 @@ func (c CopyAdd) apply(d *State) error {
 	if c.Key.Custody != hsm.Replicable {
 		return invalid("key %s is no copy: it is %s", c.Key.ID, c.Key.Custody)
 	}
+	if d.WasDestroyed(c.Key.ID) {
+		return invalid("key %s was destroyed here", c.Key.ID)
+	}
 	return d.putKey(Key{Key: c.Key, State: c.State, Made: c.Made, From: &c.From})
+}
+
+// A Gone key was replicable and was destroyed here; a copy of it is not taken. They stay for ever, some bytes for each key
+// that an officer has made and destroyed by hand.
+type Gone struct {
+	Gone bool `json:"gone"`
+}
+
+// WasDestroyed says whether a replicable key was destroyed here.
+func (s *State) WasDestroyed(id block.KeyID) bool { return s.gone.has(id.String()) }
+
+// Asked is the box's newest request for copies, the only one whose answers count.
+type Asked struct {
+	Request label.Digest `json:"request"`
+}
+
+// ReplicaAsk notes that the box makes a request for copies. What answers an earlier one counts no more.
+type ReplicaAsk struct {
+	Request label.Digest `json:"request"`
+}
+
+func (ReplicaAsk) kind() string { return "replica-ask" }
+
+func (c ReplicaAsk) apply(d *State) error {
+	if c.Request == (label.Digest{}) {
+		return invalid("the request has no digest")
+	}
+	d.asked.put(only, Asked(c))
+	return nil
+}
+
+// Asked returns the digest of the newest request; false if there was none.
+func (s *State) Asked() (label.Digest, bool) {
+	a, ok := s.asked.get(only)
+	return a.Request, ok
 }
 
 // Peers returns the boxes to which copies may be sent, by name.

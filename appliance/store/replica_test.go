@@ -85,7 +85,7 @@ func TestCopies(t *testing.T) {
 			t.Errorf("%v, want an error with %q", err, why)
 		}
 	}
-	for _, c := range []Change{good, PeerSet{Peer: Peer{Box: "box2"}}, PeerRemove{Box: "box2"}} {
+	for _, c := range []Change{good, ReplicaAsk{label.Digest{1}}, PeerSet{Peer: Peer{Box: "box2"}}, PeerRemove{Box: "box2"}} {
 		b, err := EncodeChange(c)
 		if err != nil {
 			t.Fatal(err)

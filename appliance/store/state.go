@@ -37,6 +37,8 @@ type State struct {
 	retired  table[Retired]
 	tags     table[Tag]
 	peers    table[Peer]
+	gone     table[Gone]
+	asked    table[Asked]
 	files    fileTable
 
 	mark  mark
@@ -59,6 +61,7 @@ func newState() *State {
 		"group": &s.groups.name, "anchor": &s.anchors.name, "key": &s.keys.name, "certificate": &s.certs.name,
 		"receipt": &s.receipts.name, "network": &s.network.name, "clock": &s.clock.name, "box": &s.box.name,
 		"pin": &s.pins.name, "source": &s.sources.name, "role": &s.roles.name, "levels": &s.levels.name, "retired": &s.retired.name, "tag": &s.tags.name, "peer": &s.peers.name,
+		"gone": &s.gone.name, "asked": &s.asked.name,
 		fileBucket: &s.files.name} {
 		*t = name
 	}
@@ -68,7 +71,7 @@ func newState() *State {
 // buckets returns all tables, always in this order.
 func (s *State) buckets() []bucket {
 	return []bucket{&s.officers, &s.rules, &s.access, &s.groups, &s.anchors, &s.keys, &s.certs, &s.receipts, &s.network,
-		&s.clock, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.tags, &s.peers, &s.files}
+		&s.clock, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.tags, &s.peers, &s.gone, &s.asked, &s.files}
 }
 
 // draft returns a copy that may be changed.

@@ -33,17 +33,22 @@ type ReplicaRequest struct {
 	Domain    Digest `json:"domain"`
 	Box       string `json:"box"`
 	Transport []byte `json:"transport"` // hsm/REPLICA.md
+	Nonce     Digest `json:"nonce"`     // 32 random bytes: no two requests are one
 }
+
+// Digest names the request: an answer is to this one.
+func (r ReplicaRequest) Digest() Digest { return digestOf(replicaRequestContext, r) }
 
 // A Replica is keys of one box for one other, wrapped for its token.
 type Replica struct {
-	Domain Digest          `json:"domain"`
-	Box    string          `json:"box"`    // whose they are
-	To     string          `json:"to"`     // whom they are for
-	Peer   Digest          `json:"peer"`   // of the transport key that they are wrapped for, hsm/REPLICA.md
-	Letter []byte          `json:"letter"` // the sealed transfer key
-	Keys   []ReplicaKey    `json:"keys"`
-	Access []ReplicaAccess `json:"access"`
+	Domain  Digest          `json:"domain"`
+	Box     string          `json:"box"`     // whose they are
+	To      string          `json:"to"`      // whom they are for
+	Peer    Digest          `json:"peer"`    // of the transport key that they are wrapped for, hsm/REPLICA.md
+	Request Digest          `json:"request"` // that is answered
+	Letter  []byte          `json:"letter"`  // the sealed transfer key
+	Keys    []ReplicaKey    `json:"keys"`
+	Access  []ReplicaAccess `json:"access"`
 }
 
 // A ReplicaKey is one key. It is replicable, or it would not be here.
@@ -70,6 +75,9 @@ func (r ReplicaRequest) check() error {
 	if !namePattern.MatchString(r.Box) || len(r.Transport) == 0 || len(r.Transport) > maxTransport {
 		return errors.New("no box or no transport key")
 	}
+	if r.Nonce == (Digest{}) {
+		return errors.New("no nonce")
+	}
 	return nil
 }
 
@@ -79,6 +87,8 @@ func (r Replica) check() error {
 		return errors.New("box: want [a-z0-9][a-z0-9-]{0,62}")
 	case r.Box == r.To:
 		return errors.New("a box has no copies for itself")
+	case r.Request == Digest{}:
+		return errors.New("it answers no request")
 	case len(r.Letter) == 0 || len(r.Letter) > maxLetter:
 		return errors.New("no transfer key")
 	case len(r.Keys) == 0 || len(r.Keys) > MaxReplicaKeys:

@@ -73,11 +73,11 @@ func (p *pen) chain(t testing.TB) [][]byte {
 }
 
 func (p *pen) request() ReplicaRequest {
-	return ReplicaRequest{Domain: p.d.Hash(), Box: "box1", Transport: []byte("transport")}
+	return ReplicaRequest{Domain: p.d.Hash(), Box: "box1", Transport: []byte("transport"), Nonce: Digest{7}}
 }
 
 func (p *pen) replica() Replica {
-	return Replica{Domain: p.d.Hash(), Box: "box1", To: "box2", Peer: Digest{1}, Letter: []byte("letter"),
+	return Replica{Domain: p.d.Hash(), Box: "box1", To: "box2", Peer: Digest{1}, Request: Digest{8}, Letter: []byte("letter"),
 		Keys: []ReplicaKey{{SPKI: []byte("spki"), Suite: "p256", Custody: "replicable", Origin: "generated", State: "active", Made: "2026-11-22T00:00:00Z",
 			Wrapped: []byte("wrapped"), SeedKey: []byte{}, Seed: []byte{}}},
 		Access: []ReplicaAccess{{ID: "board", Title: "", Keys: []int{0}}, {ID: "legal-team", Title: "Legal team", Keys: []int{0}}}}
@@ -244,6 +244,7 @@ func TestReplicaSays(t *testing.T) {
 		"a key of nobody":    {"no access identifier", func(r *Replica) { r.Keys = append(r.Keys, r.Keys[0]) }},
 		"a steering title":   {"malformed", func(r *Replica) { r.Access[0].Title = "\x1b[2J" }},
 		"no suite":           {"printable", func(r *Replica) { r.Keys[0].Suite = "" }},
+		"no request":         {"no request", func(r *Replica) { r.Request = Digest{} }},
 		"no private half":    {"empty", func(r *Replica) { r.Keys[0].Wrapped = []byte{} }},
 		"a long part":        {"too long", func(r *Replica) { r.Keys[0].Wrapped = make([]byte, maxReplicaPart+1) }},
 		"null":               {"missing", func(r *Replica) { r.Keys[0].Seed = nil }},
@@ -282,11 +283,11 @@ func TestReplicaHasOneForm(t *testing.T) {
 }
 
 // vector is a request whose digest is on the page.
-var vector = ReplicaRequest{Domain: Digest{1, 2, 3}, Box: "box1", Transport: []byte("transport key")}
+var vector = ReplicaRequest{Domain: Digest{1, 2, 3}, Box: "box1", Transport: []byte("transport key"), Nonce: Digest{4, 5, 6}}
 
 func TestReplicaVector(t *testing.T) {
 	digest := digestOf(replicaRequestContext, vector)
-	sum := sha256.Sum256([]byte(`kra/replica-request/v1` + "\x00" + `{"domain":"0102030000000000000000000000000000000000000000000000000000000000","box":"box1","transport":"dHJhbnNwb3J0IGtleQ=="}`))
+	sum := sha256.Sum256([]byte(`kra/replica-request/v1` + "\x00" + `{"domain":"0102030000000000000000000000000000000000000000000000000000000000","box":"box1","transport":"dHJhbnNwb3J0IGtleQ==","nonce":"0405060000000000000000000000000000000000000000000000000000000000"}`))
 	if digest != sum {
 		t.Errorf("digest of the vector is %s, want %s", hex.EncodeToString(digest[:]), hex.EncodeToString(sum[:]))
 	}
