@@ -227,8 +227,31 @@ func (c *Custodian) Carry(k *rsa.PrivateKey, by block.Suite, body []byte, to wir
 	return sealed, err
 }
 
-// ErrLength is errLength.
-var ErrLength = errLength
+// CarryLost is Carry on a session that the module does not know, from a key that it does not know.
+func (c *Custodian) CarryLost(by block.Suite, body []byte, to wire.Recipient) (err error) {
+	c.onSession(func(s *session) {
+		lost := *s
+		lost.handle = 1 << 40
+		_, err = lost.carry(1<<40, by, body, to)
+	})
+	return err
+}
+
+// ErrLength is errLength. The others say which step of carry failed.
+var (
+	ErrLength = errLength
+	ErrImport = errImport
+	ErrTakeIn = errTakeIn
+	ErrPassOn = errPassOn
+)
+
+// Verdict is what token.verdict makes of an error of carry.
+func (c *Custodian) Verdict(hash crypto.Hash, err error) error {
+	return c.token.Load().verdict(hash, err)
+}
+
+// Refusal is the code by which the module refused a ciphertext to the probe.
+func (c *Custodian) Refusal(hash crypto.Hash) p11.Error { return c.token.Load().oaep[hash] }
 
 // ImportOld makes an RSA key as they were before keys could go on inside: it may decrypt and not unwrap.
 func (c *Custodian) ImportOld(k *rsa.PrivateKey) (key wire.Key, err error) {

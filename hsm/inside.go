@@ -27,6 +27,8 @@ import (
 
 var (
 	errImport = errors.New("recipient's key is not taken")
+	errTakeIn = errors.New("unwrap inside")
+	errPassOn = errors.New("wrap inside")
 	errLength = errors.New("key has a length that no message key has")
 )
 
@@ -52,22 +54,28 @@ func (s *session) inside(w block.Wrap, to wire.Recipient) *entry {
 	return nil
 }
 
-// transcrypt opens w into the module and returns the key encrypted to the recipient. errImport says that nothing was
-// done, ErrUnwrap that the wrap does not open.
+// transcrypt opens w into the module and returns the key encrypted to the recipient. ErrUnwrap says that the wrap does not
+// open; errImport and errPassOn that the module does not serve this recipient, which tells nothing of the wrap.
 func (s *session) transcrypt(e *entry, w block.Wrap, to wire.Recipient) (sealed []byte, err error) {
 	body := w.Body()
 	if len(body) != len(e.modulus) || bytes.Compare(body, e.modulus) >= 0 {
 		return nil, wire.ErrUnwrap
 	}
 	err = s.with(e, func(h p11.ObjectHandle) (err error) { sealed, err = s.carry(h, w.Suite(), body, to); return err })
-	if isCode(err, s.token.oaep[w.Suite().OAEPHash()], p11.CKR_WRAPPED_KEY_INVALID, p11.CKR_WRAPPED_KEY_LEN_RANGE, p11.CKR_KEY_SIZE_RANGE, p11.CKR_KEY_NOT_WRAPPABLE) ||
-		isInput(err) || errors.Is(err, errLength) {
-		err = wire.ErrUnwrap
-	}
-	if err != nil {
+	if err = s.token.verdict(w.Suite().OAEPHash(), err); err != nil {
 		return nil, err
 	}
 	return sealed, nil
+}
+
+// verdict tells what is wrong with a wrap, which is ErrUnwrap, from what is wrong with the module. One code can mean either:
+// SoftHSM's for bad padding is that of any fault. Only in the step that removes the padding is it the wrap's.
+func (t *token) verdict(hash crypto.Hash, err error) error {
+	ofWrap := isInput(err) || isCode(err, t.oaep[hash], p11.CKR_WRAPPED_KEY_INVALID, p11.CKR_WRAPPED_KEY_LEN_RANGE)
+	if errors.Is(err, errLength) || errors.Is(err, errTakeIn) && ofWrap {
+		return wire.ErrUnwrap
+	}
+	return err
 }
 
 // carry leaves no object behind: if the module does not destroy one, it goes with its session.
@@ -89,14 +97,14 @@ func (s *session) carry(from p11.ObjectHandle, suite block.Suite, body []byte, t
 	made = append(made, pub)
 	key, err := s.takeIn(from, hash, body)
 	if err != nil {
-		return nil, fmt.Errorf("unwrap inside: %w", err)
+		return nil, fmt.Errorf("%w: %w", errTakeIn, err)
 	}
 	made = append(made, key)
 	if err := s.checkLength(key, suite.KeySizes()); err != nil {
 		return nil, err
 	}
 	if sealed, err = s.lib.WrapKey(s.handle, oaepMechanism(hash), pub, key); err != nil {
-		return nil, fmt.Errorf("wrap inside: %w", err)
+		return nil, fmt.Errorf("%w: %w", errPassOn, err)
 	}
 	return sealed, nil
 }
@@ -212,7 +220,7 @@ func (s *session) probeCarry(h p11.ObjectHandle, known *rsa.PrivateKey, by block
 		return errWrong
 	}
 	var refusal p11.Error
-	if !errors.As(err, &refusal) {
+	if !errors.Is(err, errTakeIn) || !errors.As(err, &refusal) {
 		return err
 	}
 	if s.token.oaep == nil {

@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
+	"fmt"
 	"math/big"
 	"testing"
 
@@ -172,6 +174,45 @@ func TestInsideRefuses(t *testing.T) {
 	c.Misplace(k.ID)
 	if r, _ := transcrypt(t, c, &reader.PublicKey, w); r[0].Err != nil || len(r[0].Sealed) == 0 {
 		t.Errorf("after the key lay elsewhere: %v", r[0].Err)
+	}
+}
+
+// TestFaultsAreNotRefusals: the code by which a module refuses a ciphertext, here that of any fault, says so of the step that
+// looks at the ciphertext only. If the recipient's key or the wrapping is at fault, the wrap is opened as ever.
+func TestFaultsAreNotRefusals(t *testing.T) {
+	c, _ := hsmtest.New(t)
+	bad := c.Refusal(crypto.SHA1)
+	if bad != p11.CKR_GENERAL_ERROR {
+		t.Errorf("SoftHSM refuses a ciphertext by %v, want its code for any fault", bad)
+	}
+	k, reader := newRSA(t, 3072), must(wire.NewRecipient(&newRSA(t, 2048).PublicKey))
+	padded := func(n int) []byte {
+		return must(rsa.EncryptOAEP(crypto.SHA1.New(), rand.Reader, &k.PublicKey, make([]byte, n), nil))
+	}
+	_, notOAEP := c.Carry(k, block.SuiteOAEPSHA1, make([]byte, k.Size()), reader)
+	_, tooLong := c.Carry(k, block.SuiteOAEPSHA1, padded(300), reader)
+	for step, err := range map[error]error{hsm.ErrImport: c.CarryLost(block.SuiteOAEPSHA1, padded(16), reader), hsm.ErrTakeIn: notOAEP, hsm.ErrPassOn: tooLong} {
+		refused := step == hsm.ErrTakeIn
+		if !errors.Is(err, step) || (c.Verdict(crypto.SHA1, err) == wire.ErrUnwrap) != refused {
+			t.Errorf("%v: %v is %v", step, err, c.Verdict(crypto.SHA1, err))
+		}
+		for _, code := range []p11.Error{bad, p11.CKR_DATA_INVALID, p11.CKR_MECHANISM_PARAM_INVALID, p11.CKR_WRAPPED_KEY_INVALID} {
+			if err := fmt.Errorf("%w: %w", step, code); (c.Verdict(crypto.SHA1, err) == wire.ErrUnwrap) != refused {
+				t.Errorf("%v is %v", err, c.Verdict(crypto.SHA1, err))
+			}
+		}
+		for _, code := range []p11.Error{p11.CKR_DEVICE_MEMORY, p11.CKR_KEY_SIZE_RANGE} {
+			if err := fmt.Errorf("%w: %w", step, code); c.Verdict(crypto.SHA1, err) != err {
+				t.Errorf("%v is %v", err, c.Verdict(crypto.SHA1, err))
+			}
+		}
+	}
+	held := custodyKey(t, c, wire.RSA3072, wire.Bound)
+	long := must(rsa.EncryptOAEP(crypto.SHA1.New(), rand.Reader, must(block.ParsePublicKey(held.SPKI)).(*rsa.PublicKey), make([]byte, 300), nil))
+	uses := c.Uses()
+	r, _ := transcrypt(t, c, &newRSA(t, 2048).PublicKey, must(block.NewWrap(block.SuiteOAEPSHA1, block.KeyIDRef(held.ID), nil, long, nil)))
+	if r[0].Err != wire.ErrUnwrap || c.Uses() != uses+2 {
+		t.Errorf("%v after %d private-key operations; want %v after it was opened as ever, too", r[0].Err, c.Uses()-uses, wire.ErrUnwrap)
 	}
 }
 

@@ -75,7 +75,7 @@ func (s *session) result(w block.Wrap, to wire.Recipient, seq uint64) wire.Resul
 	r := wire.Result{Seq: seq}
 	if e := s.inside(w, to); e != nil {
 		r.Sealed, r.Err = s.transcrypt(e, w, to)
-		if !errors.Is(r.Err, errImport) {
+		if !errors.Is(r.Err, errImport) && !errors.Is(r.Err, errPassOn) {
 			return r
 		}
 	}
