@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/policy"
@@ -34,8 +35,9 @@ func announced(r *http.Request) reply {
 // A body is what a request said, and what must be given back for it.
 type body struct {
 	*bytes.Buffer
-	n     int64
-	share *atomic.Int64 // of a decryptor; nil: a stranger's, whose source bounds it
+	n        int64
+	share    *atomic.Int64 // of a decryptor; nil: a stranger's, whose source bounds it
+	complete time.Time     // when the last byte was here
 }
 
 // share returns what counts the bytes of whom the channel proves.
@@ -68,6 +70,7 @@ func (s *Server) body(r *http.Request, share *atomic.Int64) (body, reply) {
 		s.giveBack(b)
 		return body{}, failure(http.StatusBadRequest, kra.CodeMalformed, "body: shorter than its Content-Length")
 	}
+	b.complete = time.Now()
 	return b, reply{}
 }
 

@@ -7,11 +7,12 @@ import (
 )
 
 // A crowd is a listener that leaves room for others: what one source opens beyond its share is closed at once, before it
-// costs a handshake. It remembers sources that have connections open, and so as many at most.
+// costs a handshake; and so is what a neighbourhood of many sources does. It remembers those that have connections open, and
+// so twice as many at most.
 type crowd struct {
 	net.Listener
 	mu   sync.Mutex           // taken when a connection opens or closes, not by its requests
-	open map[netip.Prefix]int // owned by mu
+	open map[netip.Prefix]int // of sources and neighbourhoods, which are told apart by their bits; owned by mu
 }
 
 // Accept returns the next connection of a source that has not its share already.
@@ -29,25 +30,43 @@ func (l *crowd) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *crowd) enter(p netip.Prefix) bool {
+func (l *crowd) enter(source netip.Prefix) bool {
+	near := around(source)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[p] >= maxConnsOf {
+	if l.open[source] >= maxConnsOf || l.open[near] >= maxConnsNear {
 		return false
 	}
 	if l.open == nil {
 		l.open = map[netip.Prefix]int{}
 	}
-	l.open[p]++
+	l.open[source]++
+	l.open[near]++
 	return true
 }
 
-func (l *crowd) leave(p netip.Prefix) {
+func (l *crowd) leave(source netip.Prefix) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[p]--; l.open[p] == 0 {
-		delete(l.open, p)
+	for _, p := range [...]netip.Prefix{source, around(source)} {
+		if l.open[p]--; l.open[p] == 0 {
+			delete(l.open, p)
+		}
 	}
+}
+
+// around is the neighbourhood of a source: as much as is given to one customer for the asking, the /48 of IPv6, of which
+// each of 65536 /64s is a source, or the /24 of IPv4. What has no address is all of one.
+func around(source netip.Prefix) netip.Prefix {
+	bits := 24
+	if source.Addr().Is6() {
+		bits = 48
+	}
+	p, err := source.Addr().Prefix(bits)
+	if err != nil || !p.IsValid() {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return p
 }
 
 // An admitted connection is its source's until it is closed.

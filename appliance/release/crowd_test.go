@@ -72,7 +72,7 @@ func TestConnectionsOfOneSource(t *testing.T) {
 	for range 2 { // once is what counts
 		held[0].Close()
 		room.mu.Lock()
-		if len(room.open) != 2 {
+		if len(room.open) != 3 {
 			t.Errorf("sources: %v", room.open)
 		}
 		room.mu.Unlock()
@@ -89,6 +89,51 @@ func TestConnectionsOfOneSource(t *testing.T) {
 		t.Errorf("left over: %v", room.open)
 	}
 	room.mu.Unlock()
+}
+
+// TestConnectionsOfANeighbourhood: as many sources as one likes of one neighbourhood have a quarter of all connections, and
+// those of another find room. Nothing stays of them.
+func TestConnectionsOfANeighbourhood(t *testing.T) {
+	for name, c := range map[string]struct {
+		source func(i int) netip.Addr // of the same neighbourhood
+		other  string
+	}{
+		"IPv6": {func(i int) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 1, byte(i >> 8), byte(i)})
+		}, "2001:db8:2::1"},
+		"IPv4":          {func(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}) }, "192.0.3.1"},
+		"IPv4 in IPv6":  {func(i int) netip.Addr { return netip.AddrFrom16(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}).As16()) }, "::ffff:192.0.3.1"},
+		"of no address": {func(int) netip.Addr { return netip.Addr{} }, "2001:db8::1"},
+	} {
+		var room crowd
+		var let []netip.Prefix
+		for i := range maxConns {
+			if p := sourceOf(c.source(i)); room.enter(p) {
+				let = append(let, p)
+			}
+		}
+		want := maxConnsNear
+		if !c.source(0).IsValid() {
+			want = maxConnsOf
+		}
+		if len(let) != want || 4*maxConnsNear > maxConns {
+			t.Errorf("%s: %d connections of %d; want %d", name, len(let), maxConns, want)
+		}
+		other := sourceOf(netip.MustParseAddr(c.other))
+		if !room.enter(other) {
+			t.Errorf("%s: no room for another", name)
+		}
+		room.leave(let[0])
+		if again := sourceOf(c.source(maxConns)); !room.enter(again) || room.enter(again) {
+			t.Errorf("%s: what was closed makes not room for one", name)
+		}
+		for _, p := range append(let[1:], other, sourceOf(c.source(maxConns))) {
+			room.leave(p)
+		}
+		if len(room.open) != 0 {
+			t.Errorf("%s: left over: %v", name, room.open)
+		}
+	}
 }
 
 // TestThePortIsCrowded: the port has that listener.

@@ -23,7 +23,7 @@ type groups interface {
 
 // group answers a maintainer. A refusal leaves when the others do, and a turn ends no earlier: that it is over must not tell
 // what the refusal's time does not.
-func (s *Server) group(r *http.Request, arrived time.Time) reply {
+func (s *Server) group(r *http.Request) reply {
 	var now func(*http.Request) reply
 	turns := &s.walks
 	switch r.Method {
@@ -39,13 +39,20 @@ func (s *Server) group(r *http.Request, arrived time.Time) reply {
 	return s.inTurn(r, turns, func() reply {
 		out := s.work(r, now)
 		if out.code == http.StatusForbidden {
-			s.wait(arrived)
+			s.wait(out.complete)
 		}
 		return out
 	})
 }
 
 func (s *Server) showGroup(r *http.Request) reply {
+	complete := time.Now() // it has no body
+	out := s.showGroupNow(r)
+	out.complete = complete
+	return out
+}
+
+func (s *Server) showGroupNow(r *http.Request) reply {
 	o := s.look(r)
 	id, err := o.channel()
 	if err != nil {
@@ -74,6 +81,12 @@ func (s *Server) editGroup(r *http.Request) reply {
 		return bad
 	}
 	defer s.giveBack(body)
+	out := s.editGroupNow(r, body)
+	out.complete = body.complete
+	return out
+}
+
+func (s *Server) editGroupNow(r *http.Request, body body) reply {
 	e, err := kra.ParseGroupEdit(body.Bytes())
 	if err != nil {
 		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error())

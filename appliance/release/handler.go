@@ -15,7 +15,9 @@ type reply struct {
 	allow string // for 405
 	after string // for 503: seconds until trying again makes sense
 	clear bool   // body holds keys
-	done  func() // called when it was sent; may be nil
+
+	complete time.Time // of a refusal: when the last byte of its request was here
+	done     func()    // called when it was sent; may be nil
 }
 
 func failure(code int, word, detail string) reply {
@@ -36,11 +38,10 @@ func unavailable() reply {
 
 // serve answers every request of the port.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	arrived := time.Now()
 	var out reply
 	switch r.URL.Path {
 	case kra.PathRelease:
-		out = only(http.MethodPost, r, func() reply { return s.release(r, arrived) })
+		out = only(http.MethodPost, r, func() reply { return s.release(r) })
 	case kra.PathKeys:
 		out = only(http.MethodGet, r, func() reply { return s.work(r, s.keys) })
 	case kra.PathWhoAmI:
@@ -48,7 +49,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			return s.inTurn(r, &s.walks, func() reply { return s.work(r, s.whoAmI) })
 		})
 	case kra.PathGroups:
-		out = s.group(r, arrived)
+		out = s.group(r)
 	case kra.PathChallenge:
 		out = only(http.MethodPost, r, func() reply { return s.challenge(r) })
 	case kra.PathStatus:
@@ -149,28 +150,26 @@ func (s *Server) directory(r *http.Request, dir *Directory) reply {
 }
 
 // release answers a key release request. What depends on certificates and form only is answered at once; a refusal
-// leaves when a multiple of the delay has passed since arrival, so that its time says nothing about its reason.
-func (s *Server) release(r *http.Request, arrived time.Time) reply {
-	refused := false
-	out := s.work(r, func(r *http.Request) (out reply) {
-		out, refused = s.releaseNow(r)
-		return out
-	})
-	if refused {
-		s.wait(arrived)
+// leaves when a multiple of the delay has passed since the request was complete, so that its time says nothing about its
+// reason.
+func (s *Server) release(r *http.Request) reply {
+	out := s.work(r, s.releaseNow)
+	if !out.complete.IsZero() {
+		s.wait(out.complete)
 	}
 	return out
 }
 
-// wait is for the rest of a delay, whether or not anybody still waits for the answer: the context of a request ends too
-// when its time to be read is over, long before the slowest answer.
-func (s *Server) wait(arrived time.Time) {
-	time.Sleep(s.delay - time.Since(arrived)%s.delay)
+// wait is for the rest of a delay since a request was complete. If it began with the request's first byte, whoever sends
+// the last one shortly before its end would have the work compared with as short a time as he likes. Nor does it end with
+// the context of a request: that does when its time to be read is over, long before the slowest answer.
+func (s *Server) wait(since time.Time) {
+	time.Sleep(s.delay - time.Since(since)%s.delay)
 }
 
-// releaseNow does the work and reports whether anything was refused. Whoever is not known is let in as far as his request
-// is one that asks for nothing but sealed keys.
-func (s *Server) releaseNow(r *http.Request) (out reply, refused bool) {
+// releaseNow does the work. Whoever is not known is let in as far as his request is one that asks for nothing but sealed
+// keys.
+func (s *Server) releaseNow(r *http.Request) reply {
 	first := s.look(r)
 	_, err := first.channel()
 	if err == nil {
@@ -179,42 +178,46 @@ func (s *Server) releaseNow(r *http.Request) (out reply, refused bool) {
 	}
 	s.o.Log.Debug("client certificate not accepted", "peer", first.peer.addr, "error", err)
 	if bad := announced(r); bad.code != 0 {
-		return bad, false
+		return bad
 	}
 	if !s.strangers.enter(first.peer.addr, r.ContentLength) {
-		return busy(), false
+		return busy()
 	}
 	defer s.strangers.leave(first.peer.addr, r.ContentLength)
 	return s.releaseTo(r)
 }
 
-func (s *Server) releaseTo(r *http.Request) (out reply, refused bool) {
+func (s *Server) releaseTo(r *http.Request) reply {
 	if bad := announced(r); bad.code != 0 {
-		return bad, false
+		return bad
 	}
 	body, bad := s.body(r, s.share(s.look(r)))
 	if bad.code != 0 {
-		return bad, false
+		return bad
 	}
 	defer s.giveBack(body)
 	req, err := kra.ParseRequest(body.Bytes())
 	if err != nil {
-		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error()), false
+		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error())
 	}
 	jobs, err := parse(req)
 	if err != nil {
-		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error()), false
+		return failure(http.StatusBadRequest, kra.CodeMalformed, err.Error())
 	}
 	o := s.look(r) // the body took its time: what was revoked meanwhile counts
 	if _, err := o.channel(); err != nil && !s.strangers.charge(o.peer.addr, len(jobs), time.Now()) {
-		return busy(), false
+		return busy()
 	}
 	c, ok := o.claimant(req, body.Bytes())
 	if !ok {
-		return failure(http.StatusUnauthorized, kra.CodeCertificate, ""), false
+		return failure(http.StatusUnauthorized, kra.CodeCertificate, "")
 	}
 	if s.o.Health() != nil {
-		return unavailable(), false
+		return unavailable()
 	}
-	return s.respond(r, o.snap.Book, &c, jobs)
+	out, refused := s.respond(r, o.snap.Book, &c, jobs)
+	if refused {
+		out.complete = body.complete
+	}
+	return out
 }

@@ -1,12 +1,20 @@
 package release
 
 import (
+	"bytes"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/keyrelease/krabox/hsm/hsmtest"
 	"github.com/keyrelease/krabox/kra"
 )
 
@@ -90,4 +98,57 @@ func TestSlowWorkIsAnswered(t *testing.T) {
 	if took < w.server.delay {
 		t.Errorf("a refusal left after %v; want %v at least", took, w.server.delay)
 	}
+}
+
+// A latecomer is a body whose last byte comes late.
+type latecomer struct {
+	io.Reader
+	left int
+	late time.Duration
+}
+
+func (l *latecomer) Read(b []byte) (int, error) {
+	if l.left == 1 {
+		time.Sleep(l.late)
+		l.left = 0
+		return l.Reader.Read(b)
+	}
+	n, err := l.Reader.Read(b[:min(len(b), max(l.left-1, 0))])
+	l.left -= n
+	return n, err
+}
+
+// TestDelayBeginsWithTheLastByte: who holds the last byte back until shortly before a refusal could leave, does not get it
+// any sooner after that byte, to compare the work with what is left. All refusals wait alike: of releases and of groups.
+func TestDelayBeginsWithTheLastByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := hsmtest.New(t)
+		w := newWorldOn(t, tokenOf(inside{c}))
+		w.clock.Store(&moment{time.Now(), true})
+		mallory := w.corp.person(t, "mallory", "Example")
+		for name, to := range map[string]struct {
+			path string
+			body []byte
+			cert *tls.Certificate
+		}{
+			"release":            {kra.PathRelease, request(t, w.hsm.header(t, "board").Bytes()), &mallory},
+			"release to nobody":  {kra.PathRelease, compose(t, "", kra.Presented{Certificates: []*x509.Certificate{leafOf(t, mallory)}}, toCertificate(t), w.hsm.header(t, "board")).Encode(), nil},
+			"statement on group": {kra.PathGroups, groupEditBy(t, mallory.PrivateKey.(crypto.Signer), "legal", 1), &mallory},
+		} {
+			for _, late := range []time.Duration{0, 97 * time.Millisecond, 98 * time.Millisecond, 99 * time.Millisecond, 250 * time.Millisecond} {
+				r := httptest.NewRequest(http.MethodPost, to.path, &latecomer{bytes.NewReader(to.body), len(to.body), late})
+				r.ContentLength = int64(len(to.body))
+				r.Header.Set("Content-Type", kra.ContentType)
+				r.TLS = &tls.ConnectionState{}
+				if to.cert != nil {
+					r.TLS.PeerCertificates = []*x509.Certificate{leafOf(t, *to.cert)}
+				}
+				begin, rec := time.Now(), httptest.NewRecorder()
+				w.server.serve(rec, r.WithContext(withThisPeer(r.Context(), &peer{addr: netip.MustParseAddr("192.0.2.7")})))
+				if took := time.Since(begin); rec.Code != http.StatusForbidden || took != late+RefusalDelay {
+					t.Errorf("%s, last byte after %v: %d after %v; want a refusal after %v", name, late, rec.Code, took, late+RefusalDelay)
+				}
+			}
+		}
+	})
 }

@@ -59,7 +59,7 @@ func limits() map[string]int {
 		"bytes of a statement about a group": kra.MaxGroupBody, "decryptors in a statement about a group": kra.MaxGroupEdit,
 		"members of a group in an answer": kra.MaxGroupPage, "access identifiers in a query for keys": kra.MaxHeaders,
 
-		"connections": maxConns, "connections of a source": maxConnsOf, "certificates of a client in the handshake": maxChain,
+		"connections": maxConns, "connections of a source": maxConnsOf, "connections of a neighbourhood": maxConnsNear, "certificates of a client in the handshake": maxChain,
 		"bytes of request line and header fields":                              maxHeadBytes,
 		"seconds until a handshake, or a request's header fields, are through": seconds(headWithin),
 		"seconds until a request is through":                                   seconds(bodyWithin),

@@ -26,6 +26,7 @@ const (
 
 	maxConns     = 4096             // open connections
 	maxConnsOf   = 256              // of them from one source
+	maxConnsNear = 1024             // of them from the sources of one IPv6 /48 or IPv4 /24
 	maxInFlight  = 1024             // requests at work; a refusal that waits for its time is not at work
 	maxBodies    = 32 << 20         // bytes of all request bodies being read or at work
 	maxHeadBytes = 8 << 10          // request line and headers
