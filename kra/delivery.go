@@ -56,10 +56,18 @@ type Delivery struct {
 	key       *ecdh.PublicKey // ToKey only
 	spki      []byte          // of key
 	signature []byte
+	inside    bool // ToCertificate only
 }
 
 // To returns the way.
 func (d Delivery) To() To { return d.to }
+
+// Inside reports whether a key of a CMS or JWE head may be sealed within the HSM, where nothing but the receipt ties it to
+// the request. Whoever says so opens Sealed.Inside and looks at the receipt.
+func (d Delivery) Inside() bool { return d.inside }
+
+// NewInside returns the delivery to a certificate that takes keys which were sealed within the HSM, too.
+func NewInside() Delivery { return Delivery{to: ToCertificate, inside: true} }
 
 // Key returns the key made for the request, nil unless To is ToKey. Nobody has verified who made it: VerifyKey does.
 func (d Delivery) Key() *ecdh.PublicKey { return d.key }
@@ -108,7 +116,7 @@ func signedDelivery(spki, signature []byte) (Delivery, error) {
 	if len(signature) == 0 || len(signature) > maxSignature {
 		return Delivery{}, fmt.Errorf("signature of the delivery key has %d bytes, want 1 to %d", len(signature), maxSignature)
 	}
-	return Delivery{ToKey, key, spki, signature}, nil
+	return Delivery{to: ToKey, key: key, spki: spki, signature: signature}, nil
 }
 
 func deliveryMessage(domain, box string, spki []byte, headers [][]byte) []byte {

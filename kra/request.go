@@ -214,6 +214,7 @@ func scanTokens(s *scanner) ([]string, error) {
 func scanDelivery(s *scanner) (Delivery, error) {
 	var to To
 	var spki, signature []byte
+	inside := false
 	err := s.object(func(name string) (err error) {
 		switch name {
 		case "to":
@@ -229,6 +230,8 @@ func scanDelivery(s *scanner) (Delivery, error) {
 			spki, err = s.blob("delivery key")
 		case "signature":
 			signature, err = s.blob("signature")
+		case "inside":
+			inside, err = true, s.yes("inside")
 		default:
 			err = s.fail(errUnknownField.Error())
 		}
@@ -237,6 +240,8 @@ func scanDelivery(s *scanner) (Delivery, error) {
 	switch {
 	case err != nil:
 		return Delivery{}, err
+	case inside && to != ToCertificate:
+		return Delivery{}, s.fail("inside goes with a certificate only")
 	case to == ToKey:
 		d, err := signedDelivery(spki, signature)
 		if err != nil {
@@ -246,7 +251,7 @@ func scanDelivery(s *scanner) (Delivery, error) {
 	case to == 0 || spki != nil || signature != nil:
 		return Delivery{}, s.fail("deliver has no to, or a key that is not used")
 	}
-	return Delivery{to: to}, nil
+	return Delivery{to: to, inside: inside}, nil
 }
 
 // decodeBase64 accepts the one standard, padded encoding; encoding/base64 would skip line ends.
@@ -301,6 +306,9 @@ func (r Request) Encode() []byte {
 		if r.deliver.to == ToKey {
 			b = append(base64.StdEncoding.AppendEncode(append(b, `,"key":"`...), r.deliver.spki), '"')
 			b = append(base64.StdEncoding.AppendEncode(append(b, `,"signature":"`...), r.deliver.signature), '"')
+		}
+		if r.deliver.inside {
+			b = append(b, `,"inside":true`...)
 		}
 		b = append(b, '}')
 	}

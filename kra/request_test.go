@@ -67,6 +67,22 @@ func TestRequestPresentedVector(t *testing.T) {
 	}
 }
 
+// TestRequestInside: who takes keys that were sealed within the HSM says so, in one way.
+func TestRequestInside(t *testing.T) {
+	for body, want := range map[string]bool{
+		`{"headers":["AAAA"],"deliver":{"to":"certificate"}}`:               false,
+		`{"headers":["AAAA"],"deliver":{"to":"certificate","inside":true}}`: true,
+	} {
+		r, err := ParseRequest([]byte(body))
+		if err != nil || r.Delivery().Inside() != want || string(r.Encode()) != body {
+			t.Errorf("%s: inside %v, %v, written %s", body, r.Delivery().Inside(), err, r.Encode())
+		}
+	}
+	if d := NewInside(); d.To() != ToCertificate || !d.Inside() {
+		t.Errorf("NewInside() is %v, %v", d.To(), d.Inside())
+	}
+}
+
 func TestRequestRefused(t *testing.T) {
 	for name, body := range map[string]string{
 		"empty":             ``,
@@ -131,6 +147,13 @@ func TestRequestRefused(t *testing.T) {
 		"key and more":           `{"headers":["AAAA"],"deliver":{"to":"key","key":"` + testSPKI + `AAAA","signature":"AAAA"}}`,
 		"key on another curve":   `{"headers":["AAAA"],"deliver":{"to":"key","key":"` + otherSPKI + `","signature":"AAAA"}}`,
 		"long signature":         `{"headers":["AAAA"],"deliver":{"to":"key","key":"` + testSPKI + `","signature":"` + strings.Repeat("AAAA", 400) + `"}}`,
+		"inside not":             `{"headers":["AAAA"],"deliver":{"to":"certificate","inside":false}}`,
+		"inside a word":          `{"headers":["AAAA"],"deliver":{"to":"certificate","inside":"true"}}`,
+		"inside twice":           `{"headers":["AAAA"],"deliver":{"to":"certificate","inside":true,"inside":true}}`,
+		"inside and more":        `{"headers":["AAAA"],"deliver":{"to":"certificate","inside":true1}}`,
+		"inside of nothing":      `{"headers":["AAAA"],"deliver":{"inside":true}}`,
+		"inside a channel":       `{"headers":["AAAA"],"deliver":{"to":"channel","inside":true}}`,
+		"inside a key":           `{"headers":["AAAA"],"deliver":{"to":"key","key":"` + testSPKI + `","signature":"AAAA","inside":true}}`,
 		"policy in the deliver":  `{"headers":["AAAA"],"deliver":{"to":"certificate","rule":"true"}}`,
 		"group of one's own":     `{"headers":["AAAA"],"groups":["board"]}`,
 		"clearance of one's own": `{"headers":["AAAA"],"clearance":"secret"}`,

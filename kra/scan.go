@@ -124,6 +124,17 @@ func (s *scanner) text(limit int) (string, error) {
 	return v, nil
 }
 
+// yes takes the one value of a flag that is there.
+func (s *scanner) yes(what string) error {
+	s.space()
+	rest, ok := bytes.CutPrefix(s.rest, []byte("true"))
+	if !ok {
+		return s.fail(what + " is there and not true")
+	}
+	s.rest = rest
+	return nil
+}
+
 // end refuses anything that follows the value.
 func (s *scanner) end() error {
 	s.space()

@@ -28,6 +28,7 @@ type claimant struct {
 	claim   string
 	to      kra.To
 	seal    crypto.PublicKey // nil: over the channel
+	inside  bool             // he takes what the HSM sealed
 	binding kra.Binding
 	notes   []string
 	refuse  error // nothing is decided
@@ -63,7 +64,7 @@ func (o origin) channel() (identity, error) { return o.peer.identify(o.http, o.s
 func (o origin) claimant(req kra.Request, body []byte) (c claimant, ok bool) {
 	d, shown := req.Delivery(), req.Presented()
 	c = claimant{facts: policy.Facts{Source: o.peer.addr, ClockTrusted: o.trusted, Channel: policy.Authenticated},
-		now: o.now, shown: shown, claim: req.Claim(), to: d.To()}
+		now: o.now, shown: shown, claim: req.Claim(), to: d.To(), inside: d.Inside()}
 	if c.to != kra.ToChannel {
 		c.binding = kra.NewBinding(o.snap.Domain, o.snap.Box, body)
 	}

@@ -113,12 +113,13 @@ func TestKeyNeverLeavesTheHSM(t *testing.T) {
 		headers [][]byte
 		suites  []string
 	}{
-		"nobody proved":    {w.client(), presented(rsCert), toCertificate(t), key, [][]byte{sha1.Head().Bytes()}, []string{"oaep-sha1"}},
-		"over the channel": {w.alice(), presented(rsCert), toCertificate(t), key, [][]byte{sha1.Head().Bytes()}, []string{"oaep-sha1"}},
-		"another hash":     {w.client(), presented(rsCert), toCertificate(t), key, [][]byte{sha256.Head().Bytes()}, []string{sealed}},
-		"an EC key":        {w.client(), presented(ecCert), toCertificate(t), ec, [][]byte{sha1.Head().Bytes()}, []string{"p256"}},
+		"nobody proved":    {w.client(), presented(rsCert), kra.NewInside(), key, [][]byte{sha1.Head().Bytes()}, []string{"oaep-sha1"}},
+		"over the channel": {w.alice(), presented(rsCert), kra.NewInside(), key, [][]byte{sha1.Head().Bytes()}, []string{"oaep-sha1"}},
+		"not asked for":    {w.client(), presented(rsCert), toCertificate(t), key, [][]byte{sha1.Head().Bytes()}, []string{sealed}},
+		"another hash":     {w.client(), presented(rsCert), kra.NewInside(), key, [][]byte{sha256.Head().Bytes()}, []string{sealed}},
+		"an EC key":        {w.client(), presented(ecCert), kra.NewInside(), ec, [][]byte{sha1.Head().Bytes()}, []string{"p256"}},
 		"in the clear":     {w.alice(), kra.Presented{}, overChannel(t), nil, [][]byte{sha1.Head().Bytes()}, []string{clear}},
-		"all at once": {w.client(), presented(rsCert), toCertificate(t), key,
+		"all at once": {w.client(), presented(rsCert), kra.NewInside(), key,
 			[][]byte{age.Bytes(), sha1.Head().Bytes(), sha256.Head().Bytes(), sha1.Head().Bytes()}, []string{sealed, "oaep-sha1", sealed, "oaep-sha1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -198,7 +199,7 @@ func TestInsideRefusalsAreAlike(t *testing.T) {
 		first := ""
 		for _, h := range [][]byte{legal.Bytes(), notOAEP, label, hash} {
 			begin := time.Now()
-			answer := w.serveOne((*tls.Certificate)(nil), composeRaw(t, mine, toCertificate(t), h).Encode())
+			answer := w.serveOne((*tls.Certificate)(nil), composeRaw(t, mine, kra.NewInside(), h).Encode())
 			if took := time.Since(begin); took != RefusalDelay {
 				t.Errorf("left after %v; want %v", took, RefusalDelay)
 			}
@@ -217,7 +218,7 @@ func TestInsideRefusalsAreAlike(t *testing.T) {
 		if !strings.Contains(first, `{"results":[{"refused":true}]}`) {
 			t.Errorf("refused with %s", first)
 		}
-		if answer := w.serveOne(nil, composeRaw(t, mine, toCertificate(t), m.Head().Bytes()).Encode()); !strings.Contains(answer, `{"sealed":{"suite":"oaep-sha1"`) {
+		if answer := w.serveOne(nil, composeRaw(t, mine, kra.NewInside(), m.Head().Bytes()).Encode()); !strings.Contains(answer, `{"sealed":{"suite":"oaep-sha1"`) {
 			t.Errorf("what is not refused: %s", answer)
 		}
 	})

@@ -189,7 +189,7 @@ func (j *job) take(c *claimant, result int, u Unwrapped, instance receipt.Instan
 	err := u.Err
 	switch {
 	case err == nil && len(u.Sealed) > 0:
-		err = j.passOn(u.Sealed)
+		err = j.passOn(c, u.Sealed)
 	case err == nil:
 		err = u.Key.Use(j.keep)
 	}

@@ -1,13 +1,16 @@
 package client
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdh"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
@@ -108,10 +111,24 @@ func (d delivery) request(box issuer, headers [][]byte) (req kra.Request, privat
 		if how, err = kra.NewDelivery(d.to); err != nil {
 			return req, nil, err
 		}
+		if d.insideOf(headers) {
+			how = kra.NewInside()
+		}
 		private = d.pair.PrivateKey
 	}
 	req, err = req.Deliver(how)
 	return req, private, err
+}
+
+// insideOf reports whether an agent's HSM may seal keys of these headers: that of a certificate is RSA's, and one of them
+// is no age header, whose key is not the HSM's alone to see.
+func (d delivery) insideOf(headers [][]byte) bool {
+	own, ok := d.pair.PrivateKey.(interface{ Public() crypto.PublicKey })
+	if d.to != kra.ToCertificate || !ok {
+		return false
+	}
+	_, isRSA := own.Public().(*rsa.PublicKey)
+	return isRSA && slices.ContainsFunc(headers, func(h []byte) bool { return !bytes.HasPrefix(h, []byte("age-encryption.org/")) })
 }
 
 // overhead is how many bytes of a request are not headers.
@@ -125,9 +142,12 @@ func (d delivery) overhead() int {
 
 // key returns result i, opened if it had to be sealed. Nothing else than what was
 // asked for is taken.
-func (d delivery) key(res kra.Response, i int, b kra.Binding, private any) (block.FileKey, error) {
+func (d delivery) key(asked kra.Delivery, res kra.Response, i int, b kra.Binding, private any) (block.FileKey, error) {
 	sealed, is := res.Results[i].Sealed()
+	_, inside := sealed.Inside()
 	switch {
+	case inside && !asked.Inside():
+		return block.FileKey{}, errors.New("the key is sealed within the HSM, which nobody asked for")
 	case d.to == kra.ToChannel && is:
 		return block.FileKey{}, errors.New("the key is sealed, which nobody asked for")
 	case d.to == kra.ToChannel:

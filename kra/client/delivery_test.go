@@ -67,6 +67,7 @@ func TestDelivery(t *testing.T) {
 		"nobody proved, key":          {nil, client.Delivery{To: kra.ToKey, Pair: channel}, nil, nil},
 		"refused":                     {nil, client.Delivery{To: kra.ToCertificate, Pair: mallory}, nil, client.ErrRefused},
 		"in the clear":                {nil, client.Delivery{To: kra.ToCertificate, Pair: ec}, func(l *clienttest.Lie) { l.InTheClear = true }, &client.Untrusted{}},
+		"sealed by the HSM, unasked":  {nil, client.Delivery{To: kra.ToCertificate, Pair: rs}, func(l *clienttest.Lie) { l.Unasked = true }, &client.Untrusted{}},
 		"answer to another header":    {nil, client.Delivery{To: kra.ToCertificate, Pair: ec}, func(l *clienttest.Lie) { l.Elsewhere = 1 }, &client.Untrusted{}},
 		"another key":                 {channel, client.Delivery{To: kra.ToCertificate, Pair: ec}, func(l *clienttest.Lie) { l.Key[0] ^= 1 }, &client.Untrusted{}},
 	} {

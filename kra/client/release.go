@@ -132,7 +132,7 @@ func (a *Agent) releaseBy(ctx context.Context, to issuer, headers []block.Envelo
 			out[i].Err = ErrRefused
 			continue
 		}
-		key, err := a.deliver.key(res, i, binding, private)
+		key, err := a.deliver.key(req.Delivery(), res, i, binding, private)
 		if err != nil {
 			out[i].Err = untrusted("believe the release: %w", err)
 			continue

@@ -61,6 +61,7 @@ type Lie struct {
 	InTheClear bool // although it should be sealed
 	Elsewhere  int  // sealed as the result so many places further on, or within the HSM for that
 	Unsaid     bool // of a key sealed within the HSM, the result is another one
+	Unasked    bool // sealed within the HSM, which nobody asked for
 }
 
 // As is the place that a key is sealed for.
