@@ -63,14 +63,17 @@ func (a *Agent) LeafReceipt(ctx context.Context, spki []byte) ([][]byte, error) 
 	})
 }
 
-// LeafReplica certifies the key that signs one statement about copies of keys.
-func (a *Agent) LeafReplica(ctx context.Context, spki []byte) ([][]byte, error) {
+// LeafReplica certifies the key that signs the one statement about copies of keys with this digest.
+func (a *Agent) LeafReplica(ctx context.Context, spki []byte, statement label.Digest) ([][]byte, error) {
+	if statement == (label.Digest{}) {
+		return nil, wire.Refused{Reason: "replica leaf: no statement"}
+	}
 	return a.leaf(ctx, spki, func(b label.Box, pub crypto.PublicKey) (*x509.Certificate, error) {
 		if k, ok := pub.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
 			return nil, wire.Refused{Reason: "replica leaf: want a P-256 key"}
 		}
 		return a.named(&x509.Certificate{Subject: a.subject(b.Name + " replicas"), KeyUsage: x509.KeyUsageDigitalSignature},
-			a.domain.ReplicaURI(b.Name), replicaLife)
+			a.domain.ReplicaURI(b.Name, statement), replicaLife)
 	})
 }
 

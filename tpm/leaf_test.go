@@ -99,12 +99,13 @@ func TestLeaves(t *testing.T) {
 func TestReplicaLeaf(t *testing.T) {
 	b := enrolled(t)
 	spki, key := tlsKey(t)
-	chain, err := b.LeafReplica(t.Context(), spki)
+	statement := label.ReplicaRequest{Domain: b.of.domain.Hash(), Box: "box1", Transport: []byte("key"), Nonce: label.Digest{1}}
+	chain, err := b.LeafReplica(t.Context(), spki, statement.Digest())
 	leaf, _ := parsed(t, chain, err)
 	if d := leaf.NotAfter.Sub(leaf.NotBefore); d > replicaLife {
 		t.Errorf("replica leaf lives for %v; want at most %v", d, replicaLife)
 	}
-	request, err := label.ReplicaRequest{Domain: b.of.domain.Hash(), Box: "box1", Transport: []byte("key"), Nonce: label.Digest{1}}.Sign(chain, key)
+	request, err := statement.Sign(chain, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +124,7 @@ func TestReplicaLeaf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request, err := label.ReplicaRequest{Domain: b.of.domain.Hash(), Box: "box1", Transport: []byte("key"), Nonce: label.Digest{1}}.Sign(other, key)
+		request, err := statement.Sign(other, key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,8 +201,9 @@ func TestLeavesRefused(t *testing.T) {
 		"TLS, RSA":                    func() ([][]byte, error) { return b.LeafTLS(t.Context(), rsaKey) },
 		"TLS, no key":                 func() ([][]byte, error) { return b.LeafTLS(t.Context(), []byte("digest of something else")) },
 		"receipt, P-256":              func() ([][]byte, error) { return b.LeafReceipt(t.Context(), p256) },
-		"replica, RSA":                func() ([][]byte, error) { return b.LeafReplica(t.Context(), rsaKey) },
-		"replica, P-384":              func() ([][]byte, error) { return b.LeafReplica(t.Context(), otherCurve) },
+		"replica, RSA":                func() ([][]byte, error) { return b.LeafReplica(t.Context(), rsaKey, label.Digest{1}) },
+		"replica, P-384":              func() ([][]byte, error) { return b.LeafReplica(t.Context(), otherCurve, label.Digest{1}) },
+		"replica, no statement":       func() ([][]byte, error) { return b.LeafReplica(t.Context(), p256, label.Digest{}) },
 		"key release, replica's name": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "replica/box1", wire.Agreement) },
 		"key release, RSA agreement":  func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), rsaKey, "legal", wire.Agreement) },
 		"key release, P-256 encipher": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "legal", wire.Encipherment) },

@@ -33,7 +33,7 @@ type platform interface {
 	EnrolRequest(ctx context.Context) ([]byte, error)
 	EnrolInstall(ctx context.Context, bundle []byte) (tpm.Installed, error)
 	LeafKeyRelease(ctx context.Context, spki []byte, access string, u tpm.Usage) ([][]byte, error)
-	LeafReplica(ctx context.Context, spki []byte) ([][]byte, error)
+	LeafReplica(ctx context.Context, spki []byte, statement label.Digest) ([][]byte, error)
 }
 
 // A module is the process of the hardware security module. Files that a call returns must be in the store before the key

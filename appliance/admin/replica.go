@@ -51,7 +51,7 @@ func (s *step) replicaRequest(ctx context.Context) error {
 	if err := s.commit(ctx, store.ReplicaAsk{Request: r.Digest()}); err != nil {
 		return err
 	}
-	text, err := s.sign(ctx, r.Sign)
+	text, err := s.sign(ctx, r.Digest(), r.Sign)
 	if err != nil {
 		return err
 	}

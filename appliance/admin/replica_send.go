@@ -24,9 +24,9 @@ import (
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
-// sign has a statement signed by a key that is made for it and certified by the label key, which works in an approved
+// sign has a statement signed by a key that is made for it and certified for it alone by the label key, which works in an approved
 // state only.
-func (s *step) sign(ctx context.Context, f func(chain [][]byte, by crypto.Signer) ([]byte, error)) ([]byte, error) {
+func (s *step) sign(ctx context.Context, statement label.Digest, f func(chain [][]byte, by crypto.Signer) ([]byte, error)) ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make statement key: %w", err)
@@ -35,7 +35,7 @@ func (s *step) sign(ctx context.Context, f func(chain [][]byte, by crypto.Signer
 	if err != nil {
 		return nil, fmt.Errorf("make statement key: %w", err)
 	}
-	chain, err := s.a.c.TPM.LeafReplica(ctx, spki)
+	chain, err := s.a.c.TPM.LeafReplica(ctx, spki, statement)
 	if err != nil {
 		return nil, fmt.Errorf("certify statement key: %w", err)
 	}
@@ -168,7 +168,7 @@ func (s *step) sendPart(ctx context.Context, p store.Peer, keys []store.Key, of 
 		r.Keys = append(r.Keys, replicaKey(k, parcels[i]))
 	}
 	r.Access = places(of, ids)
-	text, err := s.sign(ctx, r.Sign)
+	text, err := s.sign(ctx, r.Digest(), r.Sign)
 	if err != nil {
 		return err
 	}

@@ -23,12 +23,16 @@ type Member struct {
 const maxPath = 4 // certificates of a signatory
 
 // ReplicaURI is the name in the certificate of a key that signs statements about copies of keys:
-// kra://DOMAIN/replica/BOX.
-func (d Domain) ReplicaURI(box string) string { return "kra://" + d.Name + "/replica/" + box }
+// kra://DOMAIN/replica/BOX/DIGEST. The key is for the one statement with this digest.
+func (d Domain) ReplicaURI(box string, statement Digest) string {
+	return d.replicas() + box + "/" + statement.String()
+}
+
+func (d Domain) replicas() string { return "kra://" + d.Name + "/replica/" }
 
 // member verifies who a statement's key belongs to. Nothing that the leaf says counts but that its label key, which
-// speaks for one box, certified it for this.
-func (d Domain) member(chain [][]byte, at time.Time) (Member, *ecdsa.PublicKey, error) {
+// speaks for one box, certified it for this statement.
+func (d Domain) member(chain [][]byte, statement Digest, at time.Time) (Member, *ecdsa.PublicKey, error) {
 	fail := func(format string, a ...any) (Member, *ecdsa.PublicKey, error) {
 		return Member{}, nil, fmt.Errorf("verify signatory: "+format, a...)
 	}
@@ -39,7 +43,7 @@ func (d Domain) member(chain [][]byte, at time.Time) (Member, *ecdsa.PublicKey, 
 	if err != nil {
 		return fail("parse certificate: %w", err)
 	}
-	box, pub, err := d.replicaLeaf(leaf)
+	box, pub, err := d.replicaLeaf(leaf, statement)
 	if err != nil {
 		return fail("%w", err)
 	}
@@ -53,8 +57,8 @@ func (d Domain) member(chain [][]byte, at time.Time) (Member, *ecdsa.PublicKey, 
 	return Member{Box: box, Key: sha256.Sum256(above[0].RawSubjectPublicKeyInfo)}, pub, nil
 }
 
-// replicaLeaf reads box and key of a leaf of this kind, and of no other.
-func (d Domain) replicaLeaf(leaf *x509.Certificate) (string, *ecdsa.PublicKey, error) {
+// replicaLeaf reads box and key of a leaf of this kind, for this statement, and of no other.
+func (d Domain) replicaLeaf(leaf *x509.Certificate, statement Digest) (string, *ecdsa.PublicKey, error) {
 	pub, ok := leaf.PublicKey.(*ecdsa.PublicKey)
 	switch {
 	case leaf.IsCA || len(leaf.URIs) != 1 || len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses) != 0:
@@ -64,9 +68,13 @@ func (d Domain) replicaLeaf(leaf *x509.Certificate) (string, *ecdsa.PublicKey, e
 	case !ok || pub.Curve != elliptic.P256():
 		return "", nil, errors.New("the certified key is not a P-256 key")
 	}
-	box, ours := strings.CutPrefix(leaf.URIs[0].String(), d.ReplicaURI(""))
-	if !ours || !namePattern.MatchString(box) {
+	name, ours := strings.CutPrefix(leaf.URIs[0].String(), d.replicas())
+	box, of, one := strings.Cut(name, "/")
+	if !ours || !one || !namePattern.MatchString(box) {
 		return "", nil, fmt.Errorf("%.120q does not name a box of domain %q", leaf.URIs[0], d.Name)
+	}
+	if of != statement.String() {
+		return "", nil, errors.New("the certificate is for another statement")
 	}
 	return box, pub, nil
 }
@@ -130,11 +138,11 @@ func openStatement[S any](block, context string, text []byte, d Domain, at time.
 	if err := decode(doc, &s, func() error { return check(s.Statement) }); err != nil {
 		return statement, by, err
 	}
-	by, pub, err := d.member(s.Chain, at)
+	digest := digestOf(context, s.Statement)
+	by, pub, err := d.member(s.Chain, digest, at)
 	if err != nil {
 		return statement, Member{}, err
 	}
-	digest := digestOf(context, s.Statement)
 	if len(s.Signature) != signatureSize || !ecdsa.Verify(pub, digest[:], new(big.Int).SetBytes(s.Signature[:32]), new(big.Int).SetBytes(s.Signature[32:])) {
 		return statement, Member{}, fmt.Errorf("the signature is not box %q's", by.Box)
 	}

@@ -36,7 +36,7 @@ type ReplicaRequest struct {
 	Nonce     Digest `json:"nonce"`     // 32 random bytes: no two requests are one
 }
 
-// Digest names the request: an answer is to this one.
+// Digest names the request: an answer is to this one. The statement's key is certified for it.
 func (r ReplicaRequest) Digest() Digest { return digestOf(replicaRequestContext, r) }
 
 // A Replica is keys of one box for one other, wrapped for its token.
@@ -50,6 +50,9 @@ type Replica struct {
 	Keys    []ReplicaKey    `json:"keys"`
 	Access  []ReplicaAccess `json:"access"`
 }
+
+// Digest is what the statement's key is certified for.
+func (r Replica) Digest() Digest { return digestOf(replicaContext, r) }
 
 // A ReplicaKey is one key. It is replicable, or it would not be here.
 type ReplicaKey struct {

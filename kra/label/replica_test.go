@@ -51,7 +51,7 @@ func issue(t testing.TB, c, issuer *x509.Certificate, pub any, by crypto.Signer)
 	return der
 }
 
-func (p *pen) chain(t testing.TB) [][]byte {
+func (p *pen) chain(t testing.TB, statement Digest) [][]byte {
 	t.Helper()
 	root, err := p.d.Certificate()
 	if err != nil {
@@ -60,7 +60,7 @@ func (p *pen) chain(t testing.TB) [][]byte {
 	soon := time.Now().Add(30 * time.Minute)
 	l := &x509.Certificate{URIs: address(t, p.d.LabelURI(KeyRelease, "box1")), NotAfter: soon, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage: x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	x := &x509.Certificate{URIs: address(t, p.d.ReplicaURI("box1")), NotAfter: soon, KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true}
+	x := &x509.Certificate{URIs: address(t, p.d.ReplicaURI("box1", statement)), NotAfter: soon, KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true}
 	if p.change != nil {
 		p.change(l, x)
 	}
@@ -85,12 +85,11 @@ func (p *pen) replica() Replica {
 
 func (p *pen) write(t testing.TB) (request, replica []byte) {
 	t.Helper()
-	chain := p.chain(t)
-	request, err := p.request().Sign(chain, p.leaf)
+	request, err := p.request().Sign(p.chain(t, p.request().Digest()), p.leaf)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if replica, err = p.replica().Sign(chain, p.leaf); err != nil {
+	if replica, err = p.replica().Sign(p.chain(t, p.replica().Digest()), p.leaf); err != nil {
 		t.Fatal(err)
 	}
 	return request, replica
@@ -156,16 +155,16 @@ func TestReplicaSignatory(t *testing.T) {
 		p := newPen(t)
 		d := p.d
 		c.spoil(p)
-		chain := p.chain(t)
+		first, second := p.chain(t, p.request().Digest()), p.chain(t, p.replica().Digest())
 		if name == "another key than the leaf" {
 			p.leaf = newKey(t)
 		}
-		request, err := p.request().Sign(chain, p.leaf)
+		request, err := p.request().Sign(first, p.leaf)
 		if err != nil {
 			t.Fatal(err)
 		}
 		refused(t, name, c.why, func() error { _, _, err := OpenReplicaRequest(request, d, time.Now()); return err })
-		replica, err := p.replica().Sign(chain, p.leaf)
+		replica, err := p.replica().Sign(second, p.leaf)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,13 +186,13 @@ func TestReplicaChains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &x509.Certificate{URIs: address(t, p.d.ReplicaURI("box1")), NotAfter: time.Now().Add(time.Minute), KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true}
+	x := &x509.Certificate{URIs: address(t, p.d.ReplicaURI("box1", p.request().Digest())), NotAfter: time.Now().Add(time.Minute), KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true}
 	own, direct := issue(t, x, x, p.leaf.Public(), p.leaf), issue(t, x, root, p.leaf.Public(), p.k.root)
 	k384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain := p.chain(t)
+	chain := p.chain(t, p.request().Digest())
 	label, err := x509.ParseCertificate(chain[1])
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +222,6 @@ func TestReplicaChains(t *testing.T) {
 // TestReplicaSays: a statement of another box, another domain or another form than the one is none.
 func TestReplicaSays(t *testing.T) {
 	p := newPen(t)
-	chain := p.chain(t)
 	for name, c := range map[string]struct {
 		why   string
 		spoil func(*Replica)
@@ -252,6 +250,7 @@ func TestReplicaSays(t *testing.T) {
 	} {
 		r := p.replica()
 		c.spoil(&r)
+		chain := p.chain(t, r.Digest())
 		if name != "another box" && name != "another domain" {
 			refused(t, name, c.why, func() error { _, err := r.Sign(chain, p.leaf); return err })
 		}
@@ -261,6 +260,33 @@ func TestReplicaSays(t *testing.T) {
 		}
 		refused(t, name, c.why, func() error { _, _, err := OpenReplica(text, p.d, time.Now()); return err })
 	}
+}
+
+// TestReplicaKeyOfOneStatement: a key that was certified for one statement signs no other, of its own kind or another.
+func TestReplicaKeyOfOneStatement(t *testing.T) {
+	p := newPen(t)
+	other := p.request()
+	other.Nonce = Digest{9}
+	for name, of := range map[string]Digest{"another request": other.Digest(), "a replica": p.replica().Digest(), "none": {}} {
+		text, err := p.request().Sign(p.chain(t, of), p.leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused(t, name, "for another statement", func() error { _, _, err := OpenReplicaRequest(text, p.d, time.Now()); return err })
+		if of == p.replica().Digest() {
+			continue
+		}
+		if text, err = p.replica().Sign(p.chain(t, of), p.leaf); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, name, "for another statement", func() error { _, _, err := OpenReplica(text, p.d, time.Now()); return err })
+	}
+	p.change = func(_, x *x509.Certificate) { x.URIs = address(t, "kra://"+p.d.Name+"/replica/box1") }
+	text, err := p.request().Sign(p.chain(t, Digest{}), p.leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, "a name without a statement", "does not name", func() error { _, _, err := OpenReplicaRequest(text, p.d, time.Now()); return err })
 }
 
 // TestReplicaHasOneForm: no byte of a document can be changed.

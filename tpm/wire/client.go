@@ -165,10 +165,10 @@ func (c *Client) LeafReceipt(ctx context.Context, spki []byte) ([][]byte, error)
 	return a.Chain, err
 }
 
-// LeafReplica has the label key certify a P-256 key that signs one statement about copies of keys, under the URI
-// kra://DOMAIN/replica/BOX.
-func (c *Client) LeafReplica(ctx context.Context, spki []byte) ([][]byte, error) {
-	a, err := c.do(ctx, request{Op: opReplica, SPKI: spki})
+// LeafReplica has the label key certify a P-256 key that signs the one statement about copies of keys with
+// this digest, under the URI kra://DOMAIN/replica/BOX/DIGEST.
+func (c *Client) LeafReplica(ctx context.Context, spki []byte, statement label.Digest) ([][]byte, error) {
+	a, err := c.do(ctx, request{Op: opReplica, SPKI: spki, Digest: statement[:]})
 	return a.Chain, err
 }
 

@@ -16,7 +16,7 @@ type agentSide interface {
 	WriteRecord(context.Context, label.Record) error
 	LeafTLS(ctx context.Context, spki []byte) ([][]byte, error)
 	LeafReceipt(ctx context.Context, spki []byte) ([][]byte, error)
-	LeafReplica(ctx context.Context, spki []byte) ([][]byte, error)
+	LeafReplica(ctx context.Context, spki []byte, statement label.Digest) ([][]byte, error)
 	LeafKeyRelease(ctx context.Context, spki []byte, access string, u Usage) ([][]byte, error)
 	EnrolRequest(context.Context) ([]byte, error)
 	EnrolInstall(context.Context, []byte) (Installed, error)
@@ -109,7 +109,10 @@ func forAgent(ctx context.Context, q request, s agentSide) (a answer, err error)
 	case opReceipt:
 		a.Chain, err = s.LeafReceipt(ctx, q.SPKI)
 	case opReplica:
-		a.Chain, err = s.LeafReplica(ctx, q.SPKI)
+		if len(q.Digest) != len(label.Digest{}) {
+			return a, Refused{"replica leaf: no statement"}
+		}
+		a.Chain, err = s.LeafReplica(ctx, q.SPKI, label.Digest(q.Digest))
 	case opKeyRelease:
 		a.Chain, err = s.LeafKeyRelease(ctx, q.SPKI, q.Access, q.Usage)
 	case opRequest:

@@ -48,6 +48,7 @@ type request struct {
 	Stage  string `json:"stage,omitempty"`
 	Record []byte `json:"record,omitempty"`
 	SPKI   []byte `json:"spki,omitempty"`
+	Digest []byte `json:"digest,omitempty"`
 	Access string `json:"access,omitempty"`
 	Usage  Usage  `json:"usage,omitempty"`
 	Bundle []byte `json:"bundle,omitempty"`

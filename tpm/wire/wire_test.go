@@ -52,8 +52,8 @@ func (b *box) LeafTLS(_ context.Context, spki []byte) ([][]byte, error) {
 func (b *box) LeafReceipt(_ context.Context, spki []byte) ([][]byte, error) {
 	return [][]byte{spki, {2}}, b.called()
 }
-func (b *box) LeafReplica(_ context.Context, spki []byte) ([][]byte, error) {
-	return [][]byte{spki, {4}}, b.called()
+func (b *box) LeafReplica(_ context.Context, spki []byte, d label.Digest) ([][]byte, error) {
+	return [][]byte{spki, d[:1]}, b.called()
 }
 func (b *box) LeafKeyRelease(_ context.Context, spki []byte, access string, u Usage) ([][]byte, error) {
 	return [][]byte{spki, []byte(access), []byte(u)}, b.called()
@@ -132,7 +132,7 @@ func TestAgentChannel(t *testing.T) {
 	if x, err := c.LeafReceipt(ctx, []byte{5}); err != nil || len(x) != 2 || x[1][0] != 2 {
 		t.Errorf("LeafReceipt() = %v, %v", x, err)
 	}
-	if x, err := c.LeafReplica(ctx, []byte{5}); err != nil || len(x) != 2 || x[1][0] != 4 {
+	if x, err := c.LeafReplica(ctx, []byte{5}, label.Digest{4}); err != nil || len(x) != 2 || x[1][0] != 4 {
 		t.Errorf("LeafReplica() = %v, %v", x, err)
 	}
 	if x, err := c.LeafKeyRelease(ctx, []byte{5}, "legal", Agreement); err != nil || string(x[1]) != "legal" || string(x[2]) != "agreement" {
