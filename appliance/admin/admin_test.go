@@ -180,9 +180,9 @@ func TestRules(t *testing.T) {
 	w.has("access test legal-team as "+alice+" from 10.20.1.7 at 2026-11-22T10:00:00Z", "Refused")
 	w.has("access test legal-team as "+alice+" from 10.20.1.7", "by a clock that is not trusted", "error", "Refused")
 	w.has("access test legal-team as corp:CN=Bob from 10.20.1.7 at "+monday, "Refused")
-	w.has("access test legal-team for "+alice+" from 10.20.1.7 at "+monday, "For "+alice, "leave only to who proves who he is")
+	w.has("access test legal-team for "+alice+" from 10.20.1.7 at "+monday, "For corp:CN=Alice", "leave only to who proves who he is")
 	w.do("access deliver legal-team anyone")
-	w.has("access test legal-team for "+alice+" from 10.20.1.7 at "+monday, "office", "Allowed")
+	w.has("access test legal-team for "+alice+" from 10.20.1.7 at "+monday, "not bound to the certificate", "Refused") // an address is nobody's
 	w.do("access deliver legal-team channel")
 	w.has("who-am-i "+alice+" from 10.20.1.7 at "+monday, "legal-team")
 	w.has("who-am-i corp:CN=Bob from 10.20.1.7 at "+monday, "belongs to no access identifier")

@@ -184,7 +184,12 @@ func (s *Server) releaseNow(r *http.Request) reply {
 		return busy()
 	}
 	defer s.strangers.leave(first.peer.addr, r.ContentLength)
-	return s.releaseTo(r)
+	out := s.releaseTo(r)
+	if !out.complete.IsZero() { // with its place: when that is free again tells no time either
+		s.wait(out.complete)
+		out.complete = time.Time{}
+	}
+	return out
 }
 
 func (s *Server) releaseTo(r *http.Request) reply {

@@ -178,6 +178,9 @@ func words(err error) string {
 	return err.Error()
 }
 
+// lastWords is how long one side may go on when the other has ended.
+const lastWords = 30 * time.Second
+
 // relay copies both ways until both are at an end, or one fails.
 func relay(a, b net.Conn) {
 	var both sync.WaitGroup
@@ -196,4 +199,5 @@ func pass(to, from net.Conn) {
 	if c, ok := to.(interface{ CloseWrite() error }); !ok || c.CloseWrite() != nil {
 		to.Close()
 	}
+	_ = to.SetReadDeadline(time.Now().Add(lastWords)) // or who never ends his side would keep the place for good
 }
