@@ -115,7 +115,7 @@ type delivered struct {
 	To  string `json:"to"`
 	Key string `json:"key,omitempty"`
 
-	Inside bool `json:"inside,omitempty"` // the message key never left the HSM
+	Inside bool `json:"inside,omitempty"` // the HSM sealed it, says this agent: the message key was not seen here
 }
 
 func (j *job) deliveryPart(c *claimant) delivered {

@@ -27,7 +27,7 @@ const (
 	maxConns     = 4096             // open connections
 	maxConnsOf   = 256              // of them from one source
 	maxConnsNear = 1024             // of them from the sources of one IPv6 /48 or IPv4 /24
-	maxInFlight  = 1024             // requests at work; a refusal that waits for its time is not at work
+	maxInFlight  = 1024             // requests at work; a refusal that waits for its time is not at work, but a stranger's
 	maxBodies    = 32 << 20         // bytes of all request bodies being read or at work
 	maxHeadBytes = 8 << 10          // request line and headers
 	headWithin   = 15 * time.Second // TLS handshake; request line and headers: a box under load is slow to read, too
