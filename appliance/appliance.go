@@ -22,6 +22,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/keyrelease/krabox/appliance/admin"
+	"github.com/keyrelease/krabox/appliance/selftest"
 	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/kra/label"
@@ -41,8 +42,8 @@ type options struct {
 
 func parseOptions(args []string) (o options, err error) {
 	f := flag.NewFlagSet("krad", flag.ContinueOnError)
-	mode := f.String("mode", "", "factory, enrolled or locked")
-	f.StringVar(&o.reason, "reason", "", "why the box is locked")
+	mode := f.String("mode", "", "factory, enrolled, maintenance or locked")
+	f.StringVar(&o.reason, "reason", "", "why the box is locked or in maintenance")
 	f.StringVar(&o.state, "state", "/state/krad", "folder of store and log")
 	f.StringVar(&o.tpm, "tpm", "/run/kra/tpm.sock", "socket of tpmd")
 	f.StringVar(&o.hsm, "hsm", "/run/kra/hsm.sock", "socket of hsmd")
@@ -56,10 +57,10 @@ func parseOptions(args []string) (o options, err error) {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
 	switch o.mode = console.Mode(*mode); o.mode {
-	case console.Factory, console.Enrolled, console.Locked:
+	case console.Factory, console.Enrolled, console.Locked, console.Maintenance:
 		return o, nil
 	}
-	return o, fmt.Errorf("-mode %q is none of factory, enrolled, locked", *mode)
+	return o, fmt.Errorf("-mode %q is none of factory, enrolled, maintenance, locked", *mode)
 }
 
 // Main runs krad until it is told to stop.
@@ -77,9 +78,12 @@ func Main(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	a := &agent{o: o, in: in, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), started: time.Now()}
+	a := &agent{o: o, in: in, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), started: time.Now(), tests: selftest.New()}
 	if err := a.prepare(); err != nil {
 		return err
+	}
+	if err := a.selfTest(); err != nil {
+		return a.serveError(ctx, err)
 	}
 	if o.mode == console.Enrolled {
 		return a.serveEnrolled(ctx)
@@ -94,10 +98,13 @@ type agent struct {
 	log     *slog.Logger
 	started time.Time
 
+	tests   *selftest.Suite
 	domain  label.Domain
 	version string
 	machine *machine.Client // nil on an ordinary host
 	tpm     *tpm.Client
+
+	unlocked admin.Typed // what opened a box that waited; zero: nothing had to
 }
 
 // prepare reads what every mode needs.
@@ -141,7 +148,7 @@ func imageVersion(file string) (string, error) {
 
 func (a *agent) adminConfig() admin.Config {
 	c := admin.Config{Mode: a.o.mode, Reason: a.o.reason, Domain: a.domain, Version: a.version, Started: a.started, TPM: a.tpm,
-		Health: func() []string { return nil }}
+		Health: func() []string { return nil }, Failed: a.tests.Health, SelfTest: a.tests.Run}
 	if a.machine != nil {
 		c.Machine = a.machine
 	}

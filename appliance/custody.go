@@ -20,6 +20,8 @@ const unwrapWithin = time.Minute
 type custody struct {
 	hsm  *hsm.Client
 	lost func() // some unwraps may have been done and not answered
+
+	usable func(block.KeyID) error // why a key cannot be used now, or nothing; it waits for nothing
 }
 
 // Unwrap outlives ctx: what the token has done must reach the log even when the requester has gone.
@@ -55,6 +57,11 @@ func (c custody) open(ctx context.Context, grants []policy.Grant, do ask) ([]rel
 	}
 	out := make([]release.Unwrapped, len(results))
 	for i, r := range results {
+		if err := c.usable(wraps[i].KeyID()); err != nil { // whatever hsmd has done with it
+			_ = r.Key.Use(func([]byte) error { return nil })
+			out[i] = release.Unwrapped{Seq: r.Seq, Err: err}
+			continue
+		}
 		out[i] = release.Unwrapped{Seq: r.Seq, Key: r.Key, Sealed: r.Sealed, Err: r.Err}
 		if errors.Is(r.Err, hsm.ErrNoKey) {
 			out[i].Err = release.ErrNoKey

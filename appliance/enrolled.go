@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,11 +15,15 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/keyrelease/krabox/appliance/admin"
+	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/appliance/external"
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/release"
+	"github.com/keyrelease/krabox/appliance/selftest"
 	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/appliance/syslog"
 	"github.com/keyrelease/krabox/appliance/usage"
+	"github.com/keyrelease/krabox/boot/machine"
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 	tpm "github.com/keyrelease/krabox/tpm/wire"
 )
@@ -28,11 +34,14 @@ const (
 	anchorEvery = 10 * time.Minute
 	clockEvery  = time.Hour // how often a trusted time is sealed
 	tokenEvery  = time.Second
+	tendEvery   = 30 * time.Second // keys whose time has come
 )
+
+var errZeroized = errors.New("the box was zeroized")
 
 // serveEnrolled opens the box and serves until ctx ends. What contradicts the TPM's record locks the box instead.
 func (a *agent) serveEnrolled(ctx context.Context) error {
-	o, err := a.open(ctx)
+	o, err := a.openAttended(ctx)
 	clear(a.in.store[:]) // store and log have what they need of it
 	var evidence contradiction
 	if errors.As(err, &evidence) {
@@ -72,13 +81,20 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		return err
 	}
 	defer token.Close()
-	keeper, err := openToken(ctx, token, o, fail)
+	keys, err := a.followLabels(o, token)
 	if err != nil {
 		return err
 	}
-	b := &board{domain: a.domain, dial: a.o.outward(), outside: external.New(a.domain.Name, o.store.State().Box().Name),
-		sources: inform.NewKeeper(func() time.Time { now, _ := o.clock.now(); return now }, a.log)}
+	defer keys.close()
+	keeper, err := openToken(ctx, token, o, fail, keys.changed)
+	if err != nil {
+		return err
+	}
+	keys.Follow(ctx)
+	b := &board{domain: a.domain, dial: a.o.outward(), time: o.clock.time, outside: external.New(a.domain.Name, o.store.State().Box().Name),
+		sources: inform.NewKeeper(o.clock.time, a.log)}
 	defer b.sources.Close()
+	b.forward = syslog.New(o.log, o.store.State().Box().Name, b.dial, b.time, a.log)
 	first, err := b.build(o.store.State(), o.store.State().Generation())
 	if err != nil {
 		return fmt.Errorf("compile rules: %w", err)
@@ -87,16 +103,34 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		return err
 	}
 	b.use(first)
-	l, err := newLeaf(ctx, a.tpm, a.log)
+	l, err := newLeaf(ctx, a.tpm, time.Now, a.log)
 	if err != nil {
 		return err
 	}
-	h := &health{open: o, token: token, board: b, meter: usage.NewMeter(o.log)}
+	times := a.timekeeper(o)
+	h := &health{tests: a.tests, open: o, token: token, board: b, leaf: l, times: times, meter: usage.NewMeter(o.log), unanswered: keeper.unanswered}
+	advertised, err := tpm.Dial(a.o.tpm)
+	if err != nil {
+		return err
+	}
+	defer advertised.Close()
+	if b.page, err = a.page(o, b, h, advertised); err != nil {
+		return err
+	}
 	c, err := a.enrolledAdmin(ctx, o, b, h, token)
 	if err != nil {
 		return err
 	}
-	c.Unlogged = keeper.unlogged
+	c.Erase = func() error {
+		if a.machine == nil { // who restarts the box ends us; a host does not
+			defer fail(errZeroized)
+		}
+		return a.erase()
+	}
+	c.Lock, c.Renew, c.Owed = o.store.Lock, a.renewer(o), o.store.Owed
+	standby := release.NewStandby(o.idle)
+	c.Times = times.view
+	c.Unlogged, c.Labels, c.There, c.TLS = keeper.unlogged, keys.labelled, standby.There, l.there
 	agent, err := admin.New(c)
 	if err != nil {
 		return err
@@ -106,9 +140,9 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		return err
 	}
 	defer challenged.Close()
-	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered}, Journal: h.meter, Snapshot: b.snapshot, Clock: o.clock.now,
+	port, err := release.New(release.Options{Custody: custody{token, keeper.unanswered, keys.Usable}, Journal: h.meter, Snapshot: b.snapshot, Clock: o.clock.now,
 		Health: h.port, Certificate: l.get, World: b.world, Groups: agent.NewMaintenance(), Prover: prover{challenged},
-		Services: b.outside, Unlogged: keeper.unlogged, Log: a.log})
+		Services: b.outside, Permits: a.permits(b.page), Documents: b.page.Documents, Standby: standby, Unlogged: keeper.unlogged, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -117,7 +151,12 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		func() error { return port.Serve(ctx, a.in.release) },
 		func() error { return a.serveHealth(ctx, h) },
 		func() error { return a.serveAdmin(ctx, agent) },
-		func() error { l.keep(ctx); return nil },
+		func() error { l.keep(ctx, time.Tick(leafEvery)); return nil },
+		func() error { b.page.Run(ctx); return nil },
+		func() error { b.forward.Run(ctx); return nil },
+		func() error { keys.keep(ctx); return nil },
+		func() error { times.run(ctx); return nil },
+		func() error { a.tend(ctx, agent); return nil },
 		func() error { _ = first.Book.Warm(ctx); return nil },
 		func() error { return h.watch(ctx) },
 		func() error { a.anchor(ctx, o); return nil })
@@ -125,6 +164,17 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 
 // run runs all parts and ends all of them when one fails.
 func (a *agent) run(ctx context.Context, fail context.CancelCauseFunc, parts ...func() error) error {
+	stop := context.AfterFunc(ctx, func() {
+		if _, err := daemon.SdNotify(false, daemon.SdNotifyStopping); err != nil {
+			a.log.Error("notify supervisor", "err", err)
+		}
+	})
+	defer stop()
+	return together(ctx, fail, parts...)
+}
+
+// together is run for parts whose end is not the agent's.
+func together(ctx context.Context, fail context.CancelCauseFunc, parts ...func() error) error {
 	var all sync.WaitGroup
 	for _, part := range parts {
 		all.Go(func() {
@@ -134,9 +184,6 @@ func (a *agent) run(ctx context.Context, fail context.CancelCauseFunc, parts ...
 		})
 	}
 	<-ctx.Done()
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyStopping); err != nil {
-		a.log.Error("notify supervisor", "err", err)
-	}
 	all.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
@@ -154,12 +201,24 @@ func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, h *health
 	c.Roots = x509.NewCertPool()
 	c.Roots.AddCert(root)
 	c.Store, c.HSM, c.Log, c.Book, c.Health = o.store, token, o.log, b.book, h.words
-	c.Feed = b.feed
+	c.Feed, c.Standing, c.Forwarded = b.feed, b.page.Lines, b.forwarded
+	c.Now = o.clock.time
 	c.Clock = func() (bool, string) {
 		_, trusted := o.clock.now()
-		return trusted, string(o.store.State().Clock().Source)
+		return trusted, o.clock.words()
+	}
+	c.Trust, c.Possible = o.clock.trust, o.clock.label.check
+	c.Try = func(next *store.State) error {
+		if _, err := next.Permissions(); err != nil {
+			return err
+		}
+		_, err := b.build(next, o.store.State().Generation()+1)
+		return err
 	}
 	c.Prepare = func(next *store.State) (func(), error) {
+		if _, err := next.Permissions(); err != nil {
+			return nil, err
+		}
 		s, err := b.build(next, o.store.State().Generation()+1)
 		if err != nil {
 			return nil, err
@@ -172,23 +231,64 @@ func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, h *health
 	return c, nil
 }
 
-// use puts a snapshot to work once its state is committed. A committed clock is an officer's word of this moment.
+// use puts a snapshot to work once its state is committed.
 func (o opened) use(b *board, s *posted, next *store.State) {
 	b.use(s)
+	if permitted, err := next.Permissions(); err == nil { // else the change was not prepared
+		b.page.Configure(settingsOf(next), permitted)
+	}
 	o.log.SetState(o.store.State().Generation(), o.resets)
-	if !next.Clock().Time.Equal(o.clock.committed()) {
-		o.clock.trust(next.Clock().Time)
+}
+
+// timekeeper is who has the clock follow the sources of time.
+func (a *agent) timekeeper(o opened) *timekeeper {
+	k := &timekeeper{clock: o.clock, state: o.store.State, keep: o.store.Commit, note: o.log.Append, dial: a.o.outward(), log: a.log, again: timing{timeEvery, timeSoon, timeRetry}}
+	if a.machine != nil {
+		k.set = a.machine
+	}
+	return k
+}
+
+// idle is after how long without a request the service is only potentially there; 0: never.
+func (o opened) idle() time.Duration {
+	return time.Duration(o.store.State().Standby().Minutes) * time.Minute
+}
+
+// network puts the configuration of the sealed state on the port, whatever was on trial there before this agent. A box that has none
+// gets what process 1 does by itself.
+func (a *agent) network(ctx context.Context, st *store.State) {
+	if a.machine == nil {
+		return
+	}
+	n := st.Network()
+	if n.Mode == "" {
+		n.Mode = machine.DHCP
+	}
+	err := a.machine.SetNetwork(ctx, n)
+	var refused *machine.Refused
+	if errors.As(err, &refused) && st.Network().Mode == "" {
+		return // the network is a host's, and nobody has set it here
+	}
+	if err != nil {
+		a.log.Error("set network", "err", err)
 	}
 }
 
-// network puts the configuration of the sealed state on the port. A box that has none keeps what process 1 does by itself.
-func (a *agent) network(ctx context.Context, st *store.State) {
-	n := st.Network()
-	if a.machine == nil || n.Mode == "" {
-		return
-	}
-	if err := a.machine.SetNetwork(ctx, n); err != nil {
-		a.log.Error("set network", "err", err)
+// tend does what time brings about for keys.
+func (a *agent) tend(ctx context.Context, agent *admin.Agent) {
+	for t := time.NewTicker(tendEvery); ; {
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+			if a.tests.Health() != nil {
+				continue // no key is made or destroyed in the state error
+			}
+			if err := agent.Tend(context.WithoutCancel(ctx)); err != nil {
+				a.log.Error("tend keys", "err", err)
+			}
+		}
 	}
 }
 
@@ -213,38 +313,70 @@ func (a *agent) remember(ctx context.Context, o opened) error {
 	if !trusted || now.Sub(o.store.State().Clock().Time) < clockEvery {
 		return o.store.Anchor(ctx)
 	}
-	c := store.ClockSet{Time: now, Source: o.store.State().Clock().Source}
-	o.clock.note(now)
+	o.clock.sealing.Lock()
+	defer o.clock.sealing.Unlock()
+	last := o.store.State().Clock()
+	c := store.ClockSet{Time: now, Source: last.Source, Stepped: stepped(last, o.clock.slewed, last.Time, now)}
+	o.clock.raise(now)
 	_, err := o.store.Commit(ctx, c)
+	if err == nil {
+		o.clock.slewed = 0
+	}
+	if errors.Is(err, store.ErrFull) {
+		return o.store.Anchor(ctx) // the TPM's record has room, and the disk is not needed for it
+	}
 	return err
 }
 
 // health is what keeps the box from releasing keys.
 type health struct {
+	tests *selftest.Suite
 	open  opened
 	token *hsm.Client
 	board *board
+	leaf  *leaf
+	times *timekeeper
 	meter *usage.Meter
 	gone  atomic.Pointer[error] // why the token does not answer
+	full  atomic.Pointer[error] // why the disk takes no change
+
+	unanswered func() // writes down what the module did while the log took nothing
 }
 
 // port returns nil while keys can be released. It waits for nothing.
 func (h *health) port() error {
+	if err := h.able(); err != nil {
+		return err
+	}
+	return h.board.page.Health()
+}
+
+// able is port apart from what the domain permits.
+func (h *health) able() error {
+	if err := h.tests.Health(); err != nil {
+		return err
+	}
 	if err := h.gone.Load(); err != nil {
 		return *err
 	}
 	if err := cmp.Or(h.open.log.Health(), h.board.health()); err != nil {
 		return err
 	}
+	if err := h.full.Load(); err != nil {
+		return *err
+	}
 	return h.open.store.Health() // what cannot be revoked must not be released
 }
 
 // words says all that is wrong, for the console and the health port.
 func (h *health) words() (bad []string) {
-	for _, err := range []error{h.open.log.Health(), h.open.store.Health(), h.board.health()} {
+	for _, err := range []error{h.tests.Health(), h.open.log.Health(), h.open.store.Health(), h.board.health(), h.board.page.Health(), h.leaf.health(), h.times.health(), h.board.forward.Health()} {
 		if err != nil {
 			bad = append(bad, err.Error())
 		}
+	}
+	if err := h.full.Load(); err != nil {
+		bad = append(bad, (*err).Error())
 	}
 	if err := h.gone.Load(); err != nil {
 		bad = append(bad, "token: "+(*err).Error())
@@ -255,6 +387,7 @@ func (h *health) words() (bad []string) {
 // watch asks the token whether it is there. A store that closed itself ends the agent: what disk and TPM then hold, the next
 // start finds out.
 func (h *health) watch(ctx context.Context) error {
+	wasFull := false
 	for t := time.NewTicker(tokenEvery); ; {
 		select {
 		case <-ctx.Done():
@@ -263,6 +396,7 @@ func (h *health) watch(ctx context.Context) error {
 			if err := h.open.store.Health(); err != nil {
 				return err
 			}
+			wasFull = h.room(wasFull)
 			limit, cancel := context.WithTimeout(ctx, 5*time.Second)
 			_, err := h.token.Status(limit)
 			cancel()
@@ -275,15 +409,33 @@ func (h *health) watch(ctx context.Context) error {
 	}
 }
 
+// room asks the disk for room, and returns whether the log has none. What the module did meanwhile is written down when it has.
+func (h *health) room(wasFull bool) (full bool) {
+	if err := h.open.store.Room(); err != nil {
+		h.full.Store(&err)
+	} else {
+		h.full.Store(nil)
+	}
+	full = errors.Is(h.open.log.Health(), audit.ErrFull)
+	if wasFull && !full {
+		h.unanswered()
+	}
+	return full
+}
+
 func (a *agent) serveHealth(ctx context.Context, h *health) error {
 	if a.in.health == nil {
 		return nil
 	}
 	s := release.HealthServer(h.port)
 	s.Handler = h.monitor(s.Handler)
+	return serveHealthOn(ctx, a.in.health, s)
+}
+
+func serveHealthOn(ctx context.Context, l net.Listener, s *http.Server) error {
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
-	if err := s.Serve(a.in.health); ctx.Err() == nil {
+	if err := s.Serve(l); ctx.Err() == nil {
 		return fmt.Errorf("serve health: %w", err)
 	}
 	return nil

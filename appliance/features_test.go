@@ -27,6 +27,7 @@ func featureTests(t *testing.T) []featureTest {
 	}
 	defer f.Close()
 	var out []featureTest
+	seen := map[string]bool{}
 	for s := bufio.NewScanner(f); s.Scan(); {
 		if !regexp.MustCompile(`^\| [EHAF]-`).MatchString(s.Text()) {
 			continue
@@ -36,6 +37,10 @@ func featureTests(t *testing.T) []featureTest {
 			t.Errorf("FEATURES.md: not a row: %s", s.Text())
 			continue
 		}
+		if seen[m[1]] {
+			t.Errorf("FEATURES.md: %s has two lines", m[1])
+		}
+		seen[m[1]] = true
 		for _, name := range strings.Split(m[3], ", ") {
 			name = strings.Trim(name, "`")
 			dot := strings.LastIndex(name, ".")

@@ -11,13 +11,13 @@ import (
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
-func directoryOf(s store.Source, stamp string, dial dial) (inform.Directory, error) {
+func directoryOf(s store.Source, stamp string, from *inform.Config) (inform.Directory, error) {
 	x := s.Directory
 	roots, err := certificates(x.CA)
 	if err != nil {
 		return inform.Directory{}, err
 	}
-	c := ldap.Config{URL: x.URL, Roots: roots, Bind: x.Bind, Base: x.Base, Filter: x.Filter, Name: x.Name, Dial: dial}
+	c := ldap.Config{URL: x.URL, Roots: roots, Bind: x.Bind, Base: x.Base, Filter: x.Filter, Name: x.Name, Dial: from.Dial, Now: from.Now}
 	if x.Bind != "" {
 		c.Password = x.Password.Bytes
 	}

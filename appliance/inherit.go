@@ -15,6 +15,7 @@ type inherited struct {
 	admin   net.Listener
 	release net.Listener // enrolled mode
 	health  net.Listener // nil: no health port
+	enrol   net.Listener // factory mode; nil: there is no port to meet the desk on
 	machine net.Conn     // nil on an ordinary host
 	store   [32]byte     // key of the store, enrolled mode
 }
@@ -41,6 +42,8 @@ func (in *inherited) take(f *os.File) (err error) {
 		in.release, err = net.FileListener(f)
 	case "health":
 		in.health, err = net.FileListener(f)
+	case "enrol":
+		in.enrol, err = net.FileListener(f)
 	case "machine":
 		in.machine, err = net.FileConn(f)
 	case "secret":

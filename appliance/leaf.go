@@ -15,11 +15,9 @@ import (
 	"time"
 )
 
-// How a leaf is renewed: at half its life, and again after a pause while that fails.
-const (
-	leafRetry    = time.Minute
-	leafFraction = 2
-)
+// leafEvery is how often a leaf is looked at: it is renewed from half its life on, again and again while that fails. What is
+// looked at is the clock of the wall, which may be set.
+const leafEvery = time.Minute
 
 // A certifier has the label key certify a TLS key. It is the TPM's process: outside of an approved state it refuses.
 type certifier interface {
@@ -28,23 +26,31 @@ type certifier interface {
 
 // A leaf is the box's TLS certificate and key: new at each start, renewed before it ends, connections untouched.
 type leaf struct {
-	by   certifier
-	log  *slog.Logger
-	cert atomic.Pointer[tls.Certificate]
+	by     certifier
+	log    *slog.Logger
+	now    func() time.Time
+	cert   atomic.Pointer[tls.Certificate]
+	failed atomic.Pointer[error] // why the last renewal failed
 }
 
-func newLeaf(ctx context.Context, by certifier, log *slog.Logger) (*leaf, error) {
-	l := &leaf{by: by, log: log}
+func newLeaf(ctx context.Context, by certifier, now func() time.Time, log *slog.Logger) (*leaf, error) {
+	l := &leaf{by: by, log: log, now: now}
 	return l, l.renew(ctx)
 }
 
 // get serves tls.Config.GetCertificate. An expired leaf is no leaf.
 func (l *leaf) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c := l.cert.Load()
-	if c == nil || time.Now().After(c.Leaf.NotAfter) {
+	if c == nil || l.now().After(c.Leaf.NotAfter) {
 		return nil, errors.New("no valid certificate: the label key did not certify one")
 	}
 	return c, nil
+}
+
+// there says whether there is a certificate that has not ended, and so a key.
+func (l *leaf) there() bool {
+	_, err := l.get(nil)
+	return err == nil
 }
 
 func (l *leaf) renew(ctx context.Context) error {
@@ -83,20 +89,46 @@ func certify(ctx context.Context, key crypto.Signer, f func(context.Context, []b
 	return &tls.Certificate{Certificate: chain, PrivateKey: key, Leaf: c}, nil
 }
 
-// keep renews the leaf until ctx ends.
-func (l *leaf) keep(ctx context.Context) {
+// keep renews the leaf when it is due, at each tick, until ctx ends.
+func (l *leaf) keep(ctx context.Context, tick <-chan time.Time) {
 	for {
-		wait := leafRetry
-		if c := l.cert.Load(); c != nil {
-			wait = max(wait, time.Until(c.Leaf.NotAfter)/leafFraction)
-		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
-		}
-		if err := l.renew(ctx); err != nil {
-			l.log.Error("renew TLS certificate", "err", err)
+		case <-tick:
+			l.look(ctx)
 		}
 	}
+}
+
+// look renews the leaf if it is due. The one that is there serves on while that fails, until it ends.
+func (l *leaf) look(ctx context.Context) {
+	if !l.due() {
+		return
+	}
+	err := l.renew(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		l.log.Error("renew TLS certificate", "err", err)
+		l.failed.Store(&err)
+		return
+	}
+	l.failed.Store(nil)
+}
+
+// due reports whether half of the leaf's life is over, or has not begun because the clock was set back.
+func (l *leaf) due() bool {
+	c, now := l.cert.Load().Leaf, l.now()
+	return now.Before(c.NotBefore) || now.After(c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore)/2))
+}
+
+// health says what is wrong with the leaf, if anything is.
+func (l *leaf) health() error {
+	err := l.failed.Load()
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("TLS certificate: not renewed, ends %s UTC: %w", l.cert.Load().Leaf.NotAfter.UTC().Format(time.DateTime), *err)
 }

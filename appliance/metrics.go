@@ -31,10 +31,10 @@ func (h *health) gauges() []usage.Gauge {
 	if _, ok := h.open.clock.now(); ok {
 		trusted = 1
 	}
-	return []usage.Gauge{
+	return append([]usage.Gauge{
 		{Name: "kra_healthy", Help: "1 while keys can be released.", Value: healthy},
 		{Name: "kra_clock_trusted", Help: "1 while rules about time can pass.", Value: trusted},
 		{Name: "kra_log_records", Help: "Records in the release log.", Value: float64(h.open.log.Head().Size)},
 		{Name: "kra_book_version", Help: "Version of the rules that decide.", Value: float64(h.board.book().Version())},
-	}
+	}, h.board.behind()...)
 }

@@ -91,10 +91,21 @@ func (m mutant) overlay(t *testing.T) string {
 	return file
 }
 
-// Each mutant still applies to the code as it is.
+// Each mutant still applies to the code as it is, and FEATURES.md names the test that must notice it, for its row.
 func TestMutantsApply(t *testing.T) {
+	named := map[string]bool{}
+	for _, f := range featureTests(t) {
+		test := f.test
+		if f.script != "" {
+			test += "/" + f.script
+		}
+		named[f.row+" "+f.pkg+"."+test] = true
+	}
 	for _, m := range readMutants(t) {
 		m.overlay(t)
+		if !named[m.row+" "+m.pkg+"."+m.test] {
+			t.Errorf("%s: FEATURES.md does not name %s.%s for %s", m.file, m.pkg, m.test, m.row)
+		}
 	}
 }
 

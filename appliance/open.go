@@ -3,9 +3,7 @@ package appliance
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -17,7 +15,7 @@ import (
 	"github.com/keyrelease/krabox/tpm/wire"
 )
 
-// logContext derives the key of the log's records at rest from the store's key.
+// logContext derives the key of the log's records at rest from the state's secret.
 const logContext = "kra/log-records/v1"
 
 // A contradiction is evidence against what lies on the disk: the box must be locked.
@@ -46,7 +44,11 @@ func (a *agent) open(ctx context.Context) (o opened, err error) {
 	}
 	o.clock = newClock(accepted.State().Clock().Time)
 	box := accepted.State().Box().Name
-	if o.log, err = a.openLog(box, o.clock, nv); err != nil {
+	key, err := accepted.Secret(logContext)
+	if err != nil {
+		return o, errors.Join(err, accepted.Close())
+	}
+	if o.log, err = a.openLog(box, o.clock, key, nv); err != nil {
 		return o, errors.Join(err, accepted.Close())
 	}
 	st, err := a.tpm.Status(ctx)
@@ -59,10 +61,10 @@ func (a *agent) open(ctx context.Context) (o opened, err error) {
 	if err != nil {
 		return o, errors.Join(judge(err), o.log.Close(), accepted.Close())
 	}
-	if err := o.clock.raiseToLabel(links.Chain); err != nil {
+	if err := o.clock.within(links.Chain); err != nil {
 		return o, errors.Join(err, o.log.Close(), accepted.Close())
 	}
-	if _, err := o.log.Append(ctx, audit.Entry{Kind: receipt.Boot, Private: bootRecord{a.version, nv.Generation}}); err != nil {
+	if _, err := o.log.Append(ctx, audit.Entry{Kind: receipt.Boot, Private: bootRecord{a.version, nv.Generation, a.unlocked.String()}}); err != nil {
 		return o, errors.Join(fmt.Errorf("log boot: %w", err), o.log.Close(), accepted.Close())
 	}
 	o.store, err = accepted.Boot(ctx, a.tpm, o.position, links)
@@ -76,6 +78,8 @@ func (a *agent) open(ctx context.Context) (o opened, err error) {
 type bootRecord struct {
 	Software   string `json:"software"`
 	Generation uint64 `json:"generation"` // of the TPM's record that state and log were accepted by
+
+	Detail string `json:"detail,omitempty"` // what opened a box that waited
 }
 
 func (o opened) position() (uint64, [32]byte) {
@@ -94,13 +98,8 @@ func judge(err error) error {
 }
 
 // openLog accepts a log that is at least as long as the TPM's record says and whose prefix has the record's root.
-func (a *agent) openLog(box string, c *clock, nv label.Record) (*audit.Log, error) {
-	k, err := hkdf.Key(sha256.New, a.in.store[:], nil, logContext, 32)
-	if err != nil {
-		return nil, fmt.Errorf("derive log key: %w", err)
-	}
-	defer clear(k)
-	l, err := audit.Open(a.logDir(), audit.Options{Key: [32]byte(k), Box: box, Now: c.time})
+func (a *agent) openLog(box string, c *clock, key [32]byte, nv label.Record) (*audit.Log, error) {
+	l, err := audit.Open(a.logDir(), audit.Options{Key: key, Box: box, Now: c.time})
 	if err != nil {
 		return nil, judge(err)
 	}

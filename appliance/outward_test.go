@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -108,5 +109,104 @@ func TestTheBrokerIsAsked(t *testing.T) {
 	defer c.Close()
 	if got, err := io.ReadAll(c); string(got) != "hello" {
 		t.Errorf("the broker's connection says %q, %v", got, err)
+	}
+}
+
+// TestOneTimeForServers: whoever is asked outside over TLS, has his certificate judged by the box's clock, which does not go behind what was
+// trusted, and not by this host's.
+func TestOneTimeForServers(t *testing.T) {
+	hosts := []string{"ldap.invalid", "keys.invalid", "ca.invalid", "pay.invalid"}
+	a := newAuthor(t)
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Servers"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, SubjectKeyId: []byte{1}, DNSNames: hosts}
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, a.key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := []store.Change{store.AnchorAdd{Alias: "corp", Naming: kra.WholeName, Cert: der}}
+	for _, s := range []store.Source{
+		{Alias: "people", May: []store.InformationKind{store.GroupInformation}, Directory: &store.Directory{URL: "ldaps://ldap.invalid", CA: [][]byte{der}, Base: "dc=example", Of: "corp", Every: 3600, MaxAge: 86400}},
+		{Alias: "keys", Repository: &store.Repository{URL: "https://keys.invalid/x/", CA: [][]byte{der}, Key: key, Every: 3600, MaxAge: 86400}},
+		{Alias: "list", Revocation: &store.Revocation{Of: "corp", URL: "https://ca.invalid/people.crl", CA: [][]byte{der}, Every: 3600, MaxAge: 86400}},
+		{Alias: "credit", Service: &store.Service{URL: "https://pay.invalid:8443/kra", CA: [][]byte{der}, Mode: store.Verify, TimeoutMS: 60_000, InFlight: 1, Charge: store.ChargePlatform}},
+	} {
+		changes = append(changes, store.SourceSet{Source: s})
+	}
+	for what, c := range map[string]struct {
+		now  func() time.Time
+		good bool
+	}{
+		"this host's": {time.Now, true},
+		"behind it":   {func() time.Time { return time.Now().AddDate(0, -1, 0) }, false},
+		"ahead of it": {func() time.Time { return time.Now().AddDate(0, 1, 0) }, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			met := make(chan handshake)
+			b := newBoard(t)
+			b.time, b.dial = c.now, servers(t, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: a.key}}}, met)
+			b.post(t, firstState(t, changes...))
+			go b.outside.Ask(t.Context(), "credit", release.Question{})
+			missing := map[string]bool{}
+			for _, h := range hosts {
+				missing[h] = true
+			}
+			for late := time.After(30 * time.Second); len(missing) > 0; {
+				select {
+				case h := <-met:
+					if delete(missing, h.name); (h.err == nil) != c.good {
+						t.Errorf("%s: %v", h.name, h.err)
+					}
+				case <-late:
+					t.Fatalf("nobody asked %v", missing)
+				}
+			}
+		})
+	}
+}
+
+// A handshake is what a server saw.
+type handshake struct {
+	name string
+	err  error
+}
+
+// servers returns a dial to servers of all names, which tell who came and hang up.
+func servers(t *testing.T, c *tls.Config, met chan<- handshake) dial {
+	return func(ctx context.Context, _, address string) (net.Conn, error) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		near, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		far, err := l.Accept()
+		if err != nil {
+			return nil, err
+		}
+		go func() {
+			defer far.Close()
+			s := tls.Server(far, c)
+			err := s.HandshakeContext(t.Context())
+			if err == nil {
+				_, err = s.Read(make([]byte, 1)) // TLS 1.3: the client may refuse after our part is over
+			}
+			host, _, _ := net.SplitHostPort(address)
+			select {
+			case met <- handshake{host, err}:
+			case <-t.Context().Done():
+			}
+		}()
+		return near, nil
 	}
 }

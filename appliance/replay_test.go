@@ -262,7 +262,7 @@ func TestBooksOfALog(t *testing.T) {
 	if !h.decide(h.board.book(), r, now) {
 		t.Fatal("a new member is refused")
 	}
-	nothing, err := h.board.build(after(t, h.board.now.Load().state, store.OfficerAdd{Name: "bob", Hash: "$argon2id$x"}), h.board.version()+1)
+	nothing, err := h.board.build(after(t, h.board.now.Load().state, store.OfficerAdd{Name: "bob", Hash: "$argon2id$x", Duty: store.Chief}), h.board.version()+1)
 	if err != nil || nothing.Book != h.board.book() {
 		t.Errorf("a change that is none makes another book: %v", err)
 	}

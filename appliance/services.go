@@ -9,14 +9,14 @@ import (
 )
 
 // servicesOf are the external services of a state, as they are asked.
-func servicesOf(st *store.State, dial dial) ([]external.Service, error) {
+func servicesOf(st *store.State, dial dial, now func() time.Time) ([]external.Service, error) {
 	var all []external.Service
 	for _, s := range st.Sources() {
 		if s.Kind() != store.ServiceSource {
 			continue
 		}
 		x, err := serviceOf(s)
-		x.Dial = dial
+		x.Dial, x.Now = dial, now
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Alias, err)
 		}

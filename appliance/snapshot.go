@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/keyrelease/krabox/appliance/audit"
+	advertising "github.com/keyrelease/krabox/appliance/board"
 	"github.com/keyrelease/krabox/appliance/book"
 	"github.com/keyrelease/krabox/appliance/external"
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/release"
 	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/appliance/syslog"
 	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/policy"
 	"github.com/keyrelease/krabox/kra/receipt"
@@ -23,9 +26,12 @@ import (
 // A board holds what the port serves from: one snapshot of the state, replaced as a whole.
 type board struct {
 	domain  label.Domain
-	dial    dial           // for sources and services; nil: this host's
-	sources *inform.Keeper // follows what was posted
+	dial    dial             // for sources and services; nil: this host's
+	time    func() time.Time // by which their certificates are judged; nil: this host's
+	sources *inform.Keeper   // follows what was posted
 	outside *external.Services
+	forward *syslog.Sender      // of the log
+	page    *advertising.Keeper // adverts, and what the domain permits
 	now     atomic.Pointer[posted]
 	astray  atomic.Pointer[error] // why the sources are not those of now
 }
@@ -36,7 +42,8 @@ type posted struct {
 	state   *store.State
 	informs *inform.Config // who else says something about decryptors
 	serve   []external.Service
-	edit    policy.Edit // what its book has other than book number from; 0: than the empty one
+	logs    syslog.Target // that the log is forwarded to
+	edit    policy.Edit   // what its book has other than book number from; 0: than the empty one
 	from    uint64
 }
 
@@ -76,13 +83,21 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 			return nil, err
 		}
 	}
+	if next.logs, err = forwardTo(st); err != nil {
+		return nil, err
+	}
+	if next.Platforms = old.Platforms; diff.Platforms || len(diff.Anchors) > 0 || next.Platforms == nil {
+		if next.Platforms, err = platformsOf(st, next.Anchors); err != nil {
+			return nil, err
+		}
+	}
 	if len(diff.Anchors)+len(diff.Sources) > 0 || next.informs == nil || next.Box != old.Box {
-		c, err := informers(b.domain, st, b.dial)
+		c, err := informers(b.domain, st, b.dial, b.time)
 		if err != nil {
 			return nil, err
 		}
 		next.informs = &c
-		if next.serve, err = servicesOf(st, b.dial); err != nil {
+		if next.serve, err = servicesOf(st, b.dial, b.time); err != nil {
 			return nil, err
 		}
 	}
@@ -121,6 +136,9 @@ const bookParts = 16
 // would not know.
 func (b *board) use(p *posted) {
 	old := b.now.Swap(p)
+	if b.forward != nil {
+		b.forward.Configure(p.logs)
+	}
 	if old != nil && old.informs == p.informs {
 		return
 	}

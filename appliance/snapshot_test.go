@@ -59,7 +59,7 @@ func (a author) keyAdd(access kra.AccessID) store.KeyAdd {
 		a.t.Fatal(err)
 	}
 	id := block.KeyIDOfSPKI(spki)
-	return store.KeyAdd{Key: hsm.Key{ID: id, Suite: hsm.P256, Custody: hsm.Bound, Origin: hsm.Generated, SPKI: spki}, Made: time.Now(),
+	return store.KeyAdd{Key: hsm.Key{ID: id, Suite: hsm.P256, Custody: hsm.Bound, Origin: hsm.Generated, Mode: hsm.Resident, SPKI: spki}, Made: time.Now(),
 		Files: map[string][]byte{"token/" + id.String()[:40] + ".object": make([]byte, 1000)}, Access: access, Chain: a.chain(spki)}
 }
 
@@ -106,7 +106,7 @@ func (noNV) WriteRecord(context.Context, label.Record) error { return nil }
 func firstState(t testing.TB, changes ...store.Change) *store.State {
 	t.Helper()
 	s, err := store.Create(t.Context(), filepath.Join(t.TempDir(), "store.db"), [32]byte{1}, noNV{},
-		append([]store.Change{store.OfficerAdd{Name: "alice", Hash: "$argon2id$x"}, store.BoxSet{Box: label.Box{Name: "box1"}}}, changes...)...)
+		append([]store.Change{store.OfficerAdd{Name: "alice", Hash: "$argon2id$x", Duty: store.Chief}, store.BoxSet{Box: label.Box{Name: "box1"}}}, changes...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,10 +18,11 @@ import (
 	"github.com/keyrelease/krabox/kra/repository"
 )
 
-// informers is what the sources of a state are to those who resolve information; their servers are reached by dial.
-func informers(domain label.Domain, st *store.State, dial dial) (inform.Config, error) {
+// informers is what the sources of a state are to those who resolve information; their servers are reached by dial, and their
+// certificates judged by now.
+func informers(domain label.Domain, st *store.State, dial dial, now func() time.Time) (inform.Config, error) {
 	box := st.Box()
-	c := inform.Config{Names: append([]string{domain.LabelURI(label.KeyRelease, box.Name)}, box.DNS...), Dial: dial}
+	c := inform.Config{Names: append([]string{domain.LabelURI(label.KeyRelease, box.Name)}, box.DNS...), Dial: dial, Now: now}
 	for _, s := range st.Sources() {
 		if err := inform1(&c, st, s); err != nil {
 			return inform.Config{}, fmt.Errorf("source %s: %w", s.Alias, err)
@@ -44,7 +45,7 @@ func inform1(c *inform.Config, st *store.State, s store.Source) error {
 		c.Authorities = append(c.Authorities, a)
 		return err
 	case store.DirectorySource:
-		d, err := directoryOf(s, stamp, c.Dial)
+		d, err := directoryOf(s, stamp, c)
 		c.Directories = append(c.Directories, d)
 		return err
 	case store.IssuerSource:

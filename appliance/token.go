@@ -21,6 +21,7 @@ type token struct {
 	store *store.Store
 	log   *audit.Log
 	fail  func(error) // ends the agent: what cannot be accounted for must not go on
+	again func()      // told that hsmd was opened again, with what was loaded into it gone; it must not wait
 
 	mu   sync.Mutex       // one account at a time
 	life receipt.Instance // guarded by mu
@@ -39,6 +40,7 @@ func (t *token) Token(context.Context) (hsm.Token, error) {
 // Opened is told of each instance that was opened after a loss of hsmd. The same instance again means that only the
 // connection broke: what was under way then may have been done and not answered.
 func (t *token) Opened(i hsm.Instance) {
+	defer t.again()
 	go func() { // the client goes on only when this has returned
 		ctx, cancel := context.WithTimeout(context.Background(), accountWithin)
 		defer cancel()
@@ -60,7 +62,7 @@ func (t *token) unanswered() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if head := t.log.Head().HSM; head.Instance == t.life {
-			if err := t.orphans(ctx, head.N); err != nil && !errors.Is(err, hsm.ErrClosed) && !errors.Is(err, hsm.ErrLost) {
+			if err := t.orphans(ctx, head.N); err != nil && !errors.Is(err, hsm.ErrClosed) && !errors.Is(err, hsm.ErrLost) && !errors.Is(err, audit.ErrFull) {
 				t.fail(err)
 			}
 		}
@@ -68,9 +70,9 @@ func (t *token) unanswered() {
 }
 
 // unlogged does so where it was the log that did not take them. One that takes nothing any more is not a reason to stop:
-// the port serves nobody then, and the next start writes them down.
+// the port serves nobody then, and the next start writes them down, or health when a full disk has room again.
 func (t *token) unlogged() {
-	if t.log.Health() == nil {
+	if err := t.log.Health(); err == nil || errors.Is(err, audit.ErrFull) {
 		t.unanswered()
 	}
 }
@@ -127,8 +129,8 @@ type instanceRecord struct {
 
 // openToken opens the token, or makes it and commits it. What an hsmd that outlived its agent has unwrapped without an
 // answer is written into the log first.
-func openToken(ctx context.Context, c *hsm.Client, o opened, fail func(error)) (*token, error) {
-	t := &token{hsm: c, store: o.store, log: o.log, fail: fail}
+func openToken(ctx context.Context, c *hsm.Client, o opened, fail func(error), again func()) (*token, error) {
+	t := &token{hsm: c, store: o.store, log: o.log, fail: fail, again: again}
 	open, err := t.Token(ctx)
 	if err != nil {
 		return nil, err

@@ -37,6 +37,9 @@ type Options struct {
 
 	// Fault is why the box must be locked whatever its TPM says, such as a missing state partition. Empty: no fault.
 	Fault string
+	// Preloaded returns approvals that lie where an upgrade left them, a place that anybody can write to; fs.ErrNotExist: there are none.
+	// Nil: nobody looks.
+	Preloaded func() ([]byte, error)
 	// Hardware does what krad asks of the machine; nil refuses.
 	Hardware Hardware
 	// Reset is what happens between the end of all daemons and their next start when krad asks for a restart: a fresh TPM reset on a
@@ -58,6 +61,7 @@ type Options struct {
 // Hardware is what lies under the daemons and may be set through krad. Its methods are called by several goroutines.
 type Hardware interface {
 	SetClock(t time.Time) error
+	AdjustClock(by time.Duration) error
 	// SetNetwork ends what an earlier call began. It returns when the configuration is accepted, not when it has come true.
 	SetNetwork(ctx context.Context, n machine.Network) error
 	// Ports says what interfaces there are and, in words, what the network is doing.
@@ -67,9 +71,9 @@ type Hardware interface {
 // Up is what runs and where to reach it.
 type Up struct {
 	Mode    string
-	Reason  string   // of a locked box
+	Reason  string   // of a locked box, or of one in maintenance
 	Release net.Addr // nil unless the box is enrolled
-	Health  net.Addr // nil unless asked for and not locked
+	Health  net.Addr // nil unless asked for and enrolled
 	Admin   string   // path of the console's socket
 	Status  func() machine.Status
 }

@@ -21,6 +21,8 @@ const (
 	modeFactory  = "factory"
 	modeEnrolled = "enrolled"
 	modeLocked   = "locked"
+
+	modeMaintenance = "maintenance"
 )
 
 // end says how a boot ended.
@@ -39,13 +41,15 @@ type box struct {
 	asks   chan ask // from krad; taken by the one goroutine
 	vault  *vault   // the keys opened in this boot; empty unless enrolled
 
+	name string // that the domain gave the box, says the TPM's daemon; set before any other is started
+
 	clockSteps atomic.Int32 // how often krad set the clock
 
 	mu     sync.Mutex       // guards all below
 	units  map[string]*unit // the daemons that were started and not given up, by name
 	link   *wire.Init       // to the tpmd that runs now
 	mode   string
-	reason string
+	reason string                  // of a locked box, or of one in maintenance
 	stage  label.Stage             // last one extended
 	ports  map[string]net.Listener // by the name under which a daemon inherits it
 	wired  bool                    // krad has said what the network is to be
@@ -99,6 +103,10 @@ func newBox(o Options) (*box, error) {
 		return nil, err
 	}
 	b.vault = v
+	if b.ground.listed, err = readRoster(o.Manifest); err != nil {
+		b.close()
+		return nil, err
+	}
 	if err := b.prepareFolders(); err != nil {
 		b.close()
 		return nil, err
@@ -122,7 +130,7 @@ func (b *box) stop() {
 // close gives back what a stopped box holds.
 func (b *box) close() {
 	b.vault.close()
-	b.closePorts("release", "health", "admin", "tpm", "hsm", outbound.Listener)
+	b.closePorts("release", "health", "enrol", "admin", "tpm", "hsm", outbound.Listener)
 	b.ground.forge.close()
 }
 
@@ -151,10 +159,11 @@ func (b *box) drop(name string, cause error) {
 
 // startAgent starts hsmd, outboundd and krad as the mode wants them, and does not wait: krad may ask to lock before it is ready.
 func (b *box) startAgent() (krad *unit, err error) {
-	if mode, _ := b.Mode(); mode == modeEnrolled {
-		if err := b.openPorts(); err != nil {
-			return nil, err
-		}
+	mode, _ := b.Mode()
+	if err := b.openPorts(mode); err != nil {
+		return nil, err
+	}
+	if mode == modeEnrolled {
 		b.keep(b.hsmdSpec())
 		if b.hasNetwork() {
 			b.keep(b.outboundSpec())
@@ -219,7 +228,7 @@ func (b *box) tellUp() {
 	}
 }
 
-// Mode is the mode of the box and, when it is locked, why.
+// Mode is the mode of the box and, when it is locked or in maintenance, why.
 func (b *box) Mode() (mode, reason string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -243,6 +252,7 @@ func (b *box) Status() machine.Status {
 		s.Services = append(s.Services, b.units[name].status())
 	}
 	b.mu.Unlock()
+	s.Programs, s.Strangers = b.ground.listed.running("/proc")
 	if b.o.Hardware != nil {
 		s.Ports, s.Network = b.o.Hardware.Ports()
 	}

@@ -6,7 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -29,6 +31,8 @@ type script struct {
 	Reason string
 	Refuse map[string]string
 	Die    map[string]string
+
+	Unapproved string
 }
 
 // testBox is a Run with stand-ins for tpmd, krad and hsmd.
@@ -168,7 +172,7 @@ func TestFactoryBoxRunsWithoutKeys(t *testing.T) {
 	}
 	var r report
 	b.ask(t, "admin", "who", &r)
-	if r.flag("-mode") != "factory" || r.Secret != "" || !slices.Equal(r.Names, []string{"admin", "machine"}) {
+	if r.flag("-mode") != "factory" || r.Secret != "" || !slices.Equal(r.Names, []string{"admin", "enrol", "machine"}) {
 		t.Errorf("krad was started as %+v", r)
 	}
 	if d := cmp.Diff([]string{"status", "extend-running"}, b.ops(t)); d != "" {
@@ -274,6 +278,103 @@ func TestEveryRefusalLocks(t *testing.T) {
 				wantHungUp(t, b)
 			}
 		})
+	}
+}
+
+// TestUnapprovedIsMaintenance: where nothing that was measured is approved, the box goes to maintenance instead of open. Nothing is
+// unsealed, no port is there, and krad is given no key.
+func TestUnapprovedIsMaintenance(t *testing.T) {
+	const why = "PCR 0 (firmware): expected a, found b"
+	b := newTestBox(t, script{State: wire.Enrolled, Unapproved: why}).start(t)
+	u := b.awaitUp(t)
+	if u.Mode != "maintenance" || u.Reason != why || u.Release != nil || u.Health != nil {
+		t.Errorf("up = %+v", u)
+	}
+	wantMaintenance(t, b, why)
+}
+
+func wantMaintenance(t *testing.T, b *testBox, reason string) {
+	t.Helper()
+	var r report
+	b.ask(t, "admin", "who", &r)
+	if r.flag("-mode") != "maintenance" || !strings.Contains(r.flag("-reason"), reason) || r.Secret != "" || !slices.Equal(r.Names, []string{"admin", "machine"}) {
+		t.Errorf("krad was started as %+v", r)
+	}
+	if d := cmp.Diff([]string{"status", "extend-maintenance"}, b.ops(t)); d != "" {
+		t.Error(d)
+	}
+	if _, err := os.Stat(b.Run + "/hsm.sock"); err == nil {
+		t.Error("hsmd's socket is there")
+	}
+	if !strings.Contains(b.said.String(), "maintenance: ") {
+		t.Errorf("the screen does not say it:\n%s", b.said)
+	}
+}
+
+// TestPreloadedApprovals: what lies on the boot partition goes to tpmd before anything is decided. A box without, with a boot partition that
+// cannot be read, or with approvals that tpmd refuses, boots as ever.
+func TestPreloadedApprovals(t *testing.T) {
+	for name, c := range map[string]struct {
+		text   string
+		err    error
+		refuse map[string]string
+		ops    []string
+		said   string
+	}{
+		"some":       {text: "fleet", ops: []string{"preload-fleet", "status", "extend-open", "unseal", "extend-running"}, said: "2 are new"},
+		"none":       {err: fs.ErrNotExist, ops: []string{"status", "extend-open", "unseal", "extend-running"}},
+		"unreadable": {err: errors.New("broken cluster chain"), ops: []string{"status", "extend-open", "unseal", "extend-running"}, said: "broken cluster chain"},
+		"refused": {text: "forged", refuse: map[string]string{"preload forged": "not signed by the domain"}, ops: []string{"status", "extend-open", "unseal", "extend-running"},
+			said: "not signed by the domain"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newTestBox(t, script{State: wire.Enrolled, Refuse: c.refuse})
+			b.Preloaded = func() ([]byte, error) { return []byte(c.text), c.err }
+			b.start(t)
+			if u := b.awaitUp(t); u.Mode != "enrolled" {
+				t.Errorf("up = %+v", u)
+			}
+			if d := cmp.Diff(c.ops, b.ops(t)); d != "" {
+				t.Error(d)
+			}
+			if !strings.Contains(b.said.String(), c.said) {
+				t.Errorf("the screen lacks %q:\n%s", c.said, b.said)
+			}
+		})
+	}
+}
+
+// TestOfficerAsksForMaintenance: the word counts for one boot, also when the disk cannot forget it.
+func TestOfficerAsksForMaintenance(t *testing.T) {
+	b := newTestBox(t, script{State: wire.Enrolled}).start(t)
+	if u := b.awaitUp(t); u.Mode != "enrolled" {
+		t.Fatalf("up = %+v", u)
+	}
+	b.tell(t, "maintenance")
+	if u := b.awaitUp(t); u.Mode != "maintenance" || !strings.Contains(u.Reason, "an officer asked for it") {
+		t.Fatalf("up = %+v", u)
+	}
+	wantMaintenance(t, b, "an officer asked for it")
+	b.tell(t, "reboot")
+	if u := b.awaitUp(t); u.Mode != "enrolled" {
+		t.Errorf("the restart after maintenance: %+v", u)
+	}
+	must(t, os.MkdirAll(filepath.Join(b.State, maintenanceFile, "cannot be removed"), 0o700))
+	b.tell(t, "reboot")
+	if u := b.awaitUp(t); u.Mode != "maintenance" || !strings.Contains(u.Reason, "until the disk can be written") {
+		t.Errorf("a word that cannot be taken back: %+v", u)
+	}
+}
+
+// TestMaintenanceThatFailsLocks: a box that cannot reach the stage is locked, and never open.
+func TestMaintenanceThatFailsLocks(t *testing.T) {
+	b := newTestBox(t, script{State: wire.Enrolled, Unapproved: "x", Refuse: map[string]string{"extend maintenance": "no"}}).start(t)
+	if u := b.awaitUp(t); u.Mode != "locked" || !strings.Contains(u.Reason, "extend stage maintenance") {
+		t.Errorf("up = %+v", u)
+	}
+	wantLocked(t, b, "extend stage maintenance")
+	if d := cmp.Diff([]string{"status", "extend-locked"}, b.ops(t)); d != "" {
+		t.Error(d)
 	}
 }
 
@@ -391,10 +492,96 @@ func TestHostKeepsClockAndNetwork(t *testing.T) {
 	}
 }
 
+// TestTurn: krad is started with the key that the TPM's half gives, also when the TPM's daemon dies while it takes the half; a refusal leaves the
+// key of before.
+func TestTurn(t *testing.T) {
+	for name, c := range map[string]struct {
+		script script
+		ok     bool
+	}{
+		"taken":       {script{State: wire.Enrolled}, true},
+		"dies before": {script{State: wire.Enrolled, Die: map[string]string{"half": "before"}}, true},
+		"dies after":  {script{State: wire.Enrolled, Die: map[string]string{"half": "after"}}, true},
+		"refused":     {script{State: wire.Enrolled, Refuse: map[string]string{"half": "RC_POLICY_FAIL"}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newTestBox(t, c.script).start(t)
+			b.awaitUp(t)
+			var before report
+			b.ask(t, "admin", "who", &before)
+			var next string
+			b.ask(t, "admin", "renew", &next)
+			said := b.ask(t, "admin", "turn", nil)
+			if ok := said == `"ok"`; ok != c.ok || !ok && !strings.Contains(said, "RC_POLICY_FAIL") {
+				t.Errorf("turn = %s", said)
+			}
+			want := next
+			if !c.ok {
+				want = before.Secret
+			}
+			if r := b.again(t, before); r.Secret != want || next == before.Secret {
+				t.Errorf("krad is started with %s; before it was %s, and next %s", r.Secret, before.Secret, next)
+			}
+		})
+	}
+}
+
+// TestTurnInDoubt: when the TPM's daemon dies over a half and the next one refuses it, nobody knows which half the TPM has: no krad is started with
+// either key, and the box finds out by starting again.
+func TestTurnInDoubt(t *testing.T) {
+	b := newTestBox(t, script{State: wire.Enrolled, Die: map[string]string{"half": "before"}, Refuse: map[string]string{"half": "RC_VALUE"}}).start(t)
+	b.awaitUp(t)
+	b.ask(t, "admin", "renew", nil)
+	b.tell(t, "turn")
+	b.awaitUp(t)
+	if !strings.Contains(b.said.String(), "nobody knows which half") {
+		t.Errorf("the screen does not say why:\n%s", b.said)
+	}
+}
+
+// TestUnlockedStaysSo: a krad that starts again in the same boot has the key that the unlock secret makes; the next boot has not.
+func TestUnlockedStaysSo(t *testing.T) {
+	b := newTestBox(t, script{State: wire.Enrolled}).start(t)
+	b.awaitUp(t)
+	var before report
+	b.ask(t, "admin", "who", &before)
+	var unlocked string
+	b.ask(t, "admin", "unlock", &unlocked)
+	if r := b.again(t, before); r.Secret != unlocked || unlocked == before.Secret {
+		t.Errorf("krad is started with %s; before it was %s, unlocked it is %s", r.Secret, before.Secret, unlocked)
+	}
+	b.tell(t, "reboot")
+	b.awaitUp(t)
+	var r report
+	b.ask(t, "admin", "who", &r)
+	if r.Secret != before.Secret {
+		t.Error("a boot has another key than the one before it had before it was unlocked")
+	}
+}
+
+// again kills krad and returns what the next one was started with.
+func (b *testBox) again(t *testing.T, was report) (r report) {
+	t.Helper()
+	must(t, syscall.Kill(was.PID, syscall.SIGKILL))
+	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+		c, err := net.Dial("unix", filepath.Join(b.Run, "admin.sock"))
+		must(t, err)
+		fmt.Fprintln(c, "who")
+		answer, err := bufio.NewReader(c).ReadString('\n')
+		c.Close()
+		if err == nil && json.Unmarshal([]byte(answer), &r) == nil && r.PID != was.PID {
+			return r
+		}
+	}
+	t.Fatal("krad does not come again")
+	return r
+}
+
 // rack is hardware that remembers what it was asked.
 type rack struct{ asked lines }
 
-func (r *rack) SetClock(t time.Time) error { r.asked.say("clock"); return nil }
+func (r *rack) SetClock(t time.Time) error         { r.asked.say("clock"); return nil }
+func (r *rack) AdjustClock(by time.Duration) error { r.asked.say("adjust %s", by); return nil }
 func (r *rack) SetNetwork(_ context.Context, n machine.Network) error {
 	r.asked.say("network %s", n.Mode)
 	return nil

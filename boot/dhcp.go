@@ -24,17 +24,18 @@ const (
 
 // lease asks for an address and keeps it until ctx ends (nil), or until it is lost or refused (an error). The address is
 // taken off by the next apply.
-func (p *port) lease(ctx context.Context, l netlink.Link) error {
+func (p *port) lease(ctx context.Context, l netlink.Link, six machine.Six) error {
 	p.tell("asking for an address on %s", l.Attrs().Name)
 	c, err := nclient4.New(l.Attrs().Name, nclient4.WithTimeout(dhcpAnswer), nclient4.WithRetry(dhcpAsks))
 	if err != nil {
 		return fmt.Errorf("open DHCP client: %w", err)
 	}
 	defer c.Close()
+	var held machine.Network
 	got, err := c.Request(ctx)
 	for err == nil {
 		var again time.Duration
-		if again, err = p.take(l, got.ACK); err != nil {
+		if again, err = p.take(l, got.ACK, six, &held); err != nil {
 			break
 		}
 		if pause(ctx, again); ctx.Err() != nil {
@@ -59,16 +60,20 @@ func renew(ctx context.Context, c *nclient4.Client, old *nclient4.Lease, left ti
 }
 
 // take puts a lease on the interface and returns when to ask for more time. Whatever a server says passes the same check as what
-// an officer types.
-func (p *port) take(l netlink.Link, ack *dhcpv4.DHCPv4) (again time.Duration, err error) {
+// an officer types. What is held is renewed and not changed: another address or router begins anew, or a server could heap them up.
+func (p *port) take(l netlink.Link, ack *dhcpv4.DHCPv4, six machine.Six, held *machine.Network) (again time.Duration, err error) {
 	n, err := fromLease(ack)
 	if err != nil {
 		return 0, err
 	}
+	if held.Mode != "" && (n.Address != held.Address || n.Gateway != held.Gateway) {
+		return 0, fmt.Errorf("the server renews %s as %s", held.Address, n.Address)
+	}
+	*held = n
 	if err := p.configure(l, n); err != nil {
 		return 0, err
 	}
-	p.tell("%s on %s by DHCP%s", n.Address, l.Attrs().Name, named(n))
+	p.tell("%s on %s by DHCP%s%s", n.Address, l.Attrs().Name, sixed(six), named(n))
 	return max(leastLease, ack.IPAddressLeaseTime(unsaidTime)) / 2, nil
 }
 

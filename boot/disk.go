@@ -2,7 +2,6 @@ package boot
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,7 +32,7 @@ func mountState(at string) (device string, err error) {
 		}
 	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("state partition: %w", err)
 	}
 	point := func() error { return os.MkdirAll(at, 0o711) }
 	if _, err := mount.Mount(device, at, "ext4", "errors=remount-ro", stateMount, point); err != nil {
@@ -41,8 +40,6 @@ func mountState(at string) (device string, err error) {
 	}
 	return device, nil
 }
-
-var errNoPartition = errors.New("there is no state partition")
 
 // findPartition returns the device of the one partition with a name. Two of one name is somebody's trick or a mistake: neither
 // is taken.
@@ -64,11 +61,11 @@ func findPartition(class, name string) (string, error) {
 	slices.Sort(found)
 	switch len(found) {
 	case 0:
-		return "", errNoPartition
+		return "", fmt.Errorf("there is no partition %s", name)
 	case 1:
 		return found[0], nil
 	}
-	return "", fmt.Errorf("several state partitions: %s", strings.Join(found, ", "))
+	return "", fmt.Errorf("several partitions %s: %s", name, strings.Join(found, ", "))
 }
 
 // readUevent reads the kernel's description of a block device.

@@ -50,7 +50,7 @@ func newPrison(t *testing.T, kind compartment.Kind, uid int) *prison {
 	t.Cleanup(b.stop)
 	b.setMode(modeEnrolled, "")
 	b.vault.fill(opened(t))
-	must(t, b.openPorts())
+	must(t, b.openPorts(modeEnrolled))
 	p := &prison{box: b, root: root}
 	p.layOutFiles(t, uid)
 	p.layOutSockets(t, uid)
@@ -195,7 +195,7 @@ func TestEscape(t *testing.T) {
 		}},
 		"hsmd": {uidHSMD, (*box).hsmdSpec, func(p *prison) []string {
 			dir := p.tokensDir()
-			return []string{"inherit hsm", "inherit secret", "read " + p.o.Module, "read " + dir + "/token", "list " + dir, "write " + dir}
+			return []string{"inherit hsm", "inherit secret", "read " + p.o.Domain, "read " + p.o.Module, "read " + dir + "/token", "list " + dir, "write " + dir}
 		}},
 		"krad": {uidKRAD, (*box).kradSpec, func(p *prison) []string {
 			dir := p.stateDir("krad")

@@ -28,12 +28,20 @@ func (b *box) prepareFolders() error {
 		{b.stateDir("tpm"), uidTPMD, 0o700},
 		{b.stateDir("krad"), uidKRAD, 0o700},
 	} {
-		if err := os.MkdirAll(f.path, 0o700); err != nil {
-			return fmt.Errorf("make folder: %w", err)
+		if err := b.folder(f.path, f.uid, f.mode); err != nil {
+			return err
 		}
-		if err := b.give(f.path, f.uid, f.mode); err != nil {
-			return fmt.Errorf("give folder: %w", err)
-		}
+	}
+	return nil
+}
+
+// folder makes a folder, if it is not there, and gives it to a daemon's user.
+func (b *box) folder(path string, uid int, mode os.FileMode) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	if err := b.give(path, uid, mode); err != nil {
+		return fmt.Errorf("give folder: %w", err)
 	}
 	return nil
 }
@@ -69,11 +77,13 @@ func (b *box) listen(name string, client int) (net.Listener, error) {
 	return l, nil
 }
 
-// openPorts opens the network's side of an enrolled box.
-func (b *box) openPorts() error {
+// openPorts opens the network's side of a box: that of an enrolled one, or the port on which a factory box meets its desk while its
+// console says so.
+func (b *box) openPorts(mode string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for name, address := range map[string]string{"release": b.o.Release, "health": b.o.Health} {
+	open := map[string]map[string]string{modeEnrolled: {"release": b.o.Release, "health": b.o.Health}, modeFactory: {"enrol": b.o.Release}}
+	for name, address := range open[mode] {
 		if address == "" || b.ports[name] != nil {
 			continue
 		}
@@ -155,7 +165,11 @@ func (b *box) forTPMD() (*gift, error) {
 	})
 }
 
+// forHSMD makes the token's folder again if it was lost: what is in it comes from the sealed state, and hsmd may not make it.
 func (b *box) forHSMD() (*gift, error) {
+	if err := b.folder(b.tokensDir(), uidHSMD, 0o700); err != nil {
+		return nil, err
+	}
 	return filled(func(g *gift) error {
 		l, err := b.listen("hsm", uidKRAD)
 		if err != nil {
@@ -211,7 +225,7 @@ func (b *box) forKRAD() (*gift, error) {
 func (b *box) lendPorts(g *gift) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, name := range []string{"release", "health"} {
+	for _, name := range []string{"release", "health", "enrol"} {
 		if l := b.ports[name]; l != nil {
 			if err := g.lend(name, l); err != nil {
 				return err

@@ -14,6 +14,8 @@ type hardware struct{ port port }
 
 func (h *hardware) SetClock(t time.Time) error { return setClock(t) }
 
+func (h *hardware) AdjustClock(by time.Duration) error { return adjustClock(by) }
+
 func (h *hardware) SetNetwork(_ context.Context, n machine.Network) error { return h.port.set(n) }
 
 // Ports leaves out what the kernel does not tell; a status is not worth an error.

@@ -133,7 +133,8 @@ func (m *machineBoot) options() Options {
 	return Options{
 		Kind: compartment.Sealed, Run: imageRun, State: imageState, BinDir: imageBin,
 		TPM: imageTPM, Domain: imageDomain, Manifest: imageManifest, Module: imageModule, Release: releasePort, Health: healthAddress(), TTY: m.tty,
-		Hardware: h, Say: m.screen.say, Output: kernelLog{},
+		Preloaded: readPreloaded,
+		Hardware:  h, Say: m.screen.say, Output: kernelLog{},
 		Reset: func(context.Context) error {
 			m.screen.say("restart")
 			Halt(Restart, imageState)

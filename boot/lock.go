@@ -81,7 +81,7 @@ func (b *box) lockNow(ctx context.Context, reason string) {
 	b.drop("krad", errKill)
 	b.drop("outboundd", errKill)
 	b.drop("hsmd", errKill)
-	b.closePorts("release", "health", "hsm", outbound.Listener)
+	b.closePorts("release", "health", "enrol", "hsm", outbound.Listener)
 	b.dropNetwork()
 	b.refuse(ctx, reason)
 }

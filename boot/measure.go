@@ -14,6 +14,7 @@ import (
 //
 //	factory:   running
 //	enrolled:  open, unseal, running
+//	enrolled, and nothing that was measured is approved, or an officer asked for it: maintenance
 //	otherwise: locked
 //
 // Whatever goes wrong on the way ends in locked. The mode is set when it returns, unless ctx has ended.
@@ -30,6 +31,7 @@ func (b *box) decide(ctx context.Context) {
 		b.refuse(ctx, fmt.Sprintf("the TPM does not answer: %v", err))
 		return
 	}
+	b.offerPreloaded(ctx)
 	if err := b.measureAndOpen(ctx); err != nil {
 		b.refuse(ctx, err.Error())
 	}
@@ -50,6 +52,17 @@ func (b *box) measureAndOpen(ctx context.Context) error {
 		b.say("not enrolled; stage running")
 		return nil
 	case wire.Enrolled:
+		if s.Box != nil {
+			b.name = s.Box.Name
+		}
+		switch asked, err := maintenanceAsked(b.o.State); {
+		case err != nil:
+			return b.maintain(ctx, err.Error())
+		case asked:
+			return b.maintain(ctx, "an officer asked for it; the next restart is an ordinary one")
+		case s.Unapproved != "":
+			return b.maintain(ctx, s.Unapproved)
+		}
 		return b.open(ctx)
 	}
 	return fmt.Errorf("enrolment is inconsistent: %s", s.Reason)

@@ -75,7 +75,7 @@ func TestMeasurementsOfStages(t *testing.T) {
 	}
 	values := map[string]label.Digest{
 		"`open`": label.At(label.Open), "`open`, `running`": label.At(label.Open, label.Running),
-		"`locked`": label.At(label.Locked),
+		"`maintenance`": label.At(label.Maintenance), "`locked`": label.At(label.Locked),
 	}
 	found := 0
 	for _, r := range rowsOf(t, "`[a-z`, ]+`") {

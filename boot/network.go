@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/boot/outbound"
@@ -100,6 +101,9 @@ func (p *port) apply(ctx context.Context, n machine.Network) error {
 	if err := errors.Join(flush(link), p.tellNames(machine.Network{})); err != nil {
 		return err
 	}
+	if err := p.six(link, n.Six); err != nil {
+		return err
+	}
 	switch n.Mode {
 	case machine.Off:
 		if err := netlink.LinkSetDown(link); err != nil {
@@ -110,9 +114,9 @@ func (p *port) apply(ctx context.Context, n machine.Network) error {
 		if err := p.configure(link, n); err != nil {
 			return err
 		}
-		p.tell("%s on %s%s", n.Address, link.Attrs().Name, named(n))
+		p.tell("%s on %s%s%s", n.Address, link.Attrs().Name, sixed(n.Six), named(n))
 	case machine.DHCP:
-		return p.lease(ctx, link)
+		return p.lease(ctx, link, n.Six)
 	}
 	<-ctx.Done()
 	return nil
@@ -161,8 +165,20 @@ func hasCarrier(l netlink.Link) bool {
 	return up && (l.Attrs().OperState == netlink.OperUp || l.Attrs().OperState == netlink.OperUnknown)
 }
 
-// flush takes all addresses off; their routes go with them.
+// flush takes all addresses off; their routes go with them, and those that a router advertised.
 func flush(l netlink.Link) error {
+	routes, err := netlink.RouteList(l, netlink.FAMILY_V6)
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.Gw == nil {
+			continue
+		}
+		if err := netlink.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) { // it may have run out
+			return fmt.Errorf("take route by %s off: %w", r.Gw, err)
+		}
+	}
 	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
@@ -202,6 +218,41 @@ func named(n machine.Network) string {
 		return ", no name server"
 	}
 	return ", name server " + strings.Trim(fmt.Sprint(servers(n)), "[]")
+}
+
+// six puts what there is of IPv6 besides on an interface. Router advertisements are heard only where that was chosen; the kernel asks
+// for one when the interface goes up.
+func (p *port) six(l netlink.Link, x machine.Six) error {
+	name, hears := l.Attrs().Name, "0"
+	if x.Mode == machine.SixAuto {
+		hears = "1"
+		if err := netlink.LinkSetDown(l); err != nil {
+			return fmt.Errorf("set %s down: %w", name, err)
+		}
+	}
+	if err := setSysctls("/proc/sys", sysctl{"net/ipv6/conf/" + name + "/accept_ra", hears}, sysctl{"net/ipv6/conf/" + name + "/autoconf", hears}); err != nil {
+		return err
+	}
+	switch x.Mode {
+	case machine.SixAuto:
+		if err := netlink.LinkSetUp(l); err != nil {
+			return fmt.Errorf("set %s up: %w", name, err)
+		}
+	case machine.SixStatic:
+		return configure(l, machine.Network{Address: x.Address, Gateway: x.Gateway})
+	}
+	return nil
+}
+
+// sixed says what there is of IPv6 besides, for the port's words.
+func sixed(x machine.Six) string {
+	switch x.Mode {
+	case machine.SixStatic:
+		return " and " + x.Address.String()
+	case machine.SixAuto:
+		return " and IPv6 by router advertisements"
+	}
+	return ""
 }
 
 // configure puts a checked static configuration on an interface.

@@ -14,6 +14,8 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/server4"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/boot/machine"
@@ -171,6 +173,124 @@ func TestPortTakesALease(t *testing.T) {
 	wantServers(t, h, "10.9.0.2\n10.9.0.3\n")
 	must(t, h.SetNetwork(t.Context(), machine.Network{Mode: machine.Off}))
 	eventually(t, "end of the lease", func() bool { _, w := h.Ports(); return w == "off" && address(t) == "" })
+}
+
+// TestLeaseIsRenewedAsItWas: a server that gives another address or router with each renewal heaps none up on the port.
+func TestLeaseIsRenewedAsItWas(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	cable(t)
+	l, err := netlink.LinkByName("eth0")
+	must(t, err)
+	must(t, netlink.LinkSetUp(l))
+	p := &port{say: (&lines{}).say, names: t.TempDir()}
+	ack := func(host, router byte) *dhcpv4.DHCPv4 {
+		m, err := dhcpv4.New(dhcpv4.WithYourIP(net.IPv4(10, 9, 0, host)), dhcpv4.WithNetmask(net.CIDRMask(24, 32)), dhcpv4.WithRouter(net.IPv4(10, 9, 0, router)))
+		must(t, err)
+		return m
+	}
+	var held machine.Network
+	for range 2 {
+		_, err = p.take(l, ack(40, 1), machine.Six{}, &held)
+		must(t, err)
+	}
+	for _, other := range []*dhcpv4.DHCPv4{ack(41, 1), ack(40, 2)} {
+		if _, err := p.take(l, other, machine.Six{}, &held); err == nil || address(t) != "10.9.0.40/24" || gateway(t) != "10.9.0.1" {
+			t.Errorf("renewed as another: %v; on the port %s by %s", err, address(t), gateway(t))
+		}
+	}
+}
+
+// addresses are those of eth0 in IPv6 that are not link-local.
+func addresses6(t *testing.T) string {
+	t.Helper()
+	l, err := netlink.LinkByName("eth0")
+	must(t, err)
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+	must(t, err)
+	var all []string
+	for _, a := range addrs {
+		if !a.IP.IsLinkLocalUnicast() {
+			all = append(all, a.IPNet.String())
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func gateway6(t *testing.T) string {
+	t.Helper()
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V6)
+	must(t, err)
+	for _, r := range routes {
+		if r.Gw != nil {
+			return r.Gw.String()
+		}
+	}
+	return ""
+}
+
+// advertise is a router on zfar that says every 100 ms that 2001:db8:a::/64 is here and what is elsewhere goes by it (RFC 4861 section 4.2).
+func advertise(t *testing.T) {
+	t.Helper()
+	far, err := net.InterfaceByName("zfar")
+	must(t, err)
+	c, err := icmp.ListenPacket("ip6:ipv6-icmp", "::")
+	must(t, err)
+	p := c.IPv6PacketConn()
+	must(t, p.SetMulticastInterface(far))
+	must(t, p.SetMulticastHopLimit(255))
+	says := []byte{64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, // hop limit, flags, router for 1800 s, as it was, as it was
+		3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0} // a prefix, on link, for addresses, for 3600 s
+	says = append(says, net.ParseIP("2001:db8:a::")...)
+	m, err := (&icmp.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: says}}).Marshal(nil)
+	must(t, err)
+	ended := make(chan struct{})
+	t.Cleanup(func() { close(ended); c.Close() })
+	go func() {
+		for {
+			_, _ = p.WriteTo(m, nil, &net.IPAddr{IP: net.ParseIP("ff02::1"), Zone: "zfar"}) // zfar has no address of its own at first
+			select {
+			case <-ended:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+}
+
+// TestPortTakesIPv6: besides, fixed or by a router's word, and that only where it was chosen.
+func TestPortTakesIPv6(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	cable(t)
+	advertise(t)
+	h := &hardware{}
+	h.port.say, h.port.names = (&lines{}).say, t.TempDir()
+	n := machine.Network{Mode: machine.Static, Address: netip.MustParsePrefix("10.9.0.7/24"),
+		Six: machine.Six{Mode: machine.SixStatic, Address: netip.MustParsePrefix("2001:db8::7/64"), Gateway: netip.MustParseAddr("fe80::1")}}
+	must(t, h.SetNetwork(t.Context(), n))
+	eventually(t, "both addresses", func() bool {
+		return address(t) == "10.9.0.7/24" && addresses6(t) == "2001:db8::7/64" && gateway6(t) == "fe80::1"
+	})
+	eventually(t, "words", func() bool { _, w := h.Ports(); return w == "10.9.0.7/24 on eth0 and 2001:db8::7/64, no name server" })
+	time.Sleep(500 * time.Millisecond) // some advertisements later
+	if got := addresses6(t); got != "2001:db8::7/64" {
+		t.Errorf("a router was heard: %s", got)
+	}
+	n.Six = machine.Six{Mode: machine.SixAuto}
+	must(t, h.SetNetwork(t.Context(), n))
+	eventually(t, "an address by advertisements", func() bool {
+		return address(t) == "10.9.0.7/24" && strings.HasPrefix(addresses6(t), "2001:db8:a:") && strings.HasPrefix(gateway6(t), "fe80:")
+	})
+	n.Six = machine.Six{}
+	must(t, h.SetNetwork(t.Context(), n))
+	eventually(t, "no IPv6", func() bool { return address(t) == "10.9.0.7/24" && addresses6(t) == "" && gateway6(t) == "" })
+	time.Sleep(500 * time.Millisecond)
+	if got := addresses6(t); got != "" {
+		t.Errorf("a router is still heard: %s", got)
+	}
 }
 
 // TestSameNetworkAgainChangesNothing: an address that was put on by hand stays, so nothing was flushed.

@@ -46,7 +46,7 @@ func (b *box) compartmentOf(program string, uid, files int) compartment.Policy {
 func (b *box) tpmdSpec() spec {
 	p := b.compartmentOf("tpmd", uidTPMD, fewFiles)
 	p.Read = []string{b.o.Domain}
-	p.Write = []string{b.stateDir("tpm")}
+	p.Write = []string{b.stateDir("tpm"), "/dev/urandom"}
 	p.Args = []string{"-device", b.o.TPM, "-state", b.stateDir("tpm"), "-domain", b.o.Domain}
 	if filepath.IsAbs(b.o.TPM) {
 		p.Write = append(p.Write, b.o.TPM)
@@ -68,9 +68,9 @@ func (b *box) tpmdSpec() spec {
 // hsmdSpec: the only one that loads the PKCS#11 library.
 func (b *box) hsmdSpec() spec {
 	p := b.compartmentOf("hsmd", uidHSMD, fewFiles)
-	p.Read = append(present(libraries[:]...), b.o.Module)
+	p.Read = append(present(libraries[:]...), b.o.Module, b.o.Domain)
 	p.Write = []string{b.tokensDir()}
-	p.Args = []string{"-module", b.o.Module, "-tokens", b.tokensDir(), "-label", "kra"}
+	p.Args = []string{"-module", b.o.Module, "-tokens", b.tokensDir(), "-label", "kra", "-domain", b.o.Domain, "-box", b.name}
 	return spec{name: "hsmd", confine: p, watched: true, gives: b.forHSMD}
 }
 

@@ -49,6 +49,9 @@ func (g *gift) over() {
 // once starts the daemon and returns when it has ended, with the reason.
 func (u *unit) once(ctx context.Context) error {
 	p := u.spec.confine
+	if err := errors.Join(u.ground.listed.check(u.ground.stage1), u.ground.listed.check(p.Program)); err != nil {
+		return err
+	}
 	n, err := listenNotices(u.noticePath(), p.UID, p.GID)
 	if err != nil {
 		return err

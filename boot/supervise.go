@@ -62,6 +62,7 @@ type ground struct {
 	pace   pace
 	stage1 string    // path of the program
 	run    string    // folder of the sockets
+	listed *roster   // that may be started; nil: any
 	out    io.Writer // daemons' lines; may be nil
 	say    func(format string, args ...any)
 }

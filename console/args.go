@@ -41,13 +41,52 @@ func (a args) nth(kind string, n int) string {
 	return ""
 }
 
+// numbered is the n-th number of a line, from 0.
+func (a args) numbered(kind string, n int) int {
+	x, err := strconv.Atoi(a.nth(kind, n))
+	if err != nil {
+		return 0 // no number of anything
+	}
+	return x
+}
+
 func (a args) access() kra.AccessID { return kra.AccessID(a.get("ACCESS")) }
 func (a args) rule() Rule           { return Rule(a.get("RULE")) }
 func (a args) group() Group         { return Group(a.get("GROUP")) }
 func (a args) alias() kra.Anchor    { return kra.Anchor(a.get("ALIAS")) }
 func (a args) anchor() kra.Anchor   { return kra.Anchor(a.get("ANCHOR")) }
-func (a args) box() Box             { return Box(a.get("BOX")) }
-func (a args) officer() Officer     { return Officer(a.get("OFFICER")) }
+func (a args) label() Label         { return Label(a.get("LABEL")) }
+func (a args) seconds() time.Duration {
+	return time.Duration(a.number("SECONDS", 0)) * time.Second
+}
+func (a args) box() Box         { return Box(a.get("BOX")) }
+func (a args) officer() Officer { return Officer(a.get("OFFICER")) }
+
+func (a args) suite() Suite {
+	return Suite(a.pick("p256", "p384", "rsa3072", "rsa4096", "mlkem768p256"))
+}
+
+func (a args) request() uint64 { return uint64(a.number("REQUEST", 0)) }
+
+func (a args) team() Team { return Team(a.get("TEAM")) }
+
+func (a args) thing() TeamGive {
+	g := TeamGive{Team: a.team(), Thing: a.pick("access", "rule", "group")}
+	g.Name = a.get(map[string]string{"access": "ACCESS", "rule": "RULE", "group": "GROUP"}[g.Thing])
+	return g
+}
+
+func (a args) duty() Duty {
+	switch a.pick("box", "operator", "auditor", "backup") {
+	case "operator":
+		return DutyOperator
+	case "auditor":
+		return DutyAuditor
+	case "backup":
+		return DutyBackup
+	}
+	return DutyOfficer
+}
 
 func (a args) custody() Custody {
 	if a.pick("bound") != "" {
@@ -68,9 +107,27 @@ func (a args) decryptor() kra.Decryptor {
 	return d
 }
 
+func (a args) span(kind string) time.Duration {
+	d, _ := parseSpan(a.get(kind)) // checked; zero if it was left out
+	return d
+}
+
 func (a args) addr(kind string) netip.Addr {
 	addr, _ := netip.ParseAddr(a.get(kind))
 	return addr
+}
+
+func (a args) server() string {
+	s, _ := parseServer(a.get("SERVER")) // checked
+	return s
+}
+
+func (a args) addrs(kind string) (out []netip.Addr) {
+	for _, w := range a.words[kind] {
+		addr, _ := netip.ParseAddr(w)
+		out = append(out, addr)
+	}
+	return out
 }
 
 func (a args) prefix() netip.Prefix {
@@ -119,7 +176,7 @@ func (a args) marks() []Mark {
 
 // short is a condition in the short form of package policy, from its first word on.
 func (a args) short() string {
-	return a.pick("when", "from", "group", "role", "clearance", "ask", "id", "under", "until", "after") + " " + a.get("CONDITION")
+	return a.pick("when", "from", "group", "role", "clearance", "ask", "platform", "id", "under", "until", "after") + " " + a.get("CONDITION")
 }
 
 func (a args) lists() []string {

@@ -14,10 +14,17 @@ func (t *Terminal) do(ctx context.Context, line string) (end bool, err error) {
 	if line = strings.TrimSpace(line); line == "" {
 		return false, nil
 	}
-	r := wire.Request{Session: t.session, Line: line}
+	command, v, err := Split(line)
+	if err != nil {
+		var mistake *SyntaxError
+		errors.As(err, &mistake)
+		t.say(mistake.Caret() + "\n")
+		return false, nil
+	}
+	r := wire.Request{Session: t.session, Line: v.agentLine(command)}
 	defer func() { clear(r.Answers) }()
 	for {
-		o, err := t.send(ctx, r)
+		o, err := t.send(ctx, r, v)
 		switch {
 		case errors.Is(err, context.Canceled) && ctx.Err() == nil:
 			t.say("^C\nStopped.\n")
@@ -45,10 +52,22 @@ func (t *Terminal) do(ctx context.Context, line string) (end bool, err error) {
 	}
 }
 
-func (t *Terminal) send(ctx context.Context, r wire.Request) (o wire.Outcome, err error) {
+func (t *Terminal) send(ctx context.Context, r wire.Request, v View) (o wire.Outcome, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t.in.while(cancel, func() { o, err = t.agent.Do(ctx, r, screen{t.out}) })
+	out, kept := v.out(screen{t.out}, cancel)
+	t.in.while(cancel, func() { o, err = t.agent.Do(ctx, r, out) })
+	switch {
+	case kept != nil && kept.over:
+		return wire.Outcome{Error: sentence(errViewed)}, nil
+	case kept == nil || err != nil:
+		return o, err
+	}
+	if text := v.shown(kept.text.String()); v.pages() {
+		err = t.page(text)
+	} else {
+		t.say(text)
+	}
 	return o, err
 }
 

@@ -13,17 +13,19 @@ type (
 	Group   string // a group of decryptors
 	Officer string // an administrator
 	KeyRef  string // a key id in hexadecimal, or the first 8 or more digits of one
-	Suite   string // p256, rsa2048, rsa3072 or mlkem768p256
+	Suite   string // p256, p384, rsa2048, rsa3072, rsa4096 or mlkem768p256
 	Custody string // bound or replicable
 
-	KeyState string // active, deactivated or compromised
+	KeyState string // active, suspended, deactivated or compromised
 )
 
 // The suites and custodies that a command can name.
 const (
 	P256    Suite = "p256"
 	RSA2048 Suite = "rsa2048"
+	P384    Suite = "p384"
 	RSA3072 Suite = "rsa3072"
+	RSA4096 Suite = "rsa4096"
 	Hybrid  Suite = "mlkem768p256"
 
 	Bound      Custody = "bound"
@@ -67,14 +69,32 @@ type (
 	Reboot   struct{ confirmed }
 	PowerOff struct{ confirmed }
 
+	SystemMaintenance  struct{ confirmed }
+	SystemSecrets      struct{ quiet }
+	SystemSupport      struct{ quiet }
+	Zeroize            struct{ confirmed }
+	SystemTest         struct{ quiet }
+	ServiceOnChallenge struct {
+		confirmed
+		Minutes int // of idleness after which it ends
+	}
+	ServiceAlways struct{ quiet }
+	ServiceShow   struct{ quiet }
+
 	EnrolRequest struct{ quiet }
 	EnrolInstall struct{ pasted }
+	EnrolListen  struct { // for the desk, on the port
+		quiet
+		Address netip.Prefix // zero: by DHCP
+		Gateway netip.Addr   // may be zero
+	}
 
 	KeyGenerate struct {
 		quiet
 		Suite   Suite
 		Custody Custody
 		Access  kra.AccessID
+		Label   Label // that it is bound to, or empty
 	}
 	KeyImport struct {
 		pasted
@@ -82,7 +102,11 @@ type (
 		Access  kra.AccessID
 	}
 	KeyList struct{ quiet }
-	KeyShow struct {
+	KeyMode struct{ quiet }
+	// KeyModeVault has new keys kept wrapped by the token, beside it; KeyModeResident, as its objects.
+	KeyModeVault    struct{ confirmed }
+	KeyModeResident struct{ confirmed }
+	KeyShow         struct {
 		quiet
 		Key KeyRef
 	}
@@ -92,6 +116,30 @@ type (
 	}
 	KeyUntag struct {
 		confirmed
+		Key KeyRef
+	}
+	// KeyRotate gives an access identifier a new current key of the same kind.
+	KeyRotate struct {
+		quiet
+		Access kra.AccessID
+	}
+	KeyExpire struct {
+		quiet
+		Key KeyRef
+		At  time.Time // zero: never
+	}
+	// KeyDelete has a key destroyed after a while.
+	KeyDelete struct {
+		confirmed
+		Key   KeyRef
+		After time.Duration // zero: the usual
+	}
+	KeyKeep struct {
+		quiet
+		Key KeyRef
+	}
+	KeyRequest struct {
+		quiet
 		Key KeyRef
 	}
 	KeyMark struct {
@@ -126,6 +174,12 @@ type (
 		quiet
 		Access kra.AccessID
 		Keys   []KeyRef
+	}
+	// AccessRotate has an access identifier get a new current key every so often; zero: no longer.
+	AccessRotate struct {
+		quiet
+		Access kra.AccessID
+		Every  time.Duration
 	}
 	AccessRemove struct {
 		confirmed
@@ -225,26 +279,35 @@ type (
 	LogVerify struct{ quiet }
 	LogHealth struct{ quiet }
 
+	// TimeSourceAdd names a server that is asked for the time; the certificate of its authority is pasted.
+	TimeSourceAdd struct {
+		pasted
+		Address string // HOST:PORT
+	}
+	TimeSourceRemove struct {
+		confirmed
+		Address string // HOST:PORT
+	}
+
 	NetworkShow   struct{ quiet }
 	NetworkStatic struct {
 		confirmed
 		Address netip.Prefix
 		Gateway netip.Addr
-		DNS     netip.Addr
+		DNS     []netip.Addr
 	}
 	NetworkDHCP struct{ confirmed }
+	// NetworkSix gives the box a fixed IPv6 address besides.
+	NetworkSix struct {
+		confirmed
+		Address netip.Prefix
+		Gateway netip.Addr
+	}
+	NetworkSixAuto struct{ confirmed }
+	NetworkSixOff  struct{ confirmed }
+	NetworkConfirm struct{ quiet }
 
 	OfficerList struct{ quiet }
 
-	// OfficerAdd makes an administrator, or with a Group somebody who may maintain that group only.
-	OfficerAdd struct {
-		secret
-		Officer Officer
-		Group   Group
-	}
-	OfficerRemove struct {
-		confirmed
-		Officer Officer
-	}
 	OfficerPassphrase struct{ secret }
 )

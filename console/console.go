@@ -63,14 +63,24 @@ func (e *SyntaxError) Caret() string {
 
 // Parse reads one line. An empty line is the Nothing command. Every error is a *SyntaxError.
 func Parse(line string) (Command, error) {
+	c, _, err := Read(line)
+	return c, err
+}
+
+// Read is Parse, and says who may run the command.
+func Read(line string) (Command, Rights, error) {
 	if len(line) > MaxLine {
-		return nil, &SyntaxError{Text: fmt.Sprintf("the line has %d bytes; a command has at most %d", len(line), MaxLine)}
+		return nil, 0, &SyntaxError{Text: fmt.Sprintf("the line has %d bytes; a command has at most %d", len(line), MaxLine)}
 	}
 	if i := strings.IndexFunc(line, unreadable); i >= 0 {
-		return nil, &SyntaxError{Line: line, Pos: i, Text: "unreadable character"}
+		return nil, 0, &SyntaxError{Line: line, Pos: i, Text: "unreadable character"}
 	}
-	if strings.TrimSpace(line) == "" {
-		return Nothing{}, nil
+	command, _, err := Split(line)
+	if err != nil {
+		return nil, 0, err
 	}
-	return grammar.parse(line)
+	if strings.TrimSpace(command) == "" {
+		return Nothing{}, everybody, nil
+	}
+	return grammar.parse(command)
 }

@@ -35,9 +35,34 @@ func TestParse(t *testing.T) {
 		{"help", Help{}},
 		{"help key  generate", Help{Topic: "key  generate"}},
 		{"enrol install", EnrolInstall{}},
+		{"epoch advance", EpochAdvance{}},
+		{"operator present attended", OperatorPresent{Label: "attended"}},
+		{"operator challenge attended for 60", OperatorChallenge{Label: "attended", For: time.Minute}},
+		{"operator answer", OperatorAnswer{}},
+		{"system test", SystemTest{}},
+		{"system support", SystemSupport{}},
+		{"syslog add log.example.com", SyslogAdd{Host: "log.example.com", Port: 6514}},
+		{"syslog add [2001:db8::5]:1601 from 17", SyslogAdd{Host: "2001:db8::5", Port: 1601, From: 17}},
+		{"syslog add 2001:db8::5", SyslogAdd{Host: "2001:db8::5", Port: 6514}},
+		{"operator leave attended", OperatorLeave{Label: "attended"}},
 		{"key generate p256 for legal-team", KeyGenerate{Suite: P256, Custody: Replicable, Access: "legal-team"}},
+		{"key generate p256 for legal-team label attended", KeyGenerate{Suite: P256, Custody: Bound, Access: "legal-team", Label: "attended"}},
+		{"key generate p384 replicable for r-d", KeyGenerate{Suite: P384, Custody: Replicable, Access: "r-d"}},
+		{"key generate rsa4096 for r-d", KeyGenerate{Suite: RSA4096, Custody: Replicable, Access: "r-d"}},
 		{"key generate rsa3072 bound for legal-team", KeyGenerate{Suite: RSA3072, Custody: Bound, Access: "legal-team"}},
 		{"key import replicable for r-d", KeyImport{Custody: Replicable, Access: "r-d"}},
+		{"key rotate legal-team", KeyRotate{Access: "legal-team"}},
+		{"key expire 0123456789abcdef at 2027-01-01T00:00:00Z", KeyExpire{Key: "0123456789abcdef", At: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}},
+		{"key expire 0123456789abcdef never", KeyExpire{Key: "0123456789abcdef"}},
+		{"key delete 0123456789abcdef", KeyDelete{Key: "0123456789abcdef"}},
+		{"key delete 0123456789abcdef after 30d", KeyDelete{Key: "0123456789abcdef", After: 30 * 24 * time.Hour}},
+		{"key mode", KeyMode{}},
+		{"key mode vault", KeyModeVault{}},
+		{"key mode resident", KeyModeResident{}},
+		{"key keep 0123456789abcdef", KeyKeep{Key: "0123456789abcdef"}},
+		{"key request 0123456789abcdef", KeyRequest{Key: "0123456789abcdef"}},
+		{"access rotate legal-team every 90d", AccessRotate{Access: "legal-team", Every: 90 * 24 * time.Hour}},
+		{"access rotate legal-team never", AccessRotate{Access: "legal-team"}},
 		{"key show 0123456789abcdef", KeyShow{Key: "0123456789abcdef"}},
 		{`access add legal-team "Legal team"`, AccessAdd{Access: "legal-team", Title: "Legal team"}},
 		{`access add legal-team`, AccessAdd{Access: "legal-team"}},
@@ -95,13 +120,35 @@ func TestParse(t *testing.T) {
 		{"source renew corp-crl", SourceRenew{Alias: "corp-crl"}},
 		{"source secret corp-ldap", SourceSecret{Alias: "corp-ldap"}},
 		{"source remove corp-ldap", SourceRemove{Alias: "corp-ldap"}},
-		{"officer add mick maintainer legal", OfficerAdd{Officer: "mick", Group: "legal"}},
-		{"officer add mick", OfficerAdd{Officer: "mick"}},
+		{"board add http://board.example.org every 10m limit 24h", BoardAdd{URL: "http://board.example.org", Every: 10 * time.Minute, Limit: 24 * time.Hour}},
+		{"board add https://board.example.org limit 7d", BoardAdd{URL: "https://board.example.org", Limit: 7 * 24 * time.Hour}},
+		{"board install", BoardInstall{}},
+		{"board remove", BoardRemove{}},
+		{"officer add mick maintainer legal", OfficerAdd{Officer: "mick", Duty: DutyMaintainer, Group: "legal"}},
+		{"officer add mick", OfficerAdd{Officer: "mick", Duty: DutyOfficer}},
+		{"officer add mick as auditor", OfficerAdd{Officer: "mick", Duty: DutyAuditor}},
+		{"officer duty mick box", OfficerDuty{Officer: "mick", Duty: DutyOfficer}},
+		{"officer duty mick backup", OfficerDuty{Officer: "mick", Duty: DutyBackup}},
+		{"officer duty mick maintainer legal", OfficerDuty{Officer: "mick", Duty: DutyMaintainer, Group: "legal"}},
+		{"dual-control rules off", DualRulesOff{}},
+		{"officer add tess team sales", OfficerAdd{Officer: "tess", Duty: DutyTeam, Team: "sales"}},
+		{"team give sales access legal-team", TeamGive{Team: "sales", Thing: "access", Name: "legal-team"}},
+		{"team free rule office", TeamGive{Thing: "rule", Name: "office"}},
+		{"pending", PendingList{}},
+		{"pending show 7", PendingShow{Request: 7}},
+		{"approve 7", Approve{Request: 7}},
+		{"reject 7", Reject{Request: 7}},
 		{"time set 2026-11-21T13:30:00+01:00", TimeSet{At: noon}},
+		{"time source add Time.example.com", TimeSourceAdd{Address: "time.example.com:4460"}},
+		{"time source add 2001:db8::1", TimeSourceAdd{Address: "[2001:db8::1]:4460"}},
+		{"time source remove 192.0.2.1:123", TimeSourceRemove{Address: "192.0.2.1:123"}},
 		{"log show", LogShow{Count: 20}},
 		{"log export from 17", LogExport{From: 17}},
-		{"network static 192.0.2.10/24 gateway 192.0.2.1 dns 9.9.9.9",
-			NetworkStatic{Address: netip.MustParsePrefix("192.0.2.10/24"), Gateway: netip.MustParseAddr("192.0.2.1"), DNS: netip.MustParseAddr("9.9.9.9")}},
+		{"network static 192.0.2.10/24 gateway 192.0.2.1 dns 9.9.9.9 2620:fe::fe",
+			NetworkStatic{Address: netip.MustParsePrefix("192.0.2.10/24"), Gateway: netip.MustParseAddr("192.0.2.1"), DNS: []netip.Addr{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("2620:fe::fe")}}},
+		{"network ipv6 static 2001:db8::7/64 gateway fe80::1", NetworkSix{Address: netip.MustParsePrefix("2001:db8::7/64"), Gateway: netip.MustParseAddr("fe80::1")}},
+		{"network ipv6 auto", NetworkSixAuto{}},
+		{"network confirm", NetworkConfirm{}},
 	} {
 		got, err := Parse(c.line)
 		if err != nil {
@@ -127,7 +174,11 @@ func TestParseRefuses(t *testing.T) {
 		{"rule add 1x is true", "use a-z, then", "         ^"},
 		{"rule add r in legal", "unknown word \"in\"", "           ^"},
 		{"key show 12", "8 to 64 hexadecimal digits", "         ^"},
+		{"board add http://a every 0m", "not a length of time", "                         ^"},
+		{"board add http://a every 10", "not a length of time", "                         ^"},
 		{"network static 10.0.0.1", "not an address with a prefix length", "               ^"},
+		{"time source add time/x", "not a server's name", "                ^"},
+		{"time source add time:0", "the port is a number", "                ^"},
 		{"time set yesterday", "not a time", "         ^"},
 		{"group add legal alice", "ALIAS:NAME", "                ^"},
 		{"role add teller needs wisdom:x", "kinds are group", "                      ^"},
@@ -176,15 +227,16 @@ func TestAttributeAuthorityIsOfAnAnchor(t *testing.T) {
 
 // TestEveryForm holds the table to itself: each form, filled in with examples, is parsed by its own row and no other.
 func TestEveryForm(t *testing.T) {
-	example := map[string]string{"BOX": "box2", "ACCESSES": "legal-team board", "ACCESS": "legal-team", "TITLE": `"Legal team"`, "LIST": "a && b", "KEY": "00112233", "KEYS": "00112233 44556677",
+	example := map[string]string{"SERVER": "time.example.com", "BOX": "box2", "LABEL": "attended", "SECONDS": "60", "ACCESSES": "legal-team board", "ACCESS": "legal-team", "TITLE": `"Legal team"`, "LIST": "a && b", "KEY": "00112233", "KEYS": "00112233 44556677",
 		"DECRYPTOR": "corp:CN=a", "ADDRESS": "10.0.0.1", "TIME": "2026-11-21T09:30:00Z", "RULE": "office", "EXPRESSION": "true",
 		"CONDITION": `"Mon-Fri 08:00-18:00 UTC" from 10.0.0.0/8`, "GROUP": "legal", "ALIAS": "corp", "COUNT": "5", "INDEX": "0",
 		"ANCHOR": "corp", "ROLE": "teller", "NEEDS": "group:legal attribute:department=sales@corp-ldap", "ITEMS": "clearance:secret/crypto@corp-aa",
 		"KINDS": "group,role", "LEVELS": "open closed", "LDAPS": "ldaps://ldap.example.com", "HTTPS": "https://keys.example.com/",
 		"URL": "http://ca.example.com/people.crl", "DN": "ou=people,dc=example", "USER": "cn=kra,dc=example", "FILTER": "(uid=*)",
 		"ISSUER": "https://idp.example.com", "AUDIENCE": "kra", "FIELD": "memberOf", "NAME": "department", "POLICY": "1.2.840.99",
-		"MARKS": "4=secret 1.2.840.99.1=crypto", "NUMBER": "300",
-		"PREFIX": "10.0.0.1/8", "GATEWAY": "10.0.0.2", "DNS": "10.0.0.3", "COMMAND": "key", "OFFICER": "olga"}
+		"MARKS": "4=secret 1.2.840.99.1=crypto", "NUMBER": "300", "EVERY": "10m", "LIMIT": "24h",
+		"PLATFORMS": "fleet", "DOMAIN": "example.org", "WORD": "compute", "DIGEST": strings.Repeat("0123456789abcdef", 4),
+		"PREFIX": "10.0.0.1/8", "GATEWAY": "10.0.0.2", "COLLECTOR": "log.example.org", "DNS": "10.0.0.3", "COMMAND": "key", "REQUEST": "7", "RECIPIENTS": "age1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs3290gq", "TEAM": "sales", "OFFICER": "olga"}
 	for i := range table {
 		for _, form := range expand(table[i].form) {
 			var words []string
@@ -210,7 +262,7 @@ func TestEveryForm(t *testing.T) {
 				t.Errorf("Parse(%q): %v", line, err)
 				continue
 			}
-			for _, m := range []Mode{Factory, Enrolled, Locked} {
+			for _, m := range []Mode{Factory, Enrolled, Locked, Maintenance, Attended} {
 				if Allowed(cmd, m) != table[i].in(m) {
 					t.Errorf("%q in mode %s: allowed %v, the table says %v", line, m, Allowed(cmd, m), table[i].in(m))
 				}
@@ -223,20 +275,20 @@ func TestEveryForm(t *testing.T) {
 }
 
 func TestHelpFits(t *testing.T) {
-	for _, m := range []Mode{Factory, Enrolled, Locked} {
-		for l := range strings.SplitSeq(HelpText("", m), "\n") {
+	for _, m := range []Mode{Factory, Enrolled, Locked, Maintenance, Attended} {
+		for l := range strings.SplitSeq(HelpText("", m, ""), "\n") {
 			if len([]rune(l)) > columns-1 {
 				t.Errorf("%d columns: %q", len([]rune(l)), l)
 			}
 		}
 	}
-	if got := HelpText("access te", Enrolled); !strings.Contains(got, "No command begins") {
+	if got := HelpText("access te", Enrolled, ""); !strings.Contains(got, "No command begins") {
 		t.Errorf("HelpText of half a word: %q", got)
 	}
-	if got := HelpText("key", Factory); !strings.Contains(got, "No command begins") {
+	if got := HelpText("key", Factory, ""); !strings.Contains(got, "No command begins") {
 		t.Errorf("a factory box offers keys: %q", got)
 	}
-	if got := HelpText(" rule   add ", Enrolled); strings.Count(got, "rule add RULE") != 3 {
+	if got := HelpText(" rule   add ", Enrolled, ""); strings.Count(got, "rule add RULE") != 3 {
 		t.Errorf("HelpText(rule add) = %q", got)
 	}
 }
@@ -258,10 +310,10 @@ func TestComplete(t *testing.T) {
 		line, longer string
 		all          int
 	}{
-		{"", "", 21},
+		{"", "", 37},
 		{"st", "status ", 0},
 		{"key g", "key generate ", 0},
-		{"key generate ", "key generate ", 3},
+		{"key generate ", "key generate ", 5},
 		{"key generate p256 ", "key generate p256 ", 3},
 		{"key generate p256 f", "key generate p256 for ", 0},
 		{"key generate p256 for l", "key generate p256 for legal-team", 0},

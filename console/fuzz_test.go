@@ -40,7 +40,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		shown(t, Explain(line, Enrolled))
-		shown(t, HelpText(line, Enrolled))
+		shown(t, HelpText(line, Enrolled, ""))
 		longer, _ := Complete(line, Enrolled, names)
 		if len(longer) < len(line) && !strings.ContainsAny(line, `"'`) {
 			t.Fatalf("Complete(%q) = %q", line, longer)

@@ -133,13 +133,13 @@ func (a *args) take(e element, t token) *misfit {
 	return nil
 }
 
-func (g patterns) parse(line string) (Command, error) {
+func (g patterns) parse(line string) (Command, Rights, error) {
 	best := &SyntaxError{Line: line}
 	far := -1
 	for _, p := range g {
 		a, r := p.match(line)
 		if r.full {
-			return p.row.make(a), nil
+			return p.row.make(a), p.row.by, nil
 		}
 		if r.done < far {
 			continue
@@ -158,7 +158,7 @@ func (g patterns) parse(line string) (Command, error) {
 	if best.Text == "" {
 		best.Text = misread(line, best)
 	}
-	return nil, best
+	return nil, 0, best
 }
 
 func (p pattern) wanted(i int) string {

@@ -15,30 +15,43 @@ func Allowed(c Command, m Mode) bool {
 	switch m {
 	case Enrolled:
 		return true
-	case Factory, Locked:
+	case Factory, Locked, Maintenance, Attended:
 	default:
 		return false
 	}
 	switch c.(type) {
-	case Nothing, Help, Status, EnrolInstall, Reboot, PowerOff:
+	case Nothing, Help, Status, SystemSecrets, SystemSupport, Reboot, PowerOff:
 		return true
+	case EnrolInstall:
+		return m != Attended
+	case Unlock:
+		return m == Attended
 	case EnrolRequest:
+		return m == Factory || m == Maintenance
+	case Zeroize:
+		return m == Locked
+	case EnrolListen:
 		return m == Factory
 	}
 	return false
 }
 
 func (r *row) in(m Mode) bool {
-	return m == Enrolled || m == Factory && strings.Contains(r.modes, "f") || m == Locked && strings.Contains(r.modes, "l")
+	letter := map[Mode]string{Factory: "f", Locked: "l", Maintenance: "m", Attended: "a"}[m]
+	return m == Enrolled || letter != "" && strings.Contains(r.modes, letter)
 }
 
-// HelpText lists the commands of a mode that begin with topic.
-func HelpText(topic string, m Mode) string {
+// HelpText lists the commands of a mode that begin with topic and that somebody with a duty may run, or anybody if it is empty. About a
+// topic it also says who may.
+func HelpText(topic string, m Mode, d Duty) string {
 	topic = strings.Join(strings.Fields(topic), " ")
 	var b strings.Builder
 	for i := range table {
-		if r := &table[i]; r.in(m) && (r.form == topic || topic == "" || strings.HasPrefix(r.form+" ", topic+" ")) {
+		if r := &table[i]; r.in(m) && (m != Enrolled || d == "" || r.by.Has(d)) && (r.form == topic || topic == "" || strings.HasPrefix(r.form+" ", topic+" ")) {
 			b.WriteString(r.describe())
+			if topic != "" && m == Enrolled {
+				b.WriteString(wrap(strings.Repeat(" ", helpColumn)+"by ", r.by.String()) + "\n")
+			}
 		}
 	}
 	if b.Len() == 0 {
@@ -67,6 +80,9 @@ type option struct {
 
 // options returns what may follow line[:pos] given what of the word there has been typed.
 func options(line string, m Mode) (partial token, out []option) {
+	if partial, out, ok := viewing(line); ok {
+		return partial, out
+	}
 	partial = token{start: len(line), end: len(line)}
 	head := line
 	if t, ok := last(line); ok {
@@ -120,7 +136,7 @@ func (p pattern) after(head string) (e element, end bool, ok bool) {
 
 func (p pattern) offer(e element, end bool) []option {
 	if end {
-		return []option{{word: "<Enter>", help: p.row.help, kind: true}}
+		return []option{{word: "<Enter>", help: p.row.help, kind: true}, {word: "|", help: "show it in another way", kind: true}}
 	}
 	if len(e.fixed) == 0 {
 		return []option{{word: e.kind.name, help: e.kind.help, names: e.kind.names, kind: true}}

@@ -138,6 +138,18 @@ func (in *input) byte(idle time.Duration) (byte, error) {
 	return b, nil
 }
 
+// press returns one byte; a CR LF is one.
+func (in *input) press(idle time.Duration) (byte, error) {
+	for {
+		b, err := in.byte(idle)
+		follows := in.wasCR && b == '\n'
+		in.wasCR = b == '\r'
+		if err != nil || !follows {
+			return b, err
+		}
+	}
+}
+
 // begin starts a new line.
 func (in *input) begin() {
 	in.out, in.column, in.ended, in.verdict, in.keys = nil, 0, false, verdict{}, keyState{}

@@ -48,6 +48,9 @@ func checkInfoKinds(s string) error {
 func parseItem(s string) (Item, error) {
 	kind, rest, ok := strings.Cut(s, ":")
 	i := Item{Kind: InfoKind(kind)}
+	if ok && i.Kind == PlatformItem {
+		return parsePlatformItem(rest)
+	}
 	if !ok || !slices.Contains(infoKinds, i.Kind) {
 		return Item{}, errors.New("begins with a kind and a colon; kinds are " + infoKindWords)
 	}
@@ -68,6 +71,29 @@ func parseItem(s string) (Item, error) {
 		return Item{}, errors.New(kind + ": is empty or too long")
 	}
 	return i, nil
+}
+
+// PlatformItem is the kind of an item about the platform that asks: platform:label=analysis, and likewise domain, name, version, age and
+// measured=no. It is on nobody's word.
+const PlatformItem InfoKind = "platform"
+
+var platformParts = []string{"label", "domain", "name", "version", "age", "measured"}
+
+func parsePlatformItem(rest string) (Item, error) {
+	name, value, ok := strings.Cut(rest, "=")
+	fits := checkAccess(value) == nil
+	switch name {
+	case "domain":
+		fits = checkDomain(value) == nil
+	case "version", "age":
+		fits = checkNumber(value) == nil
+	case "measured":
+		fits = value == "no"
+	}
+	if !ok || !fits || !slices.Contains(platformParts, name) {
+		return Item{}, errors.New("platform: want label=, domain=, name=, version=, age= or measured=no")
+	}
+	return Item{Kind: PlatformItem, Name: name, Value: value}, nil
 }
 
 // String writes the item so that it is read back.

@@ -2,6 +2,8 @@ package console
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -30,31 +32,38 @@ const (
 
 // Names that the agent can list for completion.
 const (
-	NamesAccess  = "access"
-	NamesRule    = "rule"
-	NamesGroup   = "group"
-	NamesKey     = "key"
-	NamesMember  = "member"
-	NamesOfficer = "officer"
-	NamesRole    = "role"
-	NamesBox     = "box"
-	NamesAlias   = "alias"  // certification authorities and sources
-	NamesAnchor  = "anchor" // certification and attribute authorities
+	NamesAccess    = "access"
+	NamesRule      = "rule"
+	NamesGroup     = "group"
+	NamesKey       = "key"
+	NamesMember    = "member"
+	NamesOfficer   = "officer"
+	NamesRole      = "role"
+	NamesRequest   = "request"
+	NamesTeam      = "team"
+	NamesBox       = "box"
+	NamesAlias     = "alias" // certification authorities and sources
+	NamesPlatforms = "platforms"
+	NamesAnchor    = "anchor" // certification and attribute authorities
 )
 
 // Limits of words.
 const (
-	maxName    = 63
-	maxTitle   = 128
-	minKeyRef  = 8
-	maxKeyRef  = 64
-	maxRecords = 10000
+	maxName      = 63
+	maxTitle     = 128
+	maxHost      = 253
+	minKeyRef    = 8
+	maxKeyRef    = 64
+	maxRecords   = 10000
+	maxRecipient = 2500 // a hybrid one has 1959
+	maxSeconds   = 600  // an operator is present: the TPM takes no more
 )
 
 var kinds = []kind{
 	{"ACCESS", "an access identifier, such as legal-team", oneWord, checkAccess, false, NamesAccess},
 	{"ACCESSES", "access identifiers", manyWords, checkAccess, false, NamesAccess},
 	{"BOX", "another box's name, as its request says", oneWord, checkAccess, false, NamesBox},
+	{"SECONDS", "how long, in seconds, at most 600", oneWord, checkSeconds, false, ""},
 	{"TITLE", `a title, such as "Legal team"`, oneWord, checkTitle, false, ""},
 	{"LIST", "rule lists, tried in order: office && legal ; at_least(2, [a, b, c])", restOfLine, nil, true, NamesRule},
 	{"KEY", "a key id, or its first 8 or more digits", oneWord, checkKeyRef, false, NamesKey},
@@ -85,13 +94,25 @@ var kinds = []kind{
 	{"NAME", "the name that rules use: department, or for an alias mail, dns, uri or upn", oneWord, checkText, false, ""},
 	{"POLICY", "the object identifier of a security policy, such as 1.3.6.1.4.1.99.1", oneWord, checkOID, false, ""},
 	{"MARKS", "BIT=LEVEL, OID=COMPARTMENT or OID:HEX=COMPARTMENT: 4=secret 1.3.6.1.4.1.99.2=crypto", manyWords, checkMark, false, ""},
+	{"PLATFORMS", "the alias of a domain whose platforms may be decryptors", oneWord, checkAccess, false, NamesPlatforms},
+	{"DOMAIN", "a domain's name, such as example.org", oneWord, checkDomain, false, ""},
+	{"LABEL", "a label, such as attended", oneWord, checkAccess, false, ""},
+	{"WORD", "what rules call it (platform.label), such as analysis", oneWord, checkAccess, false, ""},
+	{"DIGEST", "the SHA-256 of a label's description, 64 hexadecimal digits", oneWord, checkDigest, false, ""},
 	{"NUMBER", "a number", oneWord, checkNumber, false, ""},
 	{"OFFICER", "an officer's name, such as olga", oneWord, checkAccess, false, NamesOfficer},
+	{"TEAM", "a team's name, such as sales", oneWord, checkAccess, false, NamesTeam},
+	{"REQUEST", "the number of a request (pending)", oneWord, checkNumber, false, NamesRequest},
 	{"COUNT", "how many records", oneWord, checkCount, false, ""},
 	{"INDEX", "the number of the first record, from 0", oneWord, checkIndex, false, ""},
 	{"PREFIX", "the box's address with its prefix length, such as 192.0.2.10/24", oneWord, checkPrefix, false, ""},
 	{"GATEWAY", "the gateway's IP address", oneWord, checkAddress, false, ""},
-	{"DNS", "a name server's IP address", oneWord, checkAddress, false, ""},
+	{"DNS", "name servers' IP addresses, three at most", manyWords, checkAddress, false, ""},
+	{"SERVER", "a time server, such as time.example.com or 192.0.2.123:4460", oneWord, checkServer, false, ""},
+	{"EVERY", "a length of time, such as 10m, 1h or 7d", oneWord, checkSpan, false, ""},
+	{"LIMIT", "how long at most, such as 24h or 7d", oneWord, checkSpan, false, ""},
+	{"RECIPIENTS", "recipients of age: age1… or age1pq1…", manyWords, checkRecipient, false, ""},
+	{"COLLECTOR", "a syslog server that speaks TLS, such as log.example.com or 192.0.2.5:6514", oneWord, checkCollector, false, ""},
 	{"COMMAND", "the beginning of a command", restOfLine, nil, false, ""},
 }
 
@@ -107,6 +128,34 @@ func kindOf(name string) (kind, bool) {
 func checkAccess(s string) error {
 	if _, err := kra.ParseAccessID(s); err != nil {
 		return errors.New("use a-z, 0-9 and '-', at most 63, not '-' first")
+	}
+	return nil
+}
+
+func checkDomain(s string) error {
+	if s == "" || len(s) > maxName || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
+		return errors.New("use a-z, 0-9, '.' and '-', at most 63")
+	}
+	return nil
+}
+
+func checkDigest(s string) error {
+	if len(s) != maxKeyRef || strings.Trim(s, "0123456789abcdef") != "" {
+		return errors.New("want 64 digits of 0-9 and a-f")
+	}
+	return nil
+}
+
+func checkSeconds(s string) error {
+	if n, err := strconv.ParseUint(s, 10, 16); err != nil || n < 1 || n > maxSeconds {
+		return fmt.Errorf("use a number from 1 to %d", maxSeconds)
+	}
+	return nil
+}
+
+func checkRecipient(s string) error {
+	if !strings.HasPrefix(s, "age1") || len(s) > maxRecipient {
+		return errors.New("a recipient of age begins with age1")
 	}
 	return nil
 }
@@ -175,6 +224,34 @@ func parseTime(s string) (time.Time, error) {
 	return time.Time{}, errors.New("not a time; write 2026-11-21T09:30:00Z (without a zone it is UTC)")
 }
 
+func checkServer(s string) error {
+	_, err := parseServer(s)
+	return err
+}
+
+// portNTS is where time servers establish keys (RFC 8915 section 7.1).
+const portNTS = "4460"
+
+// parseServer returns a time server's HOST:PORT. A host has letters, digits, hyphens and dots, or is an address.
+func parseServer(s string) (string, error) {
+	host, port := s, portNTS
+	if h, p, err := net.SplitHostPort(s); err == nil {
+		host, port = h, p
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return "", errors.New("the port is a number from 1 to 65535")
+	}
+	if a, err := netip.ParseAddr(host); err == nil && a.Zone() == "" {
+		return netip.AddrPortFrom(a, uint16(n)).String(), nil
+	}
+	host = strings.ToLower(host)
+	if host == "" || len(host) > maxHost || strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
+		return "", errors.New("not a server's name or address; write time.example.com, 192.0.2.123 or either with :PORT")
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil
+}
+
 func checkCount(s string) error {
 	if n, err := strconv.Atoi(s); err != nil || n < 1 || n > maxRecords {
 		return errors.New("a number from 1 to 10000")
@@ -187,4 +264,21 @@ func checkIndex(s string) error {
 		return errors.New("a number from 0 on")
 	}
 	return nil
+}
+
+func checkSpan(s string) error {
+	_, err := parseSpan(s)
+	return err
+}
+
+// parseSpan reads a length of time in whole seconds: a number and s, m, h or d.
+func parseSpan(s string) (time.Duration, error) {
+	units := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour}
+	if n := len(s) - 1; n > 0 {
+		v, err := strconv.ParseUint(s[:n], 10, 24)
+		if unit := units[s[n]]; err == nil && unit > 0 && v > 0 {
+			return time.Duration(v) * unit, nil
+		}
+	}
+	return 0, errors.New("not a length of time; write 90s, 10m, 24h or 7d")
 }

@@ -18,8 +18,9 @@ const (
 // manual is the part of MANUAL.md that the table makes.
 func manual() string {
 	var b strings.Builder
-	where := map[string]string{"": "", "f": " (also factory)", "fl": " (also factory and locked)"}
-	b.WriteString("| command | what it does |\n|---|---|\n")
+	where := map[string]string{"": "", "fm": " (also factory, and in maintenance)", "flm": " (also factory, locked, and in maintenance)",
+		"flma": " (also factory, locked, in maintenance, and attended)", "a": " (attended only)"}
+	b.WriteString("| command | what it does | who |\n|---|---|---|\n")
 	for _, r := range table {
 		b.WriteString("| `" + strings.ReplaceAll(r.form, "|", `\|`) + "` | " + r.help + where[r.modes])
 		switch r.make(args{}).Ask() {
@@ -30,7 +31,7 @@ func manual() string {
 		case AskSecret:
 			b.WriteString("; asks for passphrases")
 		}
-		b.WriteString(" |\n")
+		b.WriteString(" | " + r.by.String() + " |\n")
 	}
 	b.WriteString("\n| word | what it is |\n|---|---|\n")
 	for _, k := range kinds {
@@ -60,13 +61,14 @@ func TestManual(t *testing.T) {
 	}
 	examples := 0
 	for line := range strings.SplitSeq(before, "\n") {
-		_, cmd, ok := strings.Cut(line, "> ")
-		if !strings.HasPrefix(line, "    ") || !ok {
+		prompt, cmd, ok := strings.Cut(line, "> ")
+		if !strings.HasPrefix(line, "    ") || !ok || strings.ContainsAny(strings.TrimSpace(prompt), " $") {
 			if cmd, ok = strings.CutPrefix(line, "    rule add "); !ok {
 				continue
 			}
 			cmd = "rule add " + cmd
 		}
+		cmd = strings.Replace(cmd, "NOW", "2026-11-21T09:30:00Z", 1)
 		cmd, _, _ = strings.Cut(cmd, "   ")
 		examples++
 		if c, err := Parse(cmd); err != nil || c == (Nothing{}) {

@@ -88,6 +88,11 @@ func (l *listener) Do(ctx context.Context, r wire.Request, out io.Writer) wire.O
 		return wire.Outcome{}
 	}
 	fmt.Fprintf(out, "did %s\n", r.Line)
+	if _, ok := cmd.(KeyList); ok {
+		for i := range 50 {
+			fmt.Fprintf(out, "Key %d of fifty\n", i)
+		}
+	}
 	return wire.Outcome{}
 }
 

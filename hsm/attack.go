@@ -57,7 +57,7 @@ func (s *session) attackValue(e *entry) error {
 
 // bared lists changes after which a key would be less secret, in itself or in a copy.
 func bared(c wire.Custody) []*p11.Attribute {
-	if c == wire.Bound {
+	if c != wire.Replicable {
 		return []*p11.Attribute{attr(p11.CKA_SENSITIVE, false), attr(p11.CKA_EXTRACTABLE, true)}
 	}
 	return []*p11.Attribute{attr(p11.CKA_SENSITIVE, false), attr(p11.CKA_WRAP_WITH_TRUSTED, false)}
@@ -115,11 +115,13 @@ func (s *session) attackWrap(e *entry) error {
 	if gone := s.discard(own); err == nil || gone != nil {
 		return errors.Join(gone, errors.New("key can be wrapped by a key that is not trusted"))
 	}
-	if s.token.kek == 0 || e.key.Custody == wire.Replicable {
-		return nil
-	}
-	if _, err = s.lib.WrapKey(s.handle, keyWrap, s.token.kek, e.at()); err == nil {
-		return errors.New("bound key can be wrapped")
+	for _, trusted := range []p11.ObjectHandle{s.token.kek, s.token.vault} {
+		if trusted == 0 || e.key.Custody == wire.Replicable {
+			continue
+		}
+		if _, err = s.lib.WrapKey(s.handle, keyWrap, trusted, e.at()); err == nil {
+			return errors.New("bound key can be wrapped")
+		}
 	}
 	return nil
 }

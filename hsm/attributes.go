@@ -1,6 +1,8 @@
 package hsm
 
 import (
+	"crypto/ecdh"
+
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/keyrelease/krabox/hsm/wire"
@@ -13,24 +15,57 @@ import (
 
 const (
 	p256Size   = 32
+	p384Size   = 48
 	rsaE       = 65537
 	keyLabel   = "kra"
 	kekLabel   = "kra-key-encryption-key"
 	aesKeySize = 32
 )
 
-// p256OID is prime256v1, RFC 5480 section 2.1.1.1, in DER.
-var p256OID = []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}
+// The curves, RFC 5480 section 2.1.1.1, in DER.
+var (
+	p256OID = []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07} // prime256v1
+	p384OID = []byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22}                   // secp384r1
+)
+
+// A curve is what the token must be told of one.
+type curve struct {
+	ecdh   ecdh.Curve
+	oid    []byte
+	secret []*p11.Attribute // what ECDH on it makes
+	size   int              // bytes of a coordinate, and of a shared secret
+}
+
+var (
+	onP256 = &curve{ecdh.P256(), p256OID, sharedSecret(p256Size), p256Size}
+	onP384 = &curve{ecdh.P384(), p384OID, sharedSecret(p384Size), p384Size}
+)
+
+// curveOf returns the curve of what the token has of a key, nil for RSA.
+func curveOf(s wire.Suite) *curve {
+	switch s {
+	case wire.P256, wire.Hybrid:
+		return onP256
+	case wire.P384:
+		return onP384
+	}
+	return nil
+}
+
+// isEC reports whether what the token has of a key is a private key on a curve.
+func isEC(s wire.Suite) bool { return curveOf(s) != nil }
 
 // sharedSecret is what ECDH makes: readable, for it goes on into HPKE here, and gone with the session.
-var sharedSecret = []*p11.Attribute{
-	attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY),
-	attr(p11.CKA_KEY_TYPE, p11.CKK_GENERIC_SECRET),
-	attr(p11.CKA_TOKEN, false),
-	attr(p11.CKA_PRIVATE, false),
-	attr(p11.CKA_SENSITIVE, false),
-	attr(p11.CKA_EXTRACTABLE, true),
-	attr(p11.CKA_VALUE_LEN, p256Size),
+func sharedSecret(size int) []*p11.Attribute {
+	return []*p11.Attribute{
+		attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY),
+		attr(p11.CKA_KEY_TYPE, p11.CKK_GENERIC_SECRET),
+		attr(p11.CKA_TOKEN, false),
+		attr(p11.CKA_PRIVATE, false),
+		attr(p11.CKA_SENSITIVE, false),
+		attr(p11.CKA_EXTRACTABLE, true),
+		attr(p11.CKA_VALUE_LEN, size),
+	}
 }
 
 var (
@@ -87,9 +122,19 @@ func public(s wire.Suite) []*p11.Attribute {
 		attr(p11.CKA_DERIVE, false),
 	}
 	if isEC(s) {
-		return append(a, attr(p11.CKA_EC_PARAMS, p256OID))
+		return append(a, attr(p11.CKA_EC_PARAMS, curveOf(s).oid))
 	}
 	return append(a, attr(p11.CKA_MODULUS_BITS, rsaBits(s)), attr(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
+}
+
+// rsaOfBits returns the suite of RSA keys of that size, or 0.
+func rsaOfBits(n int) wire.Suite {
+	for _, s := range []wire.Suite{wire.RSA2048, wire.RSA3072, wire.RSA4096} {
+		if rsaBits(s) == n {
+			return s
+		}
+	}
+	return 0
 }
 
 func rsaBits(s wire.Suite) int {
@@ -98,6 +143,8 @@ func rsaBits(s wire.Suite) int {
 		return 2048
 	case wire.RSA3072:
 		return 3072
+	case wire.RSA4096:
+		return 4096
 	}
 	return 0
 }

@@ -69,16 +69,28 @@ func (m maker) key(t testing.TB, s wire.Suite) wire.Key {
 
 func inProcess(c *hsm.Custodian) maker {
 	return maker{
-		func(s wire.Suite) (wire.Key, error) { k, _, err := c.Generate(s, wire.Replicable); return k, err },
-		func(b []byte) (wire.Key, error) { k, _, err := c.Import(b, wire.Replicable); return k, err },
+		func(s wire.Suite) (wire.Key, error) {
+			k, _, err := c.Generate(s, wire.Replicable, wire.Resident)
+			return k, err
+		},
+		func(b []byte) (wire.Key, error) {
+			k, _, err := c.Import(b, wire.Replicable, wire.Resident)
+			return k, err
+		},
 	}
 }
 
 func overWire(c *wire.Client) maker {
 	ctx := context.Background()
 	return maker{
-		func(s wire.Suite) (wire.Key, error) { k, _, err := c.Generate(ctx, s, wire.Replicable); return k, err },
-		func(b []byte) (wire.Key, error) { k, _, err := c.Import(ctx, b, wire.Replicable); return k, err },
+		func(s wire.Suite) (wire.Key, error) {
+			k, _, err := c.Generate(ctx, s, wire.Replicable, wire.Resident)
+			return k, err
+		},
+		func(b []byte) (wire.Key, error) {
+			k, _, err := c.Import(ctx, b, wire.Replicable, wire.Resident)
+			return k, err
+		},
 	}
 }
 
@@ -256,7 +268,7 @@ func BenchmarkGenerate(b *testing.B) {
 		}
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
-				if _, _, err := c.Generate(wire.P256, wire.Bound); err != nil {
+				if _, _, err := c.Generate(wire.P256, wire.Bound, wire.Resident); err != nil {
 					b.Fatal(err)
 				}
 			}

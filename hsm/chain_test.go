@@ -135,7 +135,7 @@ func TestKeysComeAndGoUnderLoad(t *testing.T) {
 		})
 	}
 	for range 40 {
-		k, _, err := c.Generate(wire.P256, wire.Bound)
+		k, _, err := c.Generate(wire.P256, wire.Bound, wire.Resident)
 		if err != nil {
 			t.Errorf("generate under load: %v", err)
 			continue

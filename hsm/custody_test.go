@@ -19,7 +19,7 @@ var secretAttributes = []uint{p11.CKA_VALUE, p11.CKA_PRIVATE_EXPONENT, p11.CKA_P
 // PKCS#11 has, and checks each attribute that forbids it.
 func TestPrivateKeysStayInside(t *testing.T) {
 	c, _ := hsmtest.New(t)
-	for _, s := range benchSuites {
+	for _, s := range append(benchSuites, wire.P384) {
 		for _, custody := range []wire.Custody{wire.Bound, wire.Replicable} {
 			k := custodyKey(t, c, s, custody)
 			t.Run(s.String()+" "+custody.String(), func(t *testing.T) {
@@ -41,9 +41,9 @@ func custodyKey(t testing.TB, c *hsm.Custodian, s wire.Suite, custody wire.Custo
 	t.Helper()
 	var err error
 	if s == wire.RSA2048 {
-		k, _, err = c.Import(rsaKey(t), custody)
+		k, _, err = c.Import(rsaKey(t), custody, wire.Resident)
 	} else {
-		k, _, err = c.Generate(s, custody)
+		k, _, err = c.Generate(s, custody, wire.Resident)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // The descriptors that hsmd inherits, by name.
@@ -31,12 +33,15 @@ var (
 )
 
 // Run is hsmd: it serves the custodian until it is told to end, or fails. Whoever supervises it starts it again; it
-// keeps nothing between two lives.
+// keeps nothing between two lives. With the word token first it is the desk's hand on a key of the domain, and no daemon.
 func Run(args []string) error {
 	retune()
 	keepProcessors()
 	if err := harden(); err != nil {
 		return fmt.Errorf("harden process: %w", err)
+	}
+	if len(args) > 0 && args[0] == tokenCommand {
+		return runSigner(args[1:], os.Stdin, os.Stdout)
 	}
 	config, err := parseFlags(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -66,11 +71,28 @@ func parseFlags(args []string) (Config, error) {
 	f.StringVar(&c.Parameters, "parameters", "", "for C_Initialize, if the library takes some there (NSS)")
 	f.StringVar(&c.Dir, "tokens", "", "folder on a tmpfs for SoftHSM's token; empty for a module that keeps its own")
 	f.StringVar(&c.Label, "label", "kra", "token label")
+	f.StringVar(&c.Box, "box", "", "this box's name in its domain")
+	domain := f.String("domain", "", "public part of the domain, whose other boxes may be given copies of keys; empty: none may")
 	if err := f.Parse(args); err != nil {
 		return Config{}, err
 	}
 	if f.NArg() != 0 {
 		return Config{}, fmt.Errorf("unexpected argument %.40q", f.Arg(0))
+	}
+	return c.of(*domain)
+}
+
+// of completes a configuration with the domain in a file, if there is one.
+func (c Config) of(file string) (Config, error) {
+	if file == "" {
+		return c, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return Config{}, fmt.Errorf("read domain: %w", err)
+	}
+	if c.Domain, err = label.ParseDomain(b); err != nil {
+		return Config{}, fmt.Errorf("read domain: %w", err)
 	}
 	return c, nil
 }

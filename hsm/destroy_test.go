@@ -30,7 +30,7 @@ func TestDestroyIsTriedAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, token := hsmtest.New(t)
 			objects, files := c.Objects(), objectsIn(token.Files)
-			k, changed, err := c.Generate(wire.Hybrid, wire.Bound)
+			k, changed, err := c.Generate(wire.Hybrid, wire.Bound, wire.Resident)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +104,7 @@ var p256 = []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}
 func TestPartOfAKeyIsDestroyed(t *testing.T) {
 	c, token := hsmtest.New(t)
 	whole := maps.Clone(token.Files)
-	k, changed, err := c.Generate(wire.Hybrid, wire.Bound)
+	k, changed, err := c.Generate(wire.Hybrid, wire.Bound, wire.Resident)
 	if err != nil {
 		t.Fatal(err)
 	}

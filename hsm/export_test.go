@@ -4,12 +4,14 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"errors"
+	"sync"
 	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // onSession runs f on a session of the pool.
@@ -161,7 +163,7 @@ func (s *session) generateFast() error {
 	if err != nil {
 		return err
 	}
-	e.key.Custody, e.key.Origin = wire.Bound, wire.Generated
+	e.key.Custody, e.key.Origin, e.key.Mode = wire.Bound, wire.Generated, wire.Resident
 	s.token.index.put(e)
 	if err := s.discard(pub); err != nil {
 		return err
@@ -317,7 +319,7 @@ func changedIn(template, but []*p11.Attribute) []*p11.Attribute {
 func (c *Custodian) AttackTransferOut(t wire.Token, but ...*p11.Attribute) (err error) {
 	c.token.Load().pool.alone(func(s *session) {
 		var born, h p11.ObjectHandle
-		template := changedIn(transferOut(wire.Peer{1}, make([]byte, aesKeySize)), but)
+		template := changedIn(transferOut(receiver{transport: []byte{1}}, make([]byte, aesKeySize)), but)
 		if e := s.asOfficer(t, func() (e error) { born, e = s.create(template); return e }); e != nil {
 			panic(e)
 		}
@@ -367,4 +369,184 @@ func (c *Custodian) TransferKeys() (all []p11.ObjectHandle) {
 		}
 	})
 	return all
+}
+
+// BackupTransferKeys returns the handles of the transfer keys of backup keys.
+func (c *Custodian) BackupTransferKeys() (all []p11.ObjectHandle) {
+	c.onSession(func(s *session) {
+		of, err := c.backupTransfers(s)
+		if err != nil {
+			panic(err)
+		}
+		for _, t := range of {
+			all = append(all, t.handle)
+		}
+	})
+	return all
+}
+
+// Enclosed encloses any parcel.
+func (c *Custodian) Enclosed(p wire.Parcel, l label.ID, secret []byte) wire.Enclosed {
+	by, err := newLid(secret)
+	if err != nil {
+		panic(err)
+	}
+	return by.close(p, l)
+}
+
+// Disclosed returns what is enclosed.
+func (c *Custodian) Disclosed(e wire.Enclosed, secret []byte) wire.Parcel {
+	by, err := newLid(secret)
+	if err != nil {
+		panic(err)
+	}
+	p, err := by.open(e)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// BareLoaded is Bare for a key in vault mode that is loaded.
+func (c *Custodian) BareLoaded(id block.KeyID, f func(*p11.Ctx, p11.SessionHandle, p11.ObjectHandle)) {
+	c.onSession(func(s *session) {
+		l := s.token.cache.take(id)
+		defer func() { s.drop(s.token.cache.letGo(l)) }()
+		f(s.lib, s.handle, l.at())
+	})
+}
+
+// VaultKey is the handle of the vault key.
+func (c *Custodian) VaultKey() p11.ObjectHandle { return c.token.Load().vault }
+
+// UnwrapVault unwraps what is kept of a key as it is for use, but for one attribute.
+func (c *Custodian) UnwrapVault(id block.KeyID, but *p11.Attribute) (err error) {
+	c.onSession(func(s *session) {
+		e := s.token.index.get(id)
+		as := append(isPrivate(keyType(e.key.Suite)), private(e.key.Suite, wire.Bound)...)
+		for _, a := range as {
+			if a.Type == but.Type {
+				a.Value = but.Value
+			}
+		}
+		var h p11.ObjectHandle
+		h, err = s.lib.UnwrapKey(s.handle, keyWrap, s.token.vaultKey(e.key.Custody), e.kept.parcel.Wrapped, append(as, attr(p11.CKA_TOKEN, false)))
+		if err == nil {
+			err = s.discard(h)
+		}
+	})
+	return err
+}
+
+// Vaulted is what the file of a key in vault mode has, not sealed.
+func (c *Custodian) Vaulted(id block.KeyID) []byte {
+	e := c.token.Load().index.get(id)
+	return e.kept.bytes(e.key.Suite)
+}
+
+// VaultedAs is the same with another public half.
+func (c *Custodian) VaultedAs(id block.KeyID, spki []byte) []byte {
+	e := c.token.Load().index.get(id)
+	k := *e.kept
+	k.parcel.SPKI = spki
+	return k.bytes(e.key.Suite)
+}
+
+// SealVault seals a file as this box does.
+func (c *Custodian) SealVault(name string, data []byte) []byte {
+	return c.sealer.seal(wire.Files{name: data})[name]
+}
+
+// DestroyTrusted destroys a wrapping key and returns the files that changed.
+func (c *Custodian) DestroyTrusted(named string) wire.Files {
+	changed, err := c.mutate(func(s *session) error {
+		found, err := s.find([]*p11.Attribute{attr(p11.CKA_LABEL, named)})
+		for _, h := range found {
+			err = errors.Join(err, s.discard(h))
+		}
+		return err
+	})
+	if err != nil {
+		panic(err)
+	}
+	return changed
+}
+
+// Loads is how many keys in vault mode, and keys over their seeds, the module was asked to unwrap.
+func (c *Custodian) Loads() uint64 { return c.token.Load().loads.Load() }
+
+// LoadedNow is how many keys in vault mode are loaded.
+func (c *Custodian) LoadedNow() int { return c.token.Load().cache.size() }
+
+// LoadedObjects is how many objects they are.
+func (c *Custodian) LoadedObjects() (n int) {
+	for i := range c.token.Load().cache.shards {
+		for _, at := range c.token.Load().cache.shards[i].keys {
+			if n++; at.Value.(*loaded).hybrid != nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// MisplaceLoadedSeedKey is MisplaceSeedKey for a key in vault mode that is loaded.
+func (c *Custodian) MisplaceLoadedSeedKey(id block.KeyID) {
+	l := c.token.Load().cache.take(id)
+	l.hybrid.key.handle.Store(1 << 40)
+	c.token.Load().cache.letGo(l)
+}
+
+// VaultBytes is what the files of keys in vault mode are counted as.
+func (c *Custodian) VaultBytes() int { return c.token.Load().index.vaultBytes() }
+
+// FillVault has it count so many more.
+func (c *Custodian) FillVault(n int) {
+	x := c.token.Load().index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.vault += n
+}
+
+// LoseSessions closes the sessions of the pool behind its back, with what is in them.
+func (c *Custodian) LoseSessions() {
+	k := c.token.Load()
+	n := len(k.pool.busy)
+	var mu sync.Mutex
+	var in, out sync.WaitGroup
+	in.Add(n)
+	for range n {
+		out.Go(func() {
+			c.onSession(func(s *session) {
+				in.Done()
+				in.Wait() // so that each session has one of these
+				mu.Lock()
+				defer mu.Unlock()
+				if err := s.lib.CloseSession(s.handle); err != nil {
+					panic(err)
+				}
+			})
+		})
+	}
+	out.Wait()
+}
+
+// KeepFast makes n bound P-256 keys in vault mode without the tests of new keys.
+func (c *Custodian) KeepFast(n int) (err error) {
+	c.change.Lock()
+	defer c.change.Unlock()
+	_, err = c.during(func(s *session) error {
+		for range n {
+			p, err := s.wrapNew(wire.P256, s.token.vault)
+			if err != nil {
+				return err
+			}
+			k := &kept{wire.Bound, wire.Generated, p}
+			e := k.entry(wire.P256)
+			s.token.index.put(e)
+			s.token.vaultChanges[vaultName(e.key.ID)] = k.bytes(wire.P256)
+		}
+		return nil
+	})
+	return err
 }

@@ -43,7 +43,7 @@ func TestLostSession(t *testing.T) {
 				_ = lib.CloseSession(sh)
 			})
 			if i%8 == 0 {
-				if _, _, err := c.Generate(wire.P256, wire.Bound); err != nil {
+				if _, _, err := c.Generate(wire.P256, wire.Bound, wire.Resident); err != nil {
 					t.Fatalf("generate after the session was lost: %v", err)
 				}
 			}

@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 
 	"github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
@@ -20,6 +23,10 @@ type Config struct {
 	Parameters string // for C_Initialize, if the module takes some there
 	Dir        string // folder, best a tmpfs, for SoftHSM's token; empty for a module that keeps its own
 	Label      string // of the token
+	Loaded     int    // keys in vault mode that may be loaded at a time; 0: as many as is usual
+
+	Domain label.Domain // whose boxes may be given copies of keys; the zero Domain: none may
+	Box    string       // this box's name in it
 }
 
 // A Custodian owns the PKCS#11 library of this process. There can be one at a time.
@@ -35,6 +42,7 @@ type Custodian struct {
 	failed    chan struct{}
 	fail      sync.Once
 
+	newest atomic.Uint64         // the highest number of a backup key that this process has seen
 	change sync.Mutex            // held by what opens, closes or changes the token
 	token  atomic.Pointer[token] // nil while closed
 }
@@ -69,22 +77,28 @@ func (c *Custodian) Open(t wire.Token) (wire.Instance, error) {
 	if err != nil {
 		return wire.Instance{}, err
 	}
-	t.Files = files
+	var vault []*entry
+	if t.Files, vault, err = splitVault(files); err != nil {
+		return wire.Instance{}, err
+	}
 	c.change.Lock()
 	defer c.change.Unlock()
 	if open := c.token.Load(); open != nil {
-		if open.same(t) {
+		if open.same(t, vault) {
 			return wire.Instance{ID: c.chain.instance, Report: open.report}, nil
 		}
 		if err := c.shut(open); err != nil {
 			return wire.Instance{}, err
 		}
 	}
-	open, made, err := openToken(c.config, t, c.giveUp)
+	open, made, err := openToken(c.config, t, vault, c.giveUp)
 	if err != nil {
 		return wire.Instance{}, err
 	}
 	c.token.Store(open)
+	if _, err := c.during(func(s *session) error { _, err := c.backupTransfers(s); return err }); err != nil {
+		return wire.Instance{}, errors.Join(err, c.shut(open))
+	}
 	return wire.Instance{ID: c.chain.instance, Files: c.sealer.seal(made), Report: open.report}, nil
 }
 
@@ -128,19 +142,25 @@ func (c *Custodian) List() ([]wire.Key, error) {
 }
 
 // Generate makes a key in the token and returns the token files that changed, sealed.
-func (c *Custodian) Generate(s wire.Suite, custody wire.Custody) (key wire.Key, changed wire.Files, err error) {
-	changed, err = c.mutate(func(w *session) error { key, err = w.generate(s, custody); return err })
+func (c *Custodian) Generate(s wire.Suite, custody wire.Custody, m wire.Mode) (key wire.Key, changed wire.Files, err error) {
+	changed, err = c.mutate(func(w *session) error { key, err = w.generate(s, custody, m); return err })
 	return key, changed, err
 }
 
 // Import takes a private key in PKCS#8 DER into the token.
-func (c *Custodian) Import(pkcs8 []byte, custody wire.Custody) (key wire.Key, changed wire.Files, err error) {
-	changed, err = c.mutate(func(w *session) error { key, err = w.importKey(pkcs8, custody); return err })
+func (c *Custodian) Import(pkcs8 []byte, custody wire.Custody, m wire.Mode) (key wire.Key, changed wire.Files, err error) {
+	changed, err = c.mutate(func(w *session) error { key, err = w.importKey(pkcs8, custody, m); return err })
 	return key, changed, err
 }
 
 // Destroy removes a key from the token. After an error it may be called again until it returns the files.
 func (c *Custodian) Destroy(id block.KeyID) (wire.Files, error) {
+	if err := c.Unload(id); !errors.Is(err, wire.ErrNoKey) {
+		return nil, err // it was never in the token
+	}
+	if changed, err := c.expunge(id); !errors.Is(err, wire.ErrNoKey) {
+		return changed, err
+	}
 	var open *token
 	changed, err := c.mutate(func(w *session) error { open = w.token; return w.destroy(id) })
 	if err == nil {
@@ -154,11 +174,26 @@ func (c *Custodian) Destroy(id block.KeyID) (wire.Files, error) {
 func (c *Custodian) mutate(f func(*session) error) (wire.Files, error) {
 	c.change.Lock()
 	defer c.change.Unlock()
-	open := c.token.Load()
-	if open == nil {
+	open, err := c.during(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.changed(open)
+}
+
+// onToken is mutate for what changes no file.
+func (c *Custodian) onToken(f func(*session) error) error {
+	c.change.Lock()
+	defer c.change.Unlock()
+	_, err := c.during(f)
+	return err
+}
+
+// during runs f alone, on a session of its own. The caller holds c.change.
+func (c *Custodian) during(f func(*session) error) (open *token, err error) {
+	if open = c.token.Load(); open == nil {
 		return nil, wire.ErrClosed
 	}
-	var err error
 	ran := make(chan struct{})
 	if !open.pool.submit(call(func(s *session) {
 		defer close(ran)
@@ -171,10 +206,7 @@ func (c *Custodian) mutate(f func(*session) error) (wire.Files, error) {
 		return nil, wire.ErrClosed
 	}
 	<-ran
-	if err != nil {
-		return nil, err
-	}
-	return c.changed(open)
+	return open, err
 }
 
 // changed returns the files that changed since it was last asked, sealed.
@@ -182,6 +214,13 @@ func (c *Custodian) changed(open *token) (wire.Files, error) {
 	changed, err := open.folder.changes()
 	if err != nil {
 		return nil, err
+	}
+	if len(open.vaultChanges) > 0 {
+		if changed == nil {
+			changed = wire.Files{}
+		}
+		maps.Copy(changed, open.vaultChanges)
+		clear(open.vaultChanges)
 	}
 	return c.sealer.seal(changed), nil
 }
@@ -200,6 +239,7 @@ func (c *Custodian) Service() wire.Service {
 		Open: c.Open, Generate: c.Generate, Import: c.Import, Destroy: c.Destroy, List: c.List,
 		Since: c.Since, Check: c.Check, Status: c.Status, Unwrap: c.Unwrap, Transcrypt: c.Transcrypt,
 		Replication: wire.Replication{Transport: c.Transport, Admit: c.Admit, Pack: c.Pack, Receive: c.Receive, Dismiss: c.Dismiss},
+		Labelling:   wire.Labelling{Enclose: c.Enclose, Load: c.Load, Unload: c.Unload, Loaded: c.Loaded},
 	}
 }
 

@@ -90,9 +90,9 @@ func newEC(t testing.TB, c elliptic.Curve) *ecdsa.PrivateKey {
 func TestGenerate(t *testing.T) {
 	c, token := hsmtest.New(t)
 	var want []wire.Key
-	for _, s := range []wire.Suite{wire.P256, wire.RSA3072, wire.Hybrid} {
+	for _, s := range []wire.Suite{wire.P256, wire.P384, wire.RSA3072, wire.RSA4096, wire.Hybrid} {
 		for _, custody := range []wire.Custody{wire.Bound, wire.Replicable} {
-			k, changed, err := c.Generate(s, custody)
+			k, changed, err := c.Generate(s, custody, wire.Resident)
 			if err != nil {
 				t.Fatalf("Generate(%v, %v): %v", s, custody, err)
 			}
@@ -106,14 +106,14 @@ func TestGenerate(t *testing.T) {
 			}
 		}
 	}
-	if _, _, err := c.Generate(wire.RSA2048, wire.Bound); !errors.As(err, new(wire.Refused)) {
+	if _, _, err := c.Generate(wire.RSA2048, wire.Bound, wire.Resident); !errors.As(err, new(wire.Refused)) {
 		t.Errorf("Generate(RSA2048) = %v, want a refusal: RSA-2048 is import only", err)
 	}
 	for _, bad := range []struct {
 		s wire.Suite
 		c wire.Custody
-	}{{}, {wire.P256, 0}, {0, wire.Bound}, {wire.P256, 3}, {5, wire.Bound}} {
-		if _, _, err := c.Generate(bad.s, bad.c); err == nil {
+	}{{}, {wire.P256, 0}, {0, wire.Bound}, {wire.P256, 3}, {wire.SuiteLast + 1, wire.Bound}} {
+		if _, _, err := c.Generate(bad.s, bad.c, wire.Resident); err == nil {
 			t.Errorf("Generate(%v, %v) succeeded", bad.s, bad.c)
 		}
 	}
@@ -177,16 +177,17 @@ func TestImport(t *testing.T) {
 	var want []wire.Key
 	for name, key := range map[string]crypto.Signer{
 		"P-256": newEC(t, elliptic.P256()), "RSA-2048": newRSA(t, 2048), "RSA-3072": newRSA(t, 3072),
+		"P-384": newEC(t, elliptic.P384()), "RSA-4096": newRSA(t, 4096),
 	} {
 		for _, custody := range []wire.Custody{wire.Bound, wire.Replicable} {
-			k, changed, err := c.Import(pkcs8(t, key), custody)
+			k, changed, err := c.Import(pkcs8(t, key), custody, wire.Resident)
 			if err != nil {
 				t.Fatalf("Import(%s, %v): %v", name, custody, err)
 			}
 			if id, _ := block.KeyIDOf(key.Public()); k.ID != id || k.Custody != custody || k.Origin != wire.Imported {
 				t.Errorf("Import(%s, %v) = %+v", name, custody, k)
 			}
-			if _, _, err := c.Import(pkcs8(t, key), custody); !errors.As(err, new(wire.Refused)) {
+			if _, _, err := c.Import(pkcs8(t, key), custody, wire.Resident); !errors.As(err, new(wire.Refused)) {
 				t.Errorf("Import(%s) twice = %v, want a refusal", name, err)
 			}
 			apply(token.Files, changed)
@@ -211,16 +212,16 @@ func TestImportRefuses(t *testing.T) {
 	for name, der := range map[string][]byte{
 		"nothing":   nil,
 		"garbage":   []byte("-----BEGIN PRIVATE KEY-----"),
-		"P-384":     pkcs8(t, newEC(t, elliptic.P384())),
-		"RSA-4096":  pkcs8(t, newRSA(t, 4096)),
+		"P-521":     pkcs8(t, newEC(t, elliptic.P521())),
+		"RSA-2560":  pkcs8(t, newRSA(t, 2560)),
 		"trailing":  append(pkcs8(t, three), 0),
 		"truncated": pkcs8(t, three)[:600],
 	} {
-		if _, _, err := c.Import(der, wire.Bound); !errors.As(err, new(wire.Refused)) {
+		if _, _, err := c.Import(der, wire.Bound, wire.Resident); !errors.As(err, new(wire.Refused)) {
 			t.Errorf("Import(%s) = %v, want a refusal", name, err)
 		}
 	}
-	if _, _, err := c.Import(pkcs8(t, three), 0); err == nil {
+	if _, _, err := c.Import(pkcs8(t, three), 0, wire.Resident); err == nil {
 		t.Error("Import without a custody succeeded")
 	}
 	if keys, err := c.List(); err != nil || len(keys) != 0 {
@@ -231,7 +232,7 @@ func TestImportRefuses(t *testing.T) {
 func TestDestroy(t *testing.T) {
 	c, token := hsmtest.New(t)
 	before := maps.Clone(token.Files)
-	k, changed, err := c.Generate(wire.P256, wire.Bound)
+	k, changed, err := c.Generate(wire.P256, wire.Bound, wire.Resident)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +265,7 @@ func TestDestroy(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	c, token := hsmtest.New(t)
-	k, changed, err := c.Generate(wire.P256, wire.Replicable)
+	k, changed, err := c.Generate(wire.P256, wire.Replicable, wire.Resident)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,8 +314,8 @@ func TestProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(i.Report.Checks) != 7 || !strings.Contains(i.Report.Module, "SoftHSM") {
-		t.Errorf("report = %+v, want 7 checks of SoftHSM", i.Report)
+	if len(i.Report.Checks) != 10 || !strings.Contains(i.Report.Module, "SoftHSM") {
+		t.Errorf("report = %+v, want 10 checks of SoftHSM", i.Report)
 	}
 	for _, check := range i.Report.Checks {
 		if missing := check.Name == "rsa-oaep sha-256 inside"; missing != (check.Failure != "") {

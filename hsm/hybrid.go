@@ -40,9 +40,6 @@ type hybrid struct {
 	sealed []byte // nonce and sealed seed
 }
 
-// isEC reports whether what the token has of a key is a P-256 private key.
-func isEC(s wire.Suite) bool { return s == wire.P256 || s == wire.Hybrid }
-
 // seedAAD ties a sealed seed to its key.
 func seedAAD(id block.KeyID) []byte { return slices.Concat([]byte(seedContext), []byte{0}, id[:]) }
 

@@ -40,18 +40,10 @@ func (c *Custodian) Transcrypt(to wire.Recipient, wraps []block.Wrap, done func(
 	return c.begin(to, wraps, done)
 }
 
-// inside returns the key that opens w into the module, nil if w is to be opened as ever.
-func (s *session) inside(w block.Wrap, to wire.Recipient) *entry {
-	if !to.Valid() || len(w.OAEPLabel()) > 0 {
-		return nil
-	}
-	if _, can := s.token.oaep[w.Suite().OAEPHash()]; !can {
-		return nil
-	}
-	if e := s.token.index.get(w.KeyID()); e != nil && e.unwraps {
-		return e
-	}
-	return nil
+// inside says whether e opens w into the module; else w is to be opened as ever.
+func (s *session) inside(e *entry, w block.Wrap, to wire.Recipient) bool {
+	_, can := s.token.oaep[w.Suite().OAEPHash()]
+	return can && e.unwraps && to.Valid() && len(w.OAEPLabel()) == 0
 }
 
 // transcrypt opens w into the module and returns the key encrypted to the recipient. ErrUnwrap says that the wrap does not

@@ -45,7 +45,7 @@ func TestKeyGoesOnInside(t *testing.T) {
 	c, _ := hsmtest.New(t)
 	left := c.SessionObjects()
 	readers := []*rsa.PrivateKey{newRSA(t, 2048), newRSA(t, 3072)}
-	for _, kind := range []wire.Suite{wire.RSA2048, wire.RSA3072} {
+	for _, kind := range []wire.Suite{wire.RSA2048, wire.RSA3072, wire.RSA4096} {
 		k := custodyKey(t, c, kind, wire.Bound)
 		for _, reader := range readers {
 			for _, size := range block.SuiteOAEPSHA1.KeySizes() {

@@ -16,28 +16,34 @@ import (
 	"github.com/keyrelease/krabox/kra/block"
 )
 
-var errKind = errors.New("key is not P-256, RSA-2048 or RSA-3072 with exponent 65537")
+var errMode = wire.Refused{Reason: "it is not said where the key is kept"}
+
+var errKind = errors.New("key is not P-256, P-384, or RSA-2048, -3072 or -4096 with exponent 65537")
 
 // generate makes a key. The caller holds token.objects for writing, as for all that follows.
 //
 //	born as a session object -> named -> copied into the token, sealed -> attributes attacked -> pair tested -> indexed
 //
 // A key that fails on the way is destroyed; one that is cut short before the copy leaves nothing.
-func (s *session) generate(suite wire.Suite, custody wire.Custody) (wire.Key, error) {
+func (s *session) generate(suite wire.Suite, custody wire.Custody, m wire.Mode) (wire.Key, error) {
 	if suite == wire.RSA2048 {
-		return wire.Key{}, wire.Refused{Reason: "RSA-2048 keys are only imported, for certificates that exist; generate rsa-3072, p256 or mlkem768-p256"}
+		return wire.Key{}, wire.Refused{Reason: "RSA-2048 keys are only imported, for certificates that exist; generate rsa-3072, rsa-4096, p256, p384 or mlkem768-p256"}
 	}
 	if suite.Wraps() == 0 || custody != wire.Bound && custody != wire.Replicable {
 		return wire.Key{}, wire.Refused{Reason: "key type or custody is not known"}
 	}
-	if suite == wire.Hybrid {
+	if err := s.checkRoom(); err != nil {
+		return wire.Key{}, err
+	}
+	switch {
+	case m == wire.Vault:
+		return s.keepNew(suite, custody)
+	case m != wire.Resident:
+		return wire.Key{}, errMode
+	case suite == wire.Hybrid:
 		return s.generateHybrid(custody)
 	}
-	m := ecKeyGen
-	if suite == wire.RSA3072 {
-		m = []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)}
-	}
-	pub, priv, err := s.lib.GenerateKeyPair(s.handle, m, public(suite), append(private(suite, custody), unsealed()...))
+	pub, priv, err := s.lib.GenerateKeyPair(s.handle, keyGen(suite), public(suite), append(private(suite, custody), unsealed()...))
 	if err != nil {
 		return wire.Key{}, fmt.Errorf("generate key pair: %w", err)
 	}
@@ -48,17 +54,31 @@ func (s *session) generate(suite wire.Suite, custody wire.Custody) (wire.Key, er
 	return s.admit(priv, spki, custody)
 }
 
+// keyGen is the mechanism that makes what the token has of a key.
+func keyGen(s wire.Suite) []*p11.Mechanism {
+	if isEC(s) {
+		return ecKeyGen
+	}
+	return []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)}
+}
+
 func (s *session) spki(suite wire.Suite, pub p11.ObjectHandle) ([]byte, error) {
-	if suite == wire.P256 {
+	if isEC(suite) {
 		return s.spkiEC(pub)
 	}
 	return s.publicRSA(pub)
 }
 
 // importKey takes a private key from outside. It goes the way of a generated one.
-func (s *session) importKey(pkcs8 []byte, custody wire.Custody) (wire.Key, error) {
+func (s *session) importKey(pkcs8 []byte, custody wire.Custody, m wire.Mode) (wire.Key, error) {
 	if custody != wire.Bound && custody != wire.Replicable {
 		return wire.Key{}, wire.Refused{Reason: "custody is not known"}
+	}
+	if m != wire.Resident && m != wire.Vault {
+		return wire.Key{}, errMode
+	}
+	if err := s.checkRoom(); err != nil {
+		return wire.Key{}, err
 	}
 	key, err := x509.ParsePKCS8PrivateKey(pkcs8)
 	if rest, _ := asn1.Unmarshal(pkcs8, new(asn1.RawValue)); err != nil || len(rest) != 0 {
@@ -71,13 +91,20 @@ func (s *session) importKey(pkcs8 []byte, custody wire.Custody) (wire.Key, error
 	if s.token.index.get(block.KeyIDOfSPKI(spki)) != nil {
 		return wire.Key{}, wire.Refused{Reason: "key is in the token already"}
 	}
-	template := slices.Concat(values, private(suite, custody), unsealed())
+	as := custody
+	if m == wire.Vault {
+		as = wire.Replicable // for the moment in which it is wrapped
+	}
+	template := slices.Concat(values, private(suite, as), unsealed())
 	h, err := s.lib.CreateObject(s.handle, template)
 	for _, a := range values {
 		clear(a.Value)
 	}
 	if err != nil {
 		return wire.Key{}, fmt.Errorf("create key: %w", err)
+	}
+	if m == wire.Vault {
+		return s.keepObject(h, wire.Parcel{SPKI: spki}, suite, custody)
 	}
 	return s.admit(h, spki, custody)
 }
@@ -88,20 +115,19 @@ func parts(key any) (spki []byte, suite wire.Suite, values []*p11.Attribute, err
 	switch k := key.(type) {
 	case *ecdsa.PrivateKey:
 		x, err := k.ECDH()
-		if err != nil || x.Curve() != ecdh.P256() {
+		if err != nil {
+			return nil, 0, nil, errKind
+		}
+		if suite = wire.P256; x.Curve() == ecdh.P384() {
+			suite = wire.P384
+		} else if x.Curve() != ecdh.P256() {
 			return nil, 0, nil, errKind
 		}
 		spki, err = x509.MarshalPKIXPublicKey(k.Public())
-		return spki, wire.P256, []*p11.Attribute{class, attr(p11.CKA_KEY_TYPE, p11.CKK_EC),
-			attr(p11.CKA_EC_PARAMS, slices.Clone(p256OID)), attr(p11.CKA_VALUE, x.Bytes())}, err
+		return spki, suite, []*p11.Attribute{class, attr(p11.CKA_KEY_TYPE, p11.CKK_EC),
+			attr(p11.CKA_EC_PARAMS, slices.Clone(curveOf(suite).oid)), attr(p11.CKA_VALUE, x.Bytes())}, err
 	case *rsa.PrivateKey:
-		switch {
-		case k.N.BitLen() == rsaBits(wire.RSA2048):
-			suite = wire.RSA2048
-		case k.N.BitLen() == rsaBits(wire.RSA3072):
-			suite = wire.RSA3072
-		}
-		if suite == 0 || k.E != rsaE || len(k.Primes) != 2 {
+		if suite = rsaOfBits(k.N.BitLen()); suite == 0 || k.E != rsaE || len(k.Primes) != 2 {
 			return nil, 0, nil, errKind
 		}
 		spki, err = x509.MarshalPKIXPublicKey(k.Public())
@@ -181,7 +207,7 @@ func half(spki []byte) ([]byte, error) {
 	return spki, nil
 }
 
-// publish puts the public key of a P-256 key beside it, in a token whose private keys do not carry theirs.
+// publish puts the public key of an EC key beside it, in a token whose private keys do not carry theirs.
 func (s *session) publish(id block.KeyID, spki []byte) error {
 	e, err := newEntry(spki, 0)
 	if err != nil || e.point == nil {
@@ -189,7 +215,7 @@ func (s *session) publish(id block.KeyID, spki []byte) error {
 	}
 	template := append(named(id), attr(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), attr(p11.CKA_KEY_TYPE, p11.CKK_EC),
 		attr(p11.CKA_EC_POINT, octetString(e.point.Bytes())))
-	for _, a := range public(wire.P256) {
+	for _, a := range public(e.key.Suite) {
 		if a.Type == p11.CKA_TOKEN {
 			a = attr(p11.CKA_TOKEN, true)
 		}

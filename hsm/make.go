@@ -48,7 +48,7 @@ func (k *token) free() (uint, error) {
 	return 0, errors.New("find slot: no token is uninitialized")
 }
 
-// furnish sets the user PIN and makes the key-encryption key. Only the security officer can make a key that is
+// furnish sets the user PIN and makes the trusted keys. Only the security officer can make a key that is
 // trusted, and only the user one that is private: it is born in the officer's session and copied in the user's.
 func (k *token) furnish(s *session, t wire.Token) error {
 	if err := k.login(s.handle, p11.CKU_SO, t.SOPIN); err != nil {
@@ -57,9 +57,13 @@ func (k *token) furnish(s *session, t wire.Token) error {
 	if err := k.lib.InitPIN(s.handle, lend(t.PIN)); err != nil {
 		return fmt.Errorf("set PIN: %w", err)
 	}
-	born, err := s.generateKEK()
-	if err != nil {
-		return err
+	var born []p11.ObjectHandle
+	for _, c := range []wire.Custody{wire.Replicable, wire.Bound} {
+		h, err := s.generateTrusted(c)
+		if err != nil {
+			return err
+		}
+		born = append(born, h)
 	}
 	if err := k.lib.Logout(s.handle); err != nil {
 		return fmt.Errorf("log out: %w", err)
@@ -67,24 +71,31 @@ func (k *token) furnish(s *session, t wire.Token) error {
 	if err := k.login(s.handle, p11.CKU_USER, t.PIN); err != nil {
 		return err
 	}
-	if _, err := k.lib.CopyObject(s.handle, born, sealed()); err != nil {
-		return fmt.Errorf("copy key-encryption key into token: %w", err)
-	}
-	if err := s.discard(born); err != nil {
-		return err
+	for _, h := range born {
+		if _, err := k.lib.CopyObject(s.handle, h, sealed()); err != nil {
+			return fmt.Errorf("copy trusted key into token: %w", err)
+		}
+		if err := s.discard(h); err != nil {
+			return err
+		}
 	}
 	return k.lib.Logout(s.handle)
 }
 
-// generateKEK makes the key under which replicable keys may leave. Its unwrap template is what keeps the PIN's holder
-// from unwrapping a wrapped key as one that can be read.
-func (s *session) generateKEK() (p11.ObjectHandle, error) {
-	nested, free := nest([]*p11.Attribute{attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_WRAP_WITH_TRUSTED, true)})
+// generateTrusted makes the key-encryption key, under which replicable keys may leave, or the vault key, under which bound ones are kept.
+// Its unwrap template is what keeps the PIN's holder from unwrapping a wrapped key as one that can be read, and a bound one as one that can
+// be wrapped again.
+func (s *session) generateTrusted(c wire.Custody) (p11.ObjectHandle, error) {
+	must := []*p11.Attribute{attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_WRAP_WITH_TRUSTED, true)}
+	if c == wire.Bound {
+		must = append(must, attr(p11.CKA_EXTRACTABLE, false))
+	}
+	nested, free := nest(must)
 	defer free()
 	h, err := s.lib.GenerateKey(s.handle, []*p11.Mechanism{p11.NewMechanism(p11.CKM_AES_KEY_GEN, nil)}, secret(
 		attr(p11.CKA_TOKEN, false),
 		attr(p11.CKA_PRIVATE, false),
-		attr(p11.CKA_LABEL, kekLabel),
+		attr(p11.CKA_LABEL, vaultLabels[c]),
 		attr(p11.CKA_MODIFIABLE, true),
 		attr(p11.CKA_TRUSTED, true),
 		attr(p11.CKA_WRAP, true),
@@ -92,7 +103,7 @@ func (s *session) generateKEK() (p11.ObjectHandle, error) {
 		&p11.Attribute{Type: p11.CKA_UNWRAP_TEMPLATE, Value: nested},
 	))
 	if err != nil {
-		return 0, fmt.Errorf("generate key-encryption key: %w", err)
+		return 0, fmt.Errorf("generate trusted key: %w", err)
 	}
 	return h, nil
 }

@@ -29,7 +29,7 @@ func TestTenThousandKeys(t *testing.T) {
 	if err := c.GenerateFast(manyKeys - fewKeys); err != nil {
 		t.Fatal(err)
 	}
-	_, changed, err := c.Generate(wire.P256, wire.Bound)
+	_, changed, err := c.Generate(wire.P256, wire.Bound, wire.Resident)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,18 +24,36 @@ func TestWeakModuleIsRefused(t *testing.T) {
 		}
 	}
 	for name, try := range map[string]func() error{
-		"bound P-256":        func() error { _, _, err := c.Generate(wire.P256, wire.Bound); return err },
-		"bound RSA-3072":     func() error { _, _, err := c.Generate(wire.RSA3072, wire.Bound); return err },
-		"replicable P-256":   func() error { _, _, err := c.Generate(wire.P256, wire.Replicable); return err },
-		"imported RSA-2048":  func() error { _, _, err := c.Import(rsaKey(t), wire.Bound); return err },
-		"replicable, import": func() error { _, _, err := c.Import(rsaKey(t), wire.Replicable); return err },
+		"bound P-256":        func() error { _, _, err := c.Generate(wire.P256, wire.Bound, wire.Resident); return err },
+		"bound P-384":        func() error { _, _, err := c.Generate(wire.P384, wire.Bound, wire.Resident); return err },
+		"bound RSA-4096":     func() error { _, _, err := c.Generate(wire.RSA4096, wire.Bound, wire.Resident); return err },
+		"bound RSA-3072":     func() error { _, _, err := c.Generate(wire.RSA3072, wire.Bound, wire.Resident); return err },
+		"replicable P-256":   func() error { _, _, err := c.Generate(wire.P256, wire.Replicable, wire.Resident); return err },
+		"imported RSA-2048":  func() error { _, _, err := c.Import(rsaKey(t), wire.Bound, wire.Resident); return err },
+		"replicable, import": func() error { _, _, err := c.Import(rsaKey(t), wire.Replicable, wire.Resident); return err },
 	} {
 		if err := try(); err == nil || !strings.Contains(err.Error(), "attack key") {
 			t.Errorf("%s: %v, want that the attack succeeded", name, err)
 		}
 	}
-	if _, _, err := c.Generate(wire.Hybrid, wire.Bound); !errors.As(err, new(wire.Refused)) {
+	if _, _, err := c.Generate(wire.Hybrid, wire.Bound, wire.Resident); !errors.As(err, new(wire.Refused)) {
 		t.Errorf("hybrid: %v, want a refusal: the module does not do AES-GCM as it is asked to", err)
+	}
+	for _, s := range labelSuites {
+		for _, custody := range []wire.Custody{wire.Bound, wire.Replicable} {
+			if _, _, err := c.Generate(s, custody, wire.Vault); !errors.As(err, new(wire.Refused)) || !strings.Contains(err.Error(), "no trusted wrapping") {
+				t.Errorf("%v, %v in the vault: %v, want a refusal: nothing there is trusted to wrap it", s, custody, err)
+			}
+		}
+		if _, _, err := c.Enclose(s, "attended", make([]byte, wire.LabelSecret)); !errors.As(err, new(wire.Refused)) || !strings.Contains(err.Error(), "no trusted wrapping") {
+			t.Errorf("%v, bound to a label: %v, want a refusal: nothing there is trusted to wrap it", s, err)
+		}
+	}
+	if _, err := c.Load(c.Enclosed(wire.Parcel{SPKI: must(newECSPKI(t)), Wrapped: make([]byte, 144)}, "attended", make([]byte, wire.LabelSecret)), make([]byte, wire.LabelSecret)); err == nil {
+		t.Error("a key that is bound to a label was loaded")
+	}
+	if _, _, err := c.Import(rsaKey(t), wire.Bound, wire.Vault); !errors.As(err, new(wire.Refused)) {
+		t.Errorf("imported into the vault: %v, want a refusal", err)
 	}
 	if keys := must(c.List()); len(keys) != 0 || c.PrivateObjects() != 0 {
 		t.Errorf("%d keys and %d objects stayed", len(keys), c.PrivateObjects())

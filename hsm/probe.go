@@ -3,7 +3,6 @@ package hsm
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/x509"
 	_ "embed"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/noise"
 )
 
 // The known answer: katKey is an RSA-2048 key that protects nothing, katBody the wrap of katFileKey to it.
@@ -37,12 +37,15 @@ func (s *session) probe() (r wire.Report, err error) {
 		name string
 		try  func() error
 	}{
-		{"p256 generate and derive", s.probeP256},
+		{"random generator (SP 800-90B)", s.probeRandom},
+		{"p256 generate and derive", func() error { return s.probeEC(wire.P256) }},
+		{"p384 generate and derive", func() error { return s.probeEC(wire.P384) }},
 		{"rsa import and decrypt", s.probeRSA},
 		{"rsa-oaep sha-256 inside", func() error { return s.probeInside(block.SuiteOAEP) }},
 		{"rsa-oaep sha-1 inside", func() error { return s.probeInside(block.SuiteOAEPSHA1) }},
 		{"rsa generate", s.probeRSAGenerate},
 		{"trusted wrap and unwrap", s.probeKEK},
+		{wire.CheckVault, s.probeVault},
 		{"aes-gcm encrypt and decrypt", func() error { s.token.noSeed = s.probeSeed(); return s.token.noSeed }},
 	} {
 		err := c.try()
@@ -58,12 +61,27 @@ func (s *session) probe() (r wire.Report, err error) {
 	return r, nil
 }
 
-// newP256 generates a session key pair for a probe and returns it as an entry.
-func (s *session) newP256(c wire.Custody) (*entry, error) {
+// probeRandom holds the module's generator, of which its keys are made, to health tests.
+func (s *session) probeRandom() error {
+	err := noise.Check(func(b []byte) error {
+		got, err := s.lib.GenerateRandom(s.handle, len(b))
+		if err == nil && copy(b, got) < len(b) {
+			err = errWrong
+		}
+		return err
+	})
+	if errors.Is(err, noise.ErrUnfit) {
+		return fmt.Errorf("%w: %w", errWrong, err)
+	}
+	return err
+}
+
+// newEC generates a session key pair for a probe and returns it as an entry.
+func (s *session) newEC(on wire.Suite, c wire.Custody) (*entry, error) {
 	s.token.objects.Lock()
 	defer s.token.objects.Unlock()
 	m := []*p11.Mechanism{p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)}
-	pub, priv, err := s.lib.GenerateKeyPair(s.handle, m, public(wire.P256), append(private(wire.P256, c), unsealed()...))
+	pub, priv, err := s.lib.GenerateKeyPair(s.handle, m, public(on), append(private(on, c), unsealed()...))
 	if err != nil {
 		return nil, fmt.Errorf("generate key pair: %w", err)
 	}
@@ -79,13 +97,14 @@ func (s *session) newP256(c wire.Custody) (*entry, error) {
 	return e, nil
 }
 
-// probeP256 compares the token's shared secret with one computed here, and finds which form of a point it takes.
-func (s *session) probeP256() error {
-	e, err := s.newP256(wire.Bound)
+// probeEC compares the token's shared secret with one computed here, and finds which form of a point it takes.
+func (s *session) probeEC(on wire.Suite) error {
+	c := curveOf(on)
+	e, err := s.newEC(on, wire.Bound)
 	if err != nil {
 		return err
 	}
-	ours, err := ecdh.P256().GenerateKey(rand.Reader)
+	ours, err := c.ecdh.GenerateKey(rand.Reader)
 	if err != nil {
 		return err
 	}
@@ -93,10 +112,10 @@ func (s *session) probeP256() error {
 	if err != nil {
 		return err
 	}
-	got, err := s.derive(e.at(), ours.PublicKey().Bytes())
-	if err != nil {
+	got, err := s.derive(e.at(), c, ours.PublicKey().Bytes())
+	if err != nil && on == wire.P256 {
 		s.token.der = true
-		got, err = s.derive(e.at(), ours.PublicKey().Bytes())
+		got, err = s.derive(e.at(), c, ours.PublicKey().Bytes())
 	}
 	if err = errors.Join(err, s.discard(e.at())); err != nil {
 		return err
@@ -161,7 +180,7 @@ func (s *session) probeKEK() error {
 	if err := s.findKEK(); err != nil {
 		return err
 	}
-	e, err := s.newP256(wire.Replicable)
+	e, err := s.newEC(wire.P256, wire.Replicable)
 	if err != nil {
 		return err
 	}
@@ -181,17 +200,61 @@ func (s *session) probeKEK() error {
 	return s.attackKEK(wrapped)
 }
 
-func (s *session) findKEK() error {
+func (s *session) findKEK() (err error) {
+	s.token.kek, err = s.findTrusted(kekLabel)
+	return err
+}
+
+func (s *session) findVaultKey() (err error) {
+	s.token.vault, err = s.findTrusted(vaultKeyLabel)
+	return err
+}
+
+// vaultLabels are the labels of the keys that wrap keys of a custody.
+var vaultLabels = map[wire.Custody]string{wire.Replicable: kekLabel, wire.Bound: vaultKeyLabel}
+
+func (s *session) findTrusted(named string) (p11.ObjectHandle, error) {
 	s.token.objects.RLock()
 	defer s.token.objects.RUnlock()
-	found, err := s.find([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attr(p11.CKA_TOKEN, true), attr(p11.CKA_LABEL, kekLabel), attr(p11.CKA_TRUSTED, true)})
+	found, err := s.find([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attr(p11.CKA_TOKEN, true), attr(p11.CKA_LABEL, named), attr(p11.CKA_TRUSTED, true)})
+	if err != nil {
+		return 0, err
+	}
+	if len(found) != 1 {
+		return 0, fmt.Errorf("token has %d keys %q that are trusted, want 1: nothing is wrapped here", len(found), named)
+	}
+	return found[0], nil
+}
+
+// probeVault carries a key out and in again under the vault key, and tries to do it in a weaker way.
+func (s *session) probeVault() error {
+	h, err := s.findTrusted(vaultKeyLabel)
 	if err != nil {
 		return err
 	}
-	if len(found) != 1 {
-		return fmt.Errorf("token has %d key-encryption keys, want 1: replicable keys stay here", len(found))
+	e, err := s.newEC(wire.P256, wire.Replicable)
+	if err != nil {
+		return err
 	}
-	s.token.kek = found[0]
+	wrapped, err := s.lib.WrapKey(s.handle, keyWrap, h, e.at())
+	if err = errors.Join(err, s.discard(e.at())); err != nil {
+		return fmt.Errorf("wrap key: %w", err)
+	}
+	for _, weak := range []*p11.Attribute{attr(p11.CKA_EXTRACTABLE, true), attr(p11.CKA_SENSITIVE, false), attr(p11.CKA_WRAP_WITH_TRUSTED, false)} {
+		as := private(wire.P256, wire.Bound)
+		for _, a := range as {
+			if a.Type == weak.Type {
+				a.Value = weak.Value
+			}
+		}
+		if again, err := s.unwrapWith(h, p11.CKK_EC, wrapped, as); err == nil {
+			return errors.Join(fmt.Errorf("%w: a bound key in vault mode can be unwrapped with another attribute %#x", errWrong, weak.Type), s.discard(again))
+		}
+	}
+	if v, err := s.read(h, p11.CKA_VALUE); err == nil && len(v[0]) > 0 {
+		return fmt.Errorf("%w: the vault key can be read", errWrong)
+	}
+	s.token.vault = h
 	return nil
 }
 
@@ -201,8 +264,12 @@ func (s *session) unwrapKey(wrapped []byte, as []*p11.Attribute) (p11.ObjectHand
 
 // unwrapWith unwraps a private key as a session object.
 func (s *session) unwrapWith(by p11.ObjectHandle, kind uint, wrapped []byte, as []*p11.Attribute) (p11.ObjectHandle, error) {
-	is := []*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_KEY_TYPE, kind)}
-	return s.lib.UnwrapKey(s.handle, keyWrap, by, wrapped, slices.Concat(is, as, unsealed()))
+	return s.lib.UnwrapKey(s.handle, keyWrap, by, wrapped, slices.Concat(isPrivate(kind), as, unsealed()))
+}
+
+// isPrivate is what a private key is, as what is unwrapped must be said to be.
+func isPrivate(kind uint) []*p11.Attribute {
+	return []*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_KEY_TYPE, kind)}
 }
 
 // attackKEK tries to unwrap a key as one that can be read, or wrapped by anybody, and to read the wrapping key itself.

@@ -13,23 +13,29 @@ import (
 )
 
 // Receive takes keys that another box packed for this one: all of them or none.
-func (c *Custodian) Receive(letter []byte, all []wire.Parcel) (keys []wire.Key, changed wire.Files, err error) {
+func (c *Custodian) Receive(letter []byte, all []wire.Parcel, m wire.Mode) (keys []wire.Key, changed wire.Files, err error) {
 	if len(all) == 0 || len(all) > wire.MaxParcels {
 		return nil, nil, wire.Refused{Reason: fmt.Sprintf("receive %d keys: limit 1 to %d", len(all), wire.MaxParcels)}
+	}
+	if m != wire.Resident && m != wire.Vault {
+		return nil, nil, errMode
 	}
 	value, err := c.transport.open(letter)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer clear(value)
-	changed, err = c.mutate(func(s *session) error { keys, err = s.receive(value, all); return err })
+	changed, err = c.mutate(func(s *session) error { keys, err = s.receive(value, all, m); return err })
 	if err != nil {
 		return nil, nil, err
 	}
 	return keys, changed, nil
 }
 
-func (s *session) receive(value []byte, all []wire.Parcel) (keys []wire.Key, err error) {
+func (s *session) receive(value []byte, all []wire.Parcel, m wire.Mode) (keys []wire.Key, err error) {
+	if err := s.checkRoom(); err != nil {
+		return nil, err
+	}
 	template, free := transferIn(bytes.Clone(value))
 	defer free()
 	by, err := s.create(template)
@@ -49,7 +55,7 @@ func (s *session) receive(value []byte, all []wire.Parcel) (keys []wire.Key, err
 		if err != nil {
 			return keys, err
 		}
-		k, err := s.receiveOne(by, p, e)
+		k, err := s.receiveOne(by, p, e, m)
 		if err != nil {
 			return keys, fmt.Errorf("receive key %s: %w", e.key.ID, err)
 		}
@@ -61,6 +67,12 @@ func (s *session) receive(value []byte, all []wire.Parcel) (keys []wire.Key, err
 // forget undoes a receipt.
 func (s *session) forget(keys []wire.Key) (err error) {
 	for _, k := range keys {
+		if k.Mode == wire.Vault {
+			s.forgetKept(k.ID)
+			delete(s.token.vaultChanges, vaultName(k.ID)) // nobody was told of it
+			s.token.index.left(k.ID)
+			continue
+		}
 		s.token.index.leave(k.ID)
 		if e := s.erase(k.ID); e != nil {
 			err = errors.Join(err, e) // as a destruction that can be finished
@@ -91,7 +103,10 @@ func (s *session) expect(p wire.Parcel) (*entry, error) {
 
 // receiveOne unwraps a key, which goes the way of a generated one: it is attacked, and opens what is wrapped to its
 // public half, or does not stay.
-func (s *session) receiveOne(by p11.ObjectHandle, p wire.Parcel, e *entry) (wire.Key, error) {
+func (s *session) receiveOne(by p11.ObjectHandle, p wire.Parcel, e *entry, m wire.Mode) (wire.Key, error) {
+	if m == wire.Vault {
+		return s.receiveKept(by, p, e)
+	}
 	h, err := s.unwrapWith(by, keyType(e.key.Suite), p.Wrapped, private(e.key.Suite, wire.Replicable))
 	if err != nil {
 		return wire.Key{}, fmt.Errorf("unwrap: %w", err)

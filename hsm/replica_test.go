@@ -15,6 +15,7 @@ import (
 	"github.com/keyrelease/krabox/hsm/hsmtest"
 	"github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // box returns a custodian whose token is not open yet: a process has one token open at a time.
@@ -40,13 +41,13 @@ type transfer struct {
 	parcels []wire.Parcel
 }
 
-var replicaSuites = []wire.Suite{wire.P256, wire.RSA2048, wire.RSA3072, wire.Hybrid}
+var replicaSuites = []wire.Suite{wire.P256, wire.RSA2048, wire.RSA3072, wire.Hybrid, wire.P384}
 
 // pack makes keys in the open token of c and packs them for another box.
 func pack(t *testing.T, c, to *hsm.Custodian, token wire.Token) (x transfer) {
 	t.Helper()
 	var err error
-	if x.letter, _, err = c.Admit(hsmtest.Again(token, nil), must(to.Transport())); err != nil {
+	if x.letter, _, err = c.Admit(hsmtest.Again(token, nil), asked(t, must(to.Transport()))); err != nil {
 		t.Fatal(err)
 	}
 	var ids []block.KeyID
@@ -59,6 +60,58 @@ func pack(t *testing.T, c, to *hsm.Custodian, token wire.Token) (x transfer) {
 		t.Fatal(err)
 	}
 	return x
+}
+
+// asked is a request of another box of the domain.
+func asked(t testing.TB, transport []byte) []byte { return hsmtest.Request(t, "box2", transport) }
+
+// TestAdmitsBoxesOfTheDomain: an agent that has the PINs, and whose box has anything signed in its name, admits no key of its own: only
+// what another box of the domain has asked for, whole.
+func TestAdmitsBoxesOfTheDomain(t *testing.T) {
+	a := box(t, 1)
+	token := openBox(t, a)
+	own := must(box(t, 2).Transport())
+	good := asked(t, own)
+	flipped := bytes.Clone(good)
+	at := bytes.Index(flipped, []byte("\n\n")) + len(flipped)/2
+	flipped[at] ^= 1
+	before := a.Objects()
+	for name, x := range map[string]struct {
+		why     string
+		request []byte
+	}{
+		"a bare key":        {"no block", own},
+		"nothing":           {"no block", nil},
+		"this box's own":    {"is this box", hsmtest.Request(t, hsmtest.Box, own)},
+		"an altered one":    {"", flipped},
+		"a part of one":     {"", good[:len(good)/2]},
+		"of another domain": {"verify signatory", hsmtest.Foreign(t, "box2", own)},
+	} {
+		letter, _, err := a.Admit(hsmtest.Again(token, nil), x.request)
+		if !errors.As(err, new(wire.Refused)) || !strings.Contains(err.Error(), x.why) || letter != nil {
+			t.Errorf("%s: %v, want a refusal with %q", name, err, x.why)
+		}
+		if n := a.Objects(); n != before {
+			t.Fatalf("%s: %d objects were made", name, n-before)
+		}
+	}
+	if _, _, err := a.Admit(hsmtest.Again(token, nil), good); err != nil {
+		t.Errorf("another box of the domain: %v", err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*hsm.Config){"no domain": func(c *hsm.Config) { c.Domain = label.Domain{} }, "no name": func(c *hsm.Config) { c.Box = "" }} {
+		config := hsmtest.Config(t)
+		spoil(&config)
+		b := must(hsm.New(config, [32]byte{1}))
+		if _, _, err := b.Admit(hsmtest.Again(openBox(t, b), nil), good); err == nil || !strings.Contains(err.Error(), "told of no domain") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestReplicate carries keys of each kind from one token to another, where they open what was wrapped to them, also after
@@ -76,7 +129,7 @@ func TestReplicate(t *testing.T) {
 		t.Fatal(err)
 	}
 	token = openBox(t, b)
-	keys, changed, err := b.Receive(x.letter, x.parcels)
+	keys, changed, err := b.Receive(x.letter, x.parcels, wire.Resident)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +149,7 @@ func TestReplicate(t *testing.T) {
 			t.Errorf("%v: copy does not open: %v", k.Suite, r[0].Err)
 		}
 	}
-	if _, _, err := b.Admit(hsmtest.Again(token, nil), must(other.Transport())); err != nil {
+	if _, _, err := b.Admit(hsmtest.Again(token, nil), asked(t, must(other.Transport()))); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := b.Pack(wire.PeerOf(must(other.Transport())), []block.KeyID{x.keys[0].ID, x.keys[3].ID}); err != nil {
@@ -144,7 +197,7 @@ func TestReceiveRefused(t *testing.T) {
 		"a key of no kind we keep":  {x.letter, change(0, func(p *wire.Parcel) { p.SPKI = []byte("key") })},
 		"first an attacker's guess": {x.letter, change(0, func(p *wire.Parcel) { p.Wrapped = make([]byte, 144) })},
 	} {
-		if _, _, err := b.Receive(c.letter, c.parcels); err == nil {
+		if _, _, err := b.Receive(c.letter, c.parcels, wire.Resident); err == nil {
 			t.Errorf("%s: received", name)
 		}
 		if n := b.Objects(); n != objects {
@@ -154,13 +207,13 @@ func TestReceiveRefused(t *testing.T) {
 			t.Fatalf("%s: %d keys stay", name, len(keys))
 		}
 	}
-	if _, _, err := other.Receive(x.letter, x.parcels); err == nil || !strings.Contains(err.Error(), "not sealed to this box") {
+	if _, _, err := other.Receive(x.letter, x.parcels, wire.Resident); err == nil || !strings.Contains(err.Error(), "not sealed to this box") {
 		t.Errorf("another box opens the letter: %v", err)
 	}
-	if _, _, err := b.Receive(x.letter, x.parcels); err != nil {
+	if _, _, err := b.Receive(x.letter, x.parcels, wire.Resident); err != nil {
 		t.Fatalf("what is as it was: %v", err)
 	}
-	if _, _, err := b.Receive(x.letter, x.parcels); err == nil || !strings.Contains(err.Error(), "in the token already") {
+	if _, _, err := b.Receive(x.letter, x.parcels, wire.Resident); err == nil || !strings.Contains(err.Error(), "in the token already") {
 		t.Errorf("received twice: %v", err)
 	}
 }
@@ -184,13 +237,13 @@ func TestPackRefused(t *testing.T) {
 		}
 	}
 	refused("to a box that was not admitted", "admit it again", k.ID)
-	if _, _, err := a.Admit(wire.Token{PIN: []byte("another"), SOPIN: token.SOPIN}, to); !errors.Is(err, wire.ErrPIN) {
+	if _, _, err := a.Admit(wire.Token{PIN: []byte("another"), SOPIN: token.SOPIN}, asked(t, to)); !errors.Is(err, wire.ErrPIN) {
 		t.Errorf("admitted with a wrong PIN: %v", err)
 	}
-	if _, _, err := a.Admit(wire.Token{PIN: token.PIN, SOPIN: token.PIN}, to); !errors.Is(err, wire.ErrPIN) {
+	if _, _, err := a.Admit(wire.Token{PIN: token.PIN, SOPIN: token.PIN}, asked(t, to)); !errors.Is(err, wire.ErrPIN) {
 		t.Errorf("admitted with the user's PIN in place of the officer's: %v", err)
 	}
-	if _, _, err := a.Admit(hsmtest.Again(token, nil), to[1:]); err == nil {
+	if _, _, err := a.Admit(hsmtest.Again(token, nil), asked(t, to[1:])); err == nil {
 		t.Error("a transport key that is none was admitted")
 	}
 	select {
@@ -199,7 +252,7 @@ func TestPackRefused(t *testing.T) {
 	default:
 	}
 	refused("after admissions that failed", "admit it again", k.ID)
-	if _, _, err := a.Admit(hsmtest.Again(token, nil), to); err != nil {
+	if _, _, err := a.Admit(hsmtest.Again(token, nil), asked(t, to)); err != nil {
 		t.Fatal(err)
 	}
 	refused("bound", "never leaves", bound.ID)
@@ -342,7 +395,7 @@ func TestReleasesGoOnDuringAnAdmission(t *testing.T) {
 		})
 	}
 	for range 10 {
-		if _, _, err := a.Admit(hsmtest.Again(token, nil), must(b.Transport())); err != nil {
+		if _, _, err := a.Admit(hsmtest.Again(token, nil), asked(t, must(b.Transport()))); err != nil {
 			t.Error(err)
 		}
 	}

@@ -3,20 +3,27 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 // Transport returns the public key to which other boxes seal transfer keys for this one.
 func (c *Custodian) Transport() ([]byte, error) { return c.transport.public(), nil }
 
-// Admit makes a transfer key for another box's token: see wire.Client.Admit. Whether that box may have keys was decided by
-// who asks, and is beyond this package.
-func (c *Custodian) Admit(t wire.Token, transport []byte) (letter []byte, changed wire.Files, err error) {
+// Admit makes a transfer key for another box's token, or for a backup key: see wire.Client.Admit. That an officer said yes is beyond
+// this package; that it is a box of the domain, and this its own word, or a backup key that the domain has approved, is not: an agent in
+// the wrong hands could admit a key of its own.
+func (c *Custodian) Admit(t wire.Token, request []byte) (letter []byte, changed wire.Files, err error) {
+	to, err := c.config.asker(request)
+	if err != nil {
+		return nil, nil, err
+	}
 	c.change.Lock()
 	defer c.change.Unlock()
 	open := c.token.Load()
@@ -28,7 +35,7 @@ func (c *Custodian) Admit(t wire.Token, transport []byte) (letter []byte, change
 	}
 	if !open.pool.alone(func(s *session) {
 		if err = s.revive(); err == nil {
-			letter, err = s.newTransfer(transport, func(f func() error) error { return s.asOfficer(t, f) })
+			letter, err = c.admit(s, t, to)
 		}
 	}) {
 		return nil, nil, wire.ErrClosed
@@ -42,11 +49,46 @@ func (c *Custodian) Admit(t wire.Token, transport []byte) (letter []byte, change
 	return letter, changed, nil
 }
 
+func (c *Custodian) admit(s *session, t wire.Token, to receiver) ([]byte, error) {
+	if err := c.newer(s, to); err != nil {
+		return nil, err
+	}
+	letter, err := s.newTransfer(to, func(f func() error) error { return s.asOfficer(t, f) })
+	if err != nil {
+		return nil, err
+	}
+	return letter, c.supersede(s, to)
+}
+
+// asker returns whom a text asks a transfer key for: the box that made the request, or a backup key that the domain has approved for
+// this one. What this box alone has signed is nobody's word: its agent can have anything signed.
+func (c Config) asker(text []byte) (receiver, error) {
+	if c.Domain.Name == "" || c.Box == "" {
+		return receiver{}, wire.Refused{Reason: "this token's process was told of no domain: nothing leaves"}
+	}
+	if label.IsBackupApproval(text) {
+		return c.approved(text)
+	}
+	if label.IsBackupKey(text) {
+		return receiver{}, wire.Refused{Reason: "that backup key is not approved by the domain: at the desk, domain backup approve"}
+	}
+	r, by, err := label.OpenReplicaRequest(text, c.Domain, time.Now())
+	switch {
+	case err != nil:
+		return receiver{}, wire.Refused{Reason: err.Error()}
+	case by.Box == c.Box:
+		return receiver{}, wire.Refused{Reason: fmt.Sprintf("%q is this box: it has no copies for itself", by.Box)}
+	}
+	return receiver{transport: r.Transport}, nil
+}
+
 // asOfficer runs f while the security officer is logged in. A token has one log-in for all of a process: the user's ends
-// and begins again, and every handle of a private object is another. No other session may be at work. A token in which
+// and begins again, every handle of a private object is another, and those of sessions, which are the keys that are loaded, are gone. No other session may be at work. A token in which
 // the user cannot log in again is beyond help.
 func (s *session) asOfficer(t wire.Token, f func() error) error {
 	k := s.token
+	k.index.dropLoaded()
+	s.drop(k.cache.clear())
 	if err := k.lib.Logout(s.handle); err != nil {
 		return fmt.Errorf("log out: %w", err)
 	}
@@ -68,6 +110,11 @@ func (s *session) asOfficer(t wire.Token, f func() error) error {
 func (s *session) findAll() error {
 	if s.token.kek != 0 {
 		if err := s.findKEK(); err != nil {
+			return err
+		}
+	}
+	if s.token.vault != 0 {
+		if err := s.findVaultKey(); err != nil {
 			return err
 		}
 	}
@@ -96,7 +143,7 @@ func (c *Custodian) Pack(p wire.Peer, ids []block.KeyID) (all []wire.Parcel, hea
 	done := make(chan struct{})
 	if !open.pool.submit(call(func(s *session) {
 		defer close(done)
-		all, err = s.pack(p, ids)
+		all, err = c.packed(s, p, ids)
 	}), 1) {
 		return nil, head, wire.ErrClosed
 	}
@@ -107,12 +154,12 @@ func (c *Custodian) Pack(p wire.Peer, ids []block.KeyID) (all []wire.Parcel, hea
 	return all, c.chain.depart(p, all), nil
 }
 
-func (s *session) pack(p wire.Peer, ids []block.KeyID) ([]wire.Parcel, error) {
+func (c *Custodian) packed(s *session, p wire.Peer, ids []block.KeyID) ([]wire.Parcel, error) {
 	if err := s.revive(); err != nil {
 		return nil, err
 	}
 	s.token.objects.RLock()
-	by, err := s.transferFor(p)
+	by, err := c.transferFor(s, p)
 	s.token.objects.RUnlock()
 	if err != nil {
 		return nil, err
@@ -131,8 +178,13 @@ func (s *session) packOne(by p11.ObjectHandle, id block.KeyID) (p wire.Parcel, e
 	switch {
 	case e == nil:
 		return p, wire.ErrNoKey
+	case e.key.Custody == wire.Labelled:
+		return p, wire.Refused{Reason: fmt.Sprintf("key %s is bound to a label of this box: it was made so that it never leaves", id)}
 	case e.key.Custody != wire.Replicable:
 		return p, wire.Refused{Reason: fmt.Sprintf("key %s is bound to this token: it was made so that it never leaves", id)}
+	}
+	if e.kept != nil {
+		return s.packKept(by, e)
 	}
 	p.SPKI = e.key.SPKI
 	if p.Wrapped, err = s.wrapOut(by, e); err != nil || e.hybrid == nil {

@@ -70,7 +70,7 @@ func (s *session) inspect(h p11.ObjectHandle) (*entry, error) {
 	if err != nil || !bytes.Equal(id, e.key.ID[:]) {
 		return nil, errForeign
 	}
-	e.key.Custody, e.key.Origin = wire.Bound, wire.Imported
+	e.key.Custody, e.key.Origin, e.key.Mode = wire.Bound, wire.Imported, wire.Resident
 	if isSet(v[2]) {
 		e.key.Custody = wire.Replicable
 	}
@@ -108,28 +108,32 @@ func (s *session) publicHybrid(spki, id []byte) ([]byte, error) {
 	return s.hybridSPKI(id, e.point.Bytes())
 }
 
-// spkiEC reads a P-256 public key object.
+// spkiEC reads a public key object on a curve.
 func (s *session) spkiEC(h p11.ObjectHandle) ([]byte, error) {
 	point, err := s.pointEC(h)
 	if err != nil {
 		return nil, err
 	}
-	pub, err := ecdh.P256().NewPublicKey(point)
-	if err != nil {
-		return nil, errForeign
+	for _, c := range []*curve{onP256, onP384} {
+		if pub, err := c.ecdh.NewPublicKey(point); err == nil {
+			return x509.MarshalPKIXPublicKey(pub)
+		}
 	}
-	return x509.MarshalPKIXPublicKey(pub)
+	return nil, errForeign
 }
 
-// pointEC reads the uncompressed point of a P-256 public key object.
+// pointEC reads the uncompressed point of a public key object on a curve.
 func (s *session) pointEC(h p11.ObjectHandle) ([]byte, error) {
 	v, err := s.read(h, p11.CKA_EC_POINT)
 	if err != nil {
 		return nil, fmt.Errorf("read public key: %w", err)
 	}
 	point := v[0]
-	if inner := bytes.TrimPrefix(point, []byte{4, 65}); len(inner) == 65 {
-		point = inner
+	for _, c := range []*curve{onP256, onP384} {
+		size := 1 + 2*c.size
+		if inner := bytes.TrimPrefix(point, []byte{4, byte(size)}); len(inner) == size {
+			return inner, nil
+		}
 	}
 	return point, nil
 }
@@ -157,19 +161,17 @@ func newEntry(spki []byte, h p11.ObjectHandle) (*entry, error) {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
 		e.key.Suite = wire.P256
-		if e.point, err = k.ECDH(); err != nil || e.point.Curve() != ecdh.P256() {
+		if e.point, err = k.ECDH(); err != nil {
 			return nil, errForeign
+		}
+		if e.point.Curve() == ecdh.P384() {
+			e.key.Suite = wire.P384
 		}
 	case *block.HybridKey:
 		e.key.Suite, e.point = wire.Hybrid, k.Point()
 	case *rsa.PublicKey:
 		e.modulus = k.N.Bytes()
-		switch k.N.BitLen() {
-		case rsaBits(wire.RSA2048):
-			e.key.Suite = wire.RSA2048
-		case rsaBits(wire.RSA3072):
-			e.key.Suite = wire.RSA3072
-		default:
+		if e.key.Suite = rsaOfBits(k.N.BitLen()); e.key.Suite == 0 {
 			return nil, errForeign
 		}
 	default:

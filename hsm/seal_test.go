@@ -50,11 +50,11 @@ func TestTokenFilesLeaveSealed(t *testing.T) {
 	}
 	i, err := c.Open(hsmtest.Again(token, nil))
 	leave("Open of a new token", i.Files, err)
-	k, files, err := c.Generate(wire.P256, wire.Bound)
+	k, files, err := c.Generate(wire.P256, wire.Bound, wire.Resident)
 	leave("Generate", files, err)
-	_, files, err = c.Generate(wire.RSA3072, wire.Replicable)
+	_, files, err = c.Generate(wire.RSA3072, wire.Replicable, wire.Resident)
 	leave("Generate", files, err)
-	_, files, err = c.Import(pkcs8(t, newEC(t, elliptic.P256())), wire.Bound)
+	_, files, err = c.Import(pkcs8(t, newEC(t, elliptic.P256())), wire.Bound, wire.Resident)
 	leave("Import", files, err)
 	files, err = c.Destroy(k.ID)
 	leave("Destroy", files, err)
@@ -145,7 +145,7 @@ func elsewhere(t *testing.T, files wire.Files, pin []byte) (objects int) {
 // and what was open stays open.
 func TestTokenFilesReturnAsTheyLeft(t *testing.T) {
 	c, token := hsmtest.New(t)
-	k, changed, err := c.Generate(wire.P256, wire.Bound)
+	k, changed, err := c.Generate(wire.P256, wire.Bound, wire.Resident)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,16 +38,19 @@ func isFatal(err error) bool {
 		p11.CKR_TOKEN_NOT_RECOGNIZED, p11.CKR_CRYPTOKI_NOT_INITIALIZED, p11.CKR_USER_NOT_LOGGED_IN, p11.CKR_HOST_MEMORY)
 }
 
-// with performs f on the key's object. A stale handle is looked up once and tried again; a lost session is replaced
-// once and tried again.
+// with performs f on the key's object. A lost session is replaced once and tried again; a stale handle, which may be why, is looked
+// up once and tried again.
 func (s *session) with(e *entry, f func(p11.ObjectHandle) error) error {
-	err := f(e.at())
-	if isHandle(err) {
-		if err = s.findAgain(e); err == nil {
-			err = f(e.at())
-		}
-	} else if isSession(err) {
+	at := e.at()
+	err := f(at)
+	if isSession(err) {
 		if err = s.renew(); err == nil {
+			at = e.at()
+			err = f(at)
+		}
+	}
+	if isHandle(err) {
+		if err = s.findAgain(e, at); err == nil {
 			err = f(e.at())
 		}
 	}
@@ -76,12 +79,21 @@ func (s *session) revive() error {
 	return nil
 }
 
-func (s *session) findAgain(e *entry) error {
+// findAgain looks up a key that was at a handle.
+func (s *session) findAgain(e *entry, gone p11.ObjectHandle) error {
+	if e.kept != nil {
+		return s.unwrapAgain(e, gone)
+	}
 	s.token.objects.RLock()
 	defer s.token.objects.RUnlock()
 	of := privateWithID(e.key.ID)
 	if e.over {
 		of = seedKeyWithID(e.key.ID)
+	}
+	for _, a := range of {
+		if a.Type == p11.CKA_TOKEN {
+			a.Value = attr(p11.CKA_TOKEN, e.key.Custody != wire.Labelled).Value
+		}
 	}
 	found, err := s.find(of)
 	if err != nil {
@@ -157,14 +169,14 @@ func (s *session) read(h p11.ObjectHandle, types ...uint) ([][]byte, error) {
 	return values, nil
 }
 
-// derive returns the P-256 shared secret of the private key h and the peer's uncompressed point. The caller clears it.
-func (s *session) derive(h p11.ObjectHandle, peer []byte) ([]byte, error) {
+// derive returns the shared secret of the private key h on a curve and the peer's uncompressed point. The caller clears it.
+func (s *session) derive(h p11.ObjectHandle, c *curve, peer []byte) ([]byte, error) {
 	s.token.uses.Add(1)
 	if s.token.der {
 		peer = octetString(peer)
 	}
 	m := []*p11.Mechanism{p11.NewMechanism(p11.CKM_ECDH1_DERIVE, p11.NewECDH1DeriveParams(p11.CKD_NULL, nil, peer))}
-	d, err := s.lib.DeriveKey(s.handle, m, h, sharedSecret)
+	d, err := s.lib.DeriveKey(s.handle, m, h, c.secret)
 	if err != nil {
 		return nil, err
 	}
@@ -176,8 +188,8 @@ func (s *session) derive(h p11.ObjectHandle, peer []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(z[0]) != p256Size {
-		return nil, fmt.Errorf("shared secret has %d bytes, want %d", len(z[0]), p256Size)
+	if len(z[0]) != c.size {
+		return nil, fmt.Errorf("shared secret has %d bytes, want %d", len(z[0]), c.size)
 	}
 	return z[0], nil
 }

@@ -27,9 +27,14 @@ var suiteKeys = []struct {
 	{block.SuiteECDHX963, []wire.Suite{wire.P256}, []int{16, 24, 32}, shared},
 	{block.SuiteECDHX963SHA1, []wire.Suite{wire.P256}, []int{16, 24, 32}, shared},
 	{block.SuiteECDHES, []wire.Suite{wire.P256}, []int{16, 24, 32, 48, 64}, shared},
-	{block.SuiteRSAOAEP, []wire.Suite{wire.RSA2048, wire.RSA3072}, []int{16}, nil},
-	{block.SuiteOAEP, []wire.Suite{wire.RSA2048, wire.RSA3072}, []int{16, 24, 32, 48, 64}, nil},
-	{block.SuiteOAEPSHA1, []wire.Suite{wire.RSA2048, wire.RSA3072}, []int{16, 24, 32, 48, 64}, nil},
+	{block.SuiteRSAOAEP, []wire.Suite{wire.RSA2048, wire.RSA3072, wire.RSA4096}, []int{16}, nil},
+	{block.SuiteOAEP, []wire.Suite{wire.RSA2048, wire.RSA3072, wire.RSA4096}, []int{16, 24, 32, 48, 64}, nil},
+	{block.SuiteOAEPSHA1, []wire.Suite{wire.RSA2048, wire.RSA3072, wire.RSA4096}, []int{16, 24, 32, 48, 64}, nil},
+	{block.SuiteP384, []wire.Suite{wire.P384}, []int{16}, nil},
+	{block.SuiteECDHX963P384, []wire.Suite{wire.P384}, []int{16, 24, 32}, shared},
+	{block.SuiteECDHX963SHA384, []wire.Suite{wire.P384}, []int{16, 24, 32}, shared},
+	{block.SuiteECDHX963SHA1P384, []wire.Suite{wire.P384}, []int{16, 24, 32}, shared},
+	{block.SuiteECDHESP384, []wire.Suite{wire.P384}, []int{16, 24, 32, 48, 64}, shared},
 	{block.SuiteHybrid, []wire.Suite{wire.Hybrid}, []int{16}, nil},
 	{block.SuiteHybridTag, []wire.Suite{wire.Hybrid}, []int{16}, nil},
 }
@@ -38,7 +43,7 @@ var suiteKeys = []struct {
 func TestEachSuiteTakesOnePrivateKeyOperation(t *testing.T) {
 	c, _ := hsmtest.New(t)
 	keys := map[wire.Suite]wire.Key{}
-	for _, s := range []wire.Suite{wire.P256, wire.RSA2048, wire.RSA3072, wire.Hybrid} {
+	for _, s := range []wire.Suite{wire.P256, wire.P384, wire.RSA2048, wire.RSA3072, wire.RSA4096, wire.Hybrid} {
 		keys[s] = custodyKey(t, c, s, wire.Bound)
 	}
 	for _, x := range suiteKeys {
@@ -66,7 +71,7 @@ func TestEachSuiteTakesOnePrivateKeyOperation(t *testing.T) {
 func TestSuitesRefuse(t *testing.T) {
 	c, _ := hsmtest.New(t)
 	keys, others := map[wire.Suite]wire.Key{}, map[wire.Suite]wire.Key{}
-	for _, s := range []wire.Suite{wire.P256, wire.RSA2048, wire.Hybrid} {
+	for _, s := range []wire.Suite{wire.P256, wire.P384, wire.RSA2048, wire.Hybrid} {
 		keys[s] = custodyKey(t, c, s, wire.Bound)
 		if others[s] = keys[s]; s != wire.RSA2048 {
 			others[s] = custodyKey(t, c, s, wire.Bound)
@@ -137,7 +142,7 @@ func keyOf(r wire.Result) (key []byte) {
 func TestHybridKeyIsThreeObjects(t *testing.T) {
 	c, token := hsmtest.New(t)
 	objects := c.Objects()
-	k, changed, err := c.Generate(wire.Hybrid, wire.Replicable)
+	k, changed, err := c.Generate(wire.Hybrid, wire.Replicable, wire.Resident)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +196,7 @@ func TestHybridSeedIsOfItsKey(t *testing.T) {
 func BenchmarkSuites(b *testing.B) {
 	c, _ := hsmtest.New(b)
 	keys := map[wire.Suite]wire.Key{}
-	for _, s := range []wire.Suite{wire.P256, wire.RSA2048, wire.Hybrid} {
+	for _, s := range []wire.Suite{wire.P256, wire.P384, wire.RSA2048, wire.Hybrid} {
 		keys[s] = custodyKey(b, c, s, wire.Bound)
 	}
 	for _, x := range suiteKeys {

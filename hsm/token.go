@@ -23,23 +23,31 @@ type token struct {
 	pin    [32]byte // pinHash
 	report wire.Report
 	giveUp func()
-	der    bool // the module wants a peer's point as a DER octet string
-	kek    p11.ObjectHandle
+	der    bool                      // the module wants a peer's point as a DER octet string
+	kek    p11.ObjectHandle          // wraps replicable keys
+	vault  p11.ObjectHandle          // wraps bound keys in vault mode
 	oaep   map[crypto.Hash]p11.Error // how the module refuses a wrap, for each hash of OAEP that it can do both ways
 	noSeed error                     // why no seed can be sealed here, or nil
 	uses   atomic.Uint64             // private-key operations that the module was asked for
+	loads  atomic.Uint64             // keys in vault mode, and keys over their seeds, that it was asked to unwrap
+
+	vaultChanges wire.Files // files of keys in vault mode that are not reported yet; guarded by Custodian.change
 
 	// objects is held for writing while objects of the token come or go and for reading while they are searched:
 	// SoftHSM fails keygens otherwise. Operations with a key need no lock.
 	objects sync.RWMutex
 	index   *index
+	cache   *cache
 	pool    *pool
 }
 
 const sessionFlags = p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION
 
 // openToken restores or makes the token and opens it. It returns the files of a new one.
-func openToken(c Config, t wire.Token, giveUp func()) (_ *token, made wire.Files, err error) {
+func openToken(c Config, t wire.Token, vault []*entry, giveUp func()) (_ *token, made wire.Files, err error) {
+	if c.Dir != "" && len(t.Files) == 0 && len(vault) > 0 {
+		return nil, nil, wire.Refused{Reason: "open token files: there are keys in vault mode, and no token that wrapped them"}
+	}
 	f, err := newFolder(c, t.Files)
 	if err != nil {
 		return nil, nil, err
@@ -48,8 +56,8 @@ func openToken(c Config, t wire.Token, giveUp func()) (_ *token, made wire.Files
 	if err != nil {
 		return nil, nil, err
 	}
-	k := &token{lib: lib, folder: f, pin: pinHash(t.PIN), giveUp: giveUp, index: newIndex()}
-	if err := k.start(c, t); err != nil {
+	k := &token{lib: lib, folder: f, pin: pinHash(t.PIN), giveUp: giveUp, index: newIndex(), cache: newCache(c.Loaded), vaultChanges: wire.Files{}}
+	if err := k.start(c, t, vault); err != nil {
 		return nil, nil, errors.Join(err, k.unload())
 	}
 	files, err := f.changes()
@@ -63,7 +71,7 @@ func openToken(c Config, t wire.Token, giveUp func()) (_ *token, made wire.Files
 }
 
 // start brings an initialized library to an open token.
-func (k *token) start(c Config, t wire.Token) (err error) {
+func (k *token) start(c Config, t wire.Token, vault []*entry) (err error) {
 	if k.folder.path != "" && len(t.Files) == 0 {
 		if err := k.make(c.Label, t); err != nil {
 			return fmt.Errorf("make token: %w", err)
@@ -86,9 +94,26 @@ func (k *token) start(c Config, t wire.Token) (err error) {
 	if k.index, err = s.scan(); err != nil {
 		return fmt.Errorf("index keys: %w", err)
 	}
+	if err := k.addVault(vault); err != nil {
+		return err
+	}
 	k.report.Keys = uint32(k.index.size())
 	k.pool, err = newPool(k)
 	return err
+}
+
+// addVault indexes the keys in vault mode.
+func (k *token) addVault(keys []*entry) error {
+	for _, e := range keys {
+		if k.index.get(e.key.ID) != nil {
+			return fmt.Errorf("key %v is in the token and in the vault", e.key.ID)
+		}
+		if k.vaultKey(e.key.Custody) == 0 {
+			return wire.Refused{Reason: fmt.Sprintf("open token files: key %v is in vault mode, and the token has lost what wraps it", e.key.ID)}
+		}
+		k.index.put(e)
+	}
+	return nil
 }
 
 // find returns the slot of the token with this label.
@@ -131,8 +156,8 @@ func (k *token) describe() string {
 }
 
 // same reports whether t would open as what is open now.
-func (k *token) same(t wire.Token) bool {
-	return equalHash(k.pin, pinHash(t.PIN)) && k.folder.same(t.Files)
+func (k *token) same(t wire.Token, vault []*entry) bool {
+	return equalHash(k.pin, pinHash(t.PIN)) && k.folder.same(t.Files) && k.index.sameVault(vault)
 }
 
 // close finishes what is under way, then unloads.

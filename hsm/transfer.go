@@ -22,10 +22,9 @@ import (
 const transferLabel = "kra-transfer-key"
 
 // transferOut is the sender's side, as the officer makes it. What is private only the user can make: it is copied.
-func transferOut(p wire.Peer, value []byte) []*p11.Attribute {
-	return slices.Concat(aesValue(value), secretMay(), []*p11.Attribute{
+func transferOut(to receiver, value []byte) []*p11.Attribute {
+	return slices.Concat(aesValue(value), secretMay(), to.named(), []*p11.Attribute{
 		attr(p11.CKA_TOKEN, false), attr(p11.CKA_PRIVATE, false), attr(p11.CKA_MODIFIABLE, true),
-		attr(p11.CKA_ID, p[:]), attr(p11.CKA_LABEL, transferLabel),
 		attr(p11.CKA_TRUSTED, true), attr(p11.CKA_WRAP, true), attr(p11.CKA_UNWRAP, false),
 	})
 }
@@ -51,7 +50,12 @@ func secretMay() []*p11.Attribute {
 }
 
 func transferOf(p wire.Peer) []*p11.Attribute {
-	return []*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attr(p11.CKA_TOKEN, true), attr(p11.CKA_LABEL, transferLabel), attr(p11.CKA_ID, p[:])}
+	return inToken([]*p11.Attribute{attr(p11.CKA_LABEL, transferLabel), attr(p11.CKA_ID, p[:])})
+}
+
+// inToken are the attributes of a secret key that stays, and these.
+func inToken(as []*p11.Attribute) []*p11.Attribute {
+	return append([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attr(p11.CKA_TOKEN, true)}, as...)
 }
 
 // create makes an object of a template with a value, and clears the value that the template holds.
@@ -65,24 +69,24 @@ func (s *session) create(template []*p11.Attribute) (p11.ObjectHandle, error) {
 	return h, err
 }
 
-// newTransfer makes a transfer key for a peer and returns it sealed. The officer is logged in while asOfficer runs.
-func (s *session) newTransfer(transport []byte, asOfficer func(func() error) error) ([]byte, error) {
+// newTransfer makes a transfer key for a receiver, in place of the one that it has, and returns it sealed. The officer is logged in
+// while asOfficer runs.
+func (s *session) newTransfer(to receiver, asOfficer func(func() error) error) ([]byte, error) {
 	value := make([]byte, aesKeySize)
 	rand.Read(value)
 	defer clear(value)
-	letter, err := sealTransfer(transport, value)
+	letter, err := wire.SealLetter(to.transport, value)
 	if err != nil {
 		return nil, err
 	}
-	p := wire.PeerOf(transport)
 	var born p11.ObjectHandle
 	if err := asOfficer(func() (err error) {
-		born, err = s.create(transferOut(p, bytes.Clone(value)))
+		born, err = s.create(transferOut(to, bytes.Clone(value)))
 		return err
 	}); err != nil {
 		return nil, fmt.Errorf("create transfer key: %w", err)
 	}
-	if err := s.dismiss(p); err != nil && !errors.Is(err, wire.ErrNoKey) {
+	if err := s.dismissAll(inToken(to.named())); err != nil && !errors.Is(err, wire.ErrNoKey) {
 		return nil, errors.Join(err, s.discard(born))
 	}
 	h, err := s.lib.CopyObject(s.handle, born, sealed())
@@ -95,24 +99,15 @@ func (s *session) newTransfer(transport []byte, asOfficer func(func() error) err
 	return letter, nil
 }
 
-// transferFor finds the transfer key of a peer.
-func (s *session) transferFor(p wire.Peer) (p11.ObjectHandle, error) {
-	found, err := s.find(transferOf(p))
-	if err != nil {
-		return 0, err
-	}
-	if len(found) != 1 {
-		return 0, wire.Refused{Reason: fmt.Sprintf("the token has %d transfer keys for that box, want 1: admit it again", len(found))}
-	}
-	return found[0], nil
-}
+// dismiss destroys every transfer key of a box. That of a backup key goes when a newer one comes, and not before: it is what the token
+// remembers of it.
+func (s *session) dismiss(p wire.Peer) error { return s.dismissAll(transferOf(p)) }
 
-// dismiss destroys every transfer key of a peer.
-func (s *session) dismiss(p wire.Peer) error {
+func (s *session) dismissAll(with []*p11.Attribute) error {
 	if err := s.loggedIn(); err != nil {
 		return err // the token hides its keys
 	}
-	found, err := s.find(transferOf(p))
+	found, err := s.find(with)
 	if err == nil && len(found) == 0 {
 		err = wire.ErrNoKey
 	}
@@ -143,7 +138,7 @@ func (s *session) attackTransferOut(h p11.ObjectHandle) error {
 
 // wrapSample wraps a key that is made for this and goes again.
 func (s *session) wrapSample(h p11.ObjectHandle, c wire.Custody) ([]byte, error) {
-	e, err := s.newP256(c)
+	e, err := s.newEC(wire.P256, c)
 	if err != nil {
 		return nil, err
 	}

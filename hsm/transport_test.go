@@ -20,12 +20,12 @@ func TestReplicaPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	letter, err := sealTransfer(k.public(), make([]byte, aesKeySize))
+	letter, err := wire.SealLetter(k.public(), make([]byte, aesKeySize))
 	if err != nil {
 		t.Fatal(err)
 	}
 	const sealedKey = aesKeySize + gcmTagBits/8
-	for _, want := range []string{"`" + transportContext + "`", "`" + transferContext + "`", "`kra/peer/v1`",
+	for _, want := range []string{"`" + transportContext + "`", "`kra/transfer/v1`", "`kra/peer/v1`",
 		fmt.Sprintf("; %d bytes", len(k.public())), fmt.Sprintf("enc (%d) ‖ sealed transfer key (%d)", len(letter)-sealedKey, sealedKey)} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("REPLICA.md lacks %q", want)
@@ -54,7 +54,7 @@ func TestTransportKey(t *testing.T) {
 		t.Error("two transport keys are one peer")
 	}
 	key := bytes.Repeat([]byte{7}, aesKeySize)
-	letter, err := sealTransfer(a.public(), key)
+	letter, err := wire.SealLetter(a.public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestTransportKey(t *testing.T) {
 	if _, err := b.open(letter); err == nil {
 		t.Error("another chain key opens the letter")
 	}
-	short, err := sealTransfer(a.public(), key[:16])
+	short, err := wire.SealLetter(a.public(), key[:16])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,13 +73,19 @@ func (b *batch) run(s *session) {
 
 func (s *session) result(w block.Wrap, to wire.Recipient, seq uint64) wire.Result {
 	r := wire.Result{Seq: seq}
-	if e := s.inside(w, to); e != nil {
+	e, letGo, err := s.ready(w)
+	if err != nil {
+		r.Err = err
+		return r
+	}
+	defer letGo()
+	if s.inside(e, w, to) {
 		r.Sealed, r.Err = s.transcrypt(e, w, to)
 		if !errors.Is(r.Err, errImport) && !errors.Is(r.Err, errPassOn) {
 			return r
 		}
 	}
-	b, err := s.open(w)
+	b, err := s.openWith(e, w)
 	if err == nil {
 		r.Key, err = block.NewFileKey(b)
 	}
@@ -87,31 +93,32 @@ func (s *session) result(w block.Wrap, to wire.Recipient, seq uint64) wire.Resul
 	return r
 }
 
-// open opens one wrap: ErrNoKey, ErrUnwrap, or what the module said.
-func (s *session) open(w block.Wrap) ([]byte, error) {
+// ready returns the key of a wrap until it is let go: ErrNoKey, ErrUnwrap if it opens none of that kind, or what the module said.
+func (s *session) ready(w block.Wrap) (*entry, func(), error) {
 	e := s.token.index.get(w.KeyID())
 	if e == nil {
-		return nil, wire.ErrNoKey
+		return nil, nil, wire.ErrNoKey
 	}
-	return s.openWith(e, w)
+	if !e.key.Suite.Wraps().Opens(w.Suite()) {
+		return nil, nil, wire.ErrUnwrap
+	}
+	return s.hold(e)
 }
 
+// openWith opens one wrap: ErrUnwrap, or what the module said.
 func (s *session) openWith(e *entry, w block.Wrap) ([]byte, error) {
-	if !e.key.Suite.Wraps().Opens(w.Suite()) {
-		return nil, wire.ErrUnwrap
-	}
 	switch e.key.Suite {
-	case wire.P256:
-		return s.openP256(e, w)
+	case wire.P256, wire.P384:
+		return s.openEC(e, w)
 	case wire.Hybrid:
 		return s.openHybrid(e, w)
 	}
 	return s.openRSA(e, w)
 }
 
-func (s *session) openP256(e *entry, w block.Wrap) ([]byte, error) {
+func (s *session) openEC(e *entry, w block.Wrap) ([]byte, error) {
 	x := &exchanger{session: s, entry: e}
-	key, err := block.OpenP256As(e.key.ID, x, w)
+	key, err := block.OpenECAs(e.key.ID, x, w)
 	clear(x.shared)
 	if x.fault != nil {
 		return nil, x.fault
@@ -145,7 +152,7 @@ func (s *session) openRSA(e *entry, w block.Wrap) ([]byte, error) {
 	return key, nil
 }
 
-// An exchanger is a P-256 private key in the token, as an ecdh.KeyExchanger for one operation of one session.
+// An exchanger is a private key on a curve in the token, as an ecdh.KeyExchanger for one operation of one session.
 type exchanger struct {
 	session *session
 	entry   *entry
@@ -164,7 +171,7 @@ func (x *exchanger) ECDH(peer *ecdh.PublicKey) (z []byte, err error) {
 		return nil, errCurve
 	}
 	err = x.session.with(x.entry, func(h p11.ObjectHandle) (err error) {
-		z, err = x.session.derive(h, peer.Bytes())
+		z, err = x.session.derive(h, curveOf(x.entry.key.Suite), peer.Bytes())
 		return err
 	})
 	x.shared = z

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/keyrelease/krabox/image/fat"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // InstallUKI puts a release on the ESP of a stopped disk, in place of the one there.
@@ -16,6 +17,14 @@ func InstallUKI(disk string, uki []byte) error {
 		return fmt.Errorf("install release: %w", err)
 	}
 	return PutFile(disk, BootPath, uki)
+}
+
+// InstallApprovals puts approvals of a release on the ESP of a stopped disk, where its box looks for them.
+func InstallApprovals(disk string, bundle []byte) error {
+	if len(bundle) > label.MaxPreload || label.IsSealed(bundle) {
+		return fmt.Errorf("install approvals: want a bundle for all boxes, of at most %d bytes", label.MaxPreload)
+	}
+	return PutFile(disk, label.PreloadPath, bundle)
 }
 
 // PutFile writes one file on the ESP of a stopped disk.

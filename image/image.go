@@ -16,6 +16,7 @@ import (
 const (
 	FileInitramfs = "kra.cpio.zst"
 	FileUKI       = "kra.efi"
+	FileSigned    = "kra.signed.efi" // the same, signed for the firmware by the domain
 	FileDisk      = "kra.img"
 	FileManifest  = "kra.json"
 )
@@ -59,6 +60,7 @@ type Spec struct {
 	Commands  []Command
 	Libraries []string     // files loaded at run time, such as a PKCS#11 module; their own libraries follow
 	Domain    label.Domain // whose box it can become: /etc/kra/domain.json
+	Firmware  SecureBoot   // the keys of the machine's firmware, for the prediction; no byte of the image depends on them
 	Version   string
 	Epoch     uint64
 	Commit    string
@@ -146,9 +148,9 @@ func (s Spec) unify(d debian, initrd []byte) ([]byte, error) {
 }
 
 func (s Spec) write(release manifest.Release, initrd, uki []byte) (manifest.Image, error) {
-	m := manifest.Image{Release: release, CommandLine: CommandLine, Files: map[string]manifest.File{}, PCR7: PredictPCR7()}
+	m := manifest.Image{Release: release, CommandLine: CommandLine, Files: map[string]manifest.File{}, SecureBoot: s.Firmware.Names(), PCR7: s.Firmware.PCR7()}
 	var err error
-	if m.PCR4, err = PredictPCR4(uki); err != nil {
+	if m.PCR4, err = s.Firmware.PCR4(uki); err != nil {
 		return manifest.Image{}, err
 	}
 	if m.PCR11, err = PredictPCR11(uki); err != nil {
@@ -160,12 +162,58 @@ func (s Spec) write(release manifest.Release, initrd, uki []byte) (manifest.Imag
 		}
 		m.Files[name] = manifest.File{Size: int64(len(data)), SHA256: sha256.Sum256(data)}
 	}
-	disk := filepath.Join(s.Out, FileDisk)
+	return m, finish(s.Out, m, uki)
+}
+
+// finish writes the disk with a UKI, and the manifest, which it completes.
+func finish(dir string, m manifest.Image, uki []byte) error {
+	disk := filepath.Join(dir, FileDisk)
 	if err := WriteDisk(disk, uki); err != nil {
-		return manifest.Image{}, err
+		return err
 	}
+	var err error
 	if m.Files[FileDisk], err = fileOf(disk); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, FileManifest), m.Bytes(), 0o644)
+}
+
+// Sign signs the UKI of a built image for the firmware: the signed one lies beside it, on the disk, and in the manifest. What was built
+// stays as it is, so that it can be built again by anybody.
+func Sign(dir string, by Signer) (manifest.Image, error) {
+	m, err := sign(dir, by)
+	if err != nil {
+		return m, fmt.Errorf("sign image: %w", err)
+	}
+	return m, nil
+}
+
+func sign(dir string, by Signer) (manifest.Image, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, FileManifest))
+	if err != nil {
 		return manifest.Image{}, err
 	}
-	return m, os.WriteFile(filepath.Join(s.Out, FileManifest), m.Bytes(), 0o644)
+	m, err := manifest.ParseImage(raw)
+	if err != nil {
+		return m, err
+	}
+	if by.Certificate == nil || m.SecureBoot.DB != sum256(by.Certificate.Raw) {
+		return m, errors.New("the image was built for firmware with another key in db")
+	}
+	uki, err := os.ReadFile(filepath.Join(dir, FileUKI))
+	if err != nil {
+		return m, err
+	}
+	if found, want := sum256(uki), m.Files[FileUKI].SHA256; found != want {
+		return m, fmt.Errorf("%s is not what was built: SHA-256 %s, the manifest says %s", FileUKI, found, want)
+	}
+	signed, err := SignUKI(uki, by)
+	if err != nil {
+		return m, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, FileSigned), signed, 0o644); err != nil {
+		return m, err
+	}
+	m.Files[FileSigned] = manifest.File{Size: int64(len(signed)), SHA256: sum256(signed)}
+	return m, finish(dir, m, signed)
 }

@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -17,8 +18,6 @@ import (
 
 	"github.com/keyrelease/krabox/image/manifest"
 )
-
-func sum256(data []byte) manifest.Digest { return sha256.Sum256(data) }
 
 // checkLibraries fails unless every ELF file finds its libraries in the archive: the collector only warns.
 func checkLibraries(a *cpio.Archive) error {
@@ -42,6 +41,24 @@ func checkLibraries(a *cpio.Archive) error {
 		}
 	}
 	return nil
+}
+
+// programs lists all files whose code can run: a program, a library, a kernel module. None is missed, for the kernel takes nothing else
+// than ELF and scripts, and a script needs an interpreter.
+func programs(a *cpio.Archive) ([]manifest.Program, error) {
+	var all []manifest.Program
+	for _, name := range slices.Sorted(maps.Keys(a.Files)) {
+		f, err := openELF(a.Files[name])
+		if err != nil || f == nil {
+			continue // not an ELF file
+		}
+		h := sha256.New()
+		if _, err := io.Copy(h, io.NewSectionReader(a.Files[name], 0, int64(a.Files[name].FileSize))); err != nil {
+			return nil, fmt.Errorf("list programs: %w", err)
+		}
+		all = append(all, manifest.Program{Path: path.Join("/", name), SHA256: manifest.Digest(h.Sum(nil))})
+	}
+	return all, nil
 }
 
 func openELF(r cpio.Record) (*elf.File, error) {

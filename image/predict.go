@@ -47,40 +47,6 @@ func PredictPCR11(uki []byte) (manifest.Digest, error) {
 	return manifest.Digest(r), nil
 }
 
-// PredictPCR4 is what UEFI firmware measures when a boot option starts the UKI and,
-// Secure Boot being off, the stub loads the kernel inside through the firmware.
-func PredictPCR4(uki []byte) (manifest.Digest, error) {
-	sections, err := ReadUKI(uki)
-	if err != nil {
-		return manifest.Digest{}, fmt.Errorf("predict PCR 4: %w", err)
-	}
-	var r register
-	r.event([]byte("Calling EFI Application from Boot Option"))
-	r.event(separator)
-	for _, program := range [][]byte{uki, sectionNamed(sections, sectionLinux)} {
-		digest, err := Authenticode(program)
-		if err != nil {
-			return manifest.Digest{}, fmt.Errorf("predict PCR 4: %w", err)
-		}
-		r.extend(digest)
-	}
-	return manifest.Digest(r), nil
-}
-
-// PredictPCR7 is the Secure Boot state of firmware whose key stores are empty.
-func PredictPCR7() manifest.Digest {
-	var r register
-	r.event(variableData(globalVariable, "SecureBoot", []byte{0}))
-	for _, name := range []string{"PK", "KEK"} {
-		r.event(variableData(globalVariable, name, nil))
-	}
-	for _, name := range []string{"db", "dbx"} {
-		r.event(variableData(imageSecurity, name, nil))
-	}
-	r.event(separator)
-	return manifest.Digest(r)
-}
-
 func sectionNamed(sections []Section, name string) []byte {
 	for _, s := range sections {
 		if s.Name == name {

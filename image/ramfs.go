@@ -122,6 +122,9 @@ func (r *ramfs) release(archive *cpio.Archive) (manifest.Release, error) {
 		Domain: manifest.Domain{Name: r.spec.Domain.Name, SHA256: manifest.Digest(r.spec.Domain.Hash())},
 		Inputs: inputs,
 	}
+	if release.Programs, err = programs(archive); err != nil {
+		return manifest.Release{}, err
+	}
 	_, err = manifest.ParseRelease(release.Bytes())
 	return release, err
 }

@@ -52,7 +52,7 @@ func TestPredictionSeesEveryByte(t *testing.T) {
 
 func predict(t *testing.T, uki []byte) (pcr4, pcr11 [32]byte) {
 	t.Helper()
-	a, err := PredictPCR4(uki)
+	a, err := SecureBoot{}.PCR4(uki)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ type PublicKey struct {
 	Access      AccessID `json:"access"`
 	Title       string   `json:"title"`
 	KeyID       string   `json:"key_id"`              // lower-case hexadecimal of SHA-256 over the SubjectPublicKeyInfo
-	Suite       string   `json:"suite"`               // of our own stanzas: "p256", "rsa-oaep" or "mlkem768-p256"
+	Suite       string   `json:"suite"`               // of our own stanzas: "p256", "p384", "rsa-oaep" or "mlkem768-p256"
 	Suites      []string `json:"suites,omitempty"`    // every suite that its holder opens, Suite first
 	Recipient   string   `json:"recipient,omitempty"` // for stock age: age1tag1… or age1tagpq1…; none for RSA
 	Certificate string   `json:"certificate"`         // PEM: leaf first, up to but not including the domain's root

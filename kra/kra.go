@@ -13,6 +13,7 @@ const (
 	PathWhoAmI  = "/v1/whoami"
 
 	PathChallenge = "/v1/challenge"
+	PathPlatform  = "/v1/platform"
 )
 
 // ContentType is the only media type that the port speaks.

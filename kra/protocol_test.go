@@ -28,8 +28,8 @@ func TestProtocolDocument(t *testing.T) {
 			t.Errorf("%s: %v\n%s\n%s", m[1], err, m[2], again)
 		}
 	}
-	if seen != 11 {
-		t.Errorf("%d examples, want 11", seen)
+	if seen != 13 {
+		t.Errorf("%d examples, want 13", seen)
 	}
 	for what, n := range map[string]int{"headers in a request": MaxHeaders, "bytes of a header": block.MaxHeader, "`kra` stanzas in a header": block.MaxWraps,
 		"bytes of a request": MaxBody, "bytes of a response": MaxResponse, "bytes of a name": MaxName, "certificates in a request": MaxCertificates,
@@ -38,7 +38,7 @@ func TestProtocolDocument(t *testing.T) {
 			t.Errorf("no row %s", row)
 		}
 	}
-	for _, word := range []string{deliveryKeyContext, sealedContext, sealedP256, sealedRSA, answerContext, block.SuiteOAEP.String(), block.SuiteOAEPSHA1.String(), ToChannel.String(), ToCertificate.String(), ToKey.String(), PathWhoAmI, PathChallenge, label.Exporter} {
+	for _, word := range []string{deliveryKeyContext, sealedContext, sealedP256, sealedRSA, answerContext, block.SuiteOAEP.String(), block.SuiteOAEPSHA1.String(), ToChannel.String(), ToCertificate.String(), ToKey.String(), PathWhoAmI, PathChallenge, label.Exporter, PathPlatform, label.PlatformExporter} {
 		if !strings.Contains(string(text), word) {
 			t.Errorf("no word of %s", word)
 		}
@@ -101,6 +101,9 @@ func reencode(kind string, body []byte) (string, error) {
 	case "challenge":
 		c, err := label.ParseChallenge(body)
 		return string(c.Bytes()), err
+	case "shown":
+		s, err := label.ParseShown(body)
+		return string(s.Bytes()), err
 	case "error":
 		e, err := ParseError(body)
 		return string(e.Encode()), err

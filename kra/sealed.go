@@ -21,7 +21,7 @@ import (
 // sealedContext begins the context of every sealed key:
 //
 //	info = "kra/delivery/v1" 0 DOMAIN "/" BOX
-//	aad  = SHA-256(body of the request) || index of the result, two bytes, most significant first
+//	aad  = SHA-256(body of the request) || index of the result, two bytes, most significant first || digest of what a platform showed, if one did
 const sealedContext = "kra/delivery/v1"
 
 // The suites of sealed keys, by the kind of key sealed to.
@@ -48,17 +48,23 @@ type Sealed struct {
 
 // A Binding ties sealed keys to the box that answers and to the very request that they answer.
 type Binding struct {
-	info, request []byte
+	info, request, shown []byte
 }
 
 // NewBinding binds to the box and to the body of a request, byte for byte.
 func NewBinding(domain, box string, body []byte) Binding {
 	sum := sha256.Sum256(body)
-	return Binding{append(append([]byte(sealedContext), 0), domain+"/"+box...), sum[:]}
+	return Binding{info: append(append([]byte(sealedContext), 0), domain+"/"+box...), request: sum[:]}
+}
+
+// On also binds to what a platform showed on the channel of the request, by its digest.
+func (b Binding) On(shown [32]byte) Binding {
+	b.shown = shown[:]
+	return b
 }
 
 func (b Binding) aad(result int) []byte {
-	return binary.BigEndian.AppendUint16(append([]byte(nil), b.request...), uint16(result))
+	return append(binary.BigEndian.AppendUint16(append([]byte(nil), b.request...), uint16(result)), b.shown...)
 }
 
 func (b Binding) label(result int) []byte {

@@ -12,7 +12,7 @@ const (
 	defaultCPUs   = 2
 )
 
-// arguments is the machine: q35, UEFI without Secure Boot, TPM 2.0 (CRB), one
+// arguments is the machine: q35, UEFI, TPM 2.0 (CRB), one
 // NVMe disk, one virtio network card, one serial line, nothing else. What is
 // plugged in shows in PCR 2 and 4: romfile= keeps the card's option ROM out.
 func (m *Machine) arguments(c Config) []string {
@@ -20,18 +20,20 @@ func (m *Machine) arguments(c Config) []string {
 	if m.host.accelerator == KVM {
 		cpu = "host"
 	}
-	return []string{
+	args := []string{
 		"-S", "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-parallel", "none",
-		"-machine", "q35,accel=" + string(m.host.accelerator), "-cpu", cpu,
+		"-cpu", cpu,
 		"-smp", strconv.Itoa(orElse(c.CPUs, defaultCPUs)), "-m", strconv.Itoa(orElse(c.Memory, defaultMemory)),
-		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + firmwareCode,
-		"-drive", "if=pflash,unit=1,format=raw,file=" + escape(c.Box.Vars()),
 		"-chardev", "socket,id=tpm,path=" + m.socket("tpm"), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0",
 		"-drive", "id=disk,if=none," + c.drive(), "-device", "nvme,drive=disk,serial=kra",
 		"-netdev", c.network(), "-device", "virtio-net-pci,netdev=net,mac=52:54:00:6b:72:61,romfile=",
 		"-chardev", "pty,id=" + serialID, "-serial", "chardev:" + serialID,
 		"-qmp", "unix:" + m.socket("qmp") + ",server=on,wait=off",
 	}
+	if !c.Clock.IsZero() {
+		args = append(args, "-rtc", "base="+c.Clock.UTC().Format("2006-01-02T15:04:05"))
+	}
+	return append(args, c.Firmware.arguments(m.host.accelerator, c.Box.Vars())...)
 }
 
 func (c Config) drive() string {

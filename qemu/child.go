@@ -19,8 +19,9 @@ type child struct {
 	stderr  *tail
 }
 
-// start runs a program on an operating-system thread of its own: Pdeathsig
-// fires when the thread that started the child ends, not the process.
+// start runs a program from an operating-system thread that does nothing else until it has ended: Pdeathsig fires when the thread that started
+// the child ends, not the process. That thread goes back to the others then. If it ended, it would take with it what was started from it
+// before it was this child's: somebody else's servers.
 func start(name string, args ...string) (*child, error) {
 	c := &child{done: make(chan struct{}), stderr: new(tail)}
 	cmd := exec.Command(name, args...)
@@ -28,7 +29,8 @@ func start(name string, args ...string) (*child, error) {
 	cmd.Stdout, cmd.Stderr = c.stderr, c.stderr
 	started := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with this goroutine
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		if err := cmd.Start(); err != nil {
 			started <- err
 			return

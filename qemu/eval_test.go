@@ -45,13 +45,13 @@ func TestBoxEvaluation(t *testing.T) {
 		}
 	}
 	uki := builtUKI(t)
-	pcr4, err4 := image.PredictPCR4(uki)
+	pcr4, err4 := l.keys.PCR4(uki)
 	pcr11, err11 := image.PredictPCR11(uki)
 	if err4 != nil || err11 != nil {
 		t.Fatal(err4, err11)
 	}
 	request := requestSaid(t, filepath.Join(o.Dir, "box", "serial.log"))
-	for register, predicted := range map[int]string{4: pcr4.String(), 7: image.PredictPCR7().String(), 11: pcr11.String()} {
+	for register, predicted := range map[int]string{4: pcr4.String(), 7: l.keys.PCR7().String(), 11: pcr11.String()} {
 		name := map[int]string{4: "4", 7: "7", 11: "11"}[register]
 		if found := request.PCRs[register].String(); r.PCRsPredicted[name] != predicted || r.PCRsRead[name] != found || found != predicted {
 			t.Errorf("PCR %s: predicted %s, told %s; found %s, told %s", name, predicted, r.PCRsPredicted[name], found, r.PCRsRead[name])

@@ -25,7 +25,7 @@ import (
 
 // committedStarts is how many machines a full run with -vm starts at least.
 // A change that leaves machines out fails here, and not by silence.
-const committedStarts = 30
+const committedStarts = 35
 
 var (
 	vm     = flag.Bool("vm", false, "run the tests that boot the image, those named TestBox…")
@@ -92,6 +92,7 @@ type lab struct {
 	domain   string // a copy of the domain's folder
 	desk     *desk.Desk
 	manifest manifest.Image
+	keys     image.SecureBoot // of the machines' firmware
 	trust    client.Trust
 }
 
@@ -105,6 +106,9 @@ func newLab() (*lab, error) {
 		return nil, err
 	}
 	if l.desk, err = desk.Open(l.domain); err != nil {
+		return nil, err
+	}
+	if l.keys, err = image.ReadSecureBoot(l.domain); err != nil {
 		return nil, err
 	}
 	if l.manifest, err = readManifest(*dist); err != nil {
@@ -153,7 +157,7 @@ var enrolled = sync.OnceValues(func() (*inService, error) {
 	if s.alice, err = l.identity("alice"); err != nil {
 		return nil, err
 	}
-	if s.box, err = qemu.NewBox(filepath.Join(scratch(), "enrolled"), filepath.Join(*dist, image.FileDisk)); err != nil {
+	if s.box, err = qemu.NewBox(filepath.Join(scratch(), "enrolled"), filepath.Join(*dist, image.FileDisk), l.keys); err != nil {
 		return nil, err
 	}
 	g := &guest{lab: l, box: s.box}
@@ -165,6 +169,7 @@ var enrolled = sync.OnceValues(func() (*inService, error) {
 		func() (err error) { s.message, err = g.encrypt("the message"); return err },
 		func() error { return g.decrypt(s) },
 		g.off,
+		func() error { s.request = g.request; return nil },
 	} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("take a box into service: %w", err)
@@ -178,6 +183,7 @@ type inService struct {
 	box     qemu.Box
 	alice   *tls.Certificate
 	message []byte
+	request []byte // that it was enrolled on
 }
 
 // copyOf returns a guest that is a copy of the box in service, switched off. The test runs beside others from here on: a machine
@@ -206,14 +212,17 @@ type guest struct {
 	lab *lab
 	box qemu.Box
 
+	firmware qemu.Firmware
+	drive    string // in place of the box's disk; empty: that
 	machine  *qemu.Machine
 	operator *operator.Operator
 	greeting operator.Greeting
+	request  []byte // for enrolment
 }
 
 // power switches the box on.
 func (g *guest) power() (err error) {
-	g.machine, err = g.lab.host.Start(qemu.Config{Box: g.box, Forward: []int{releasePort}})
+	g.machine, err = g.lab.host.Start(qemu.Config{Box: g.box, Forward: []int{releasePort}, Firmware: g.firmware, Drive: g.drive})
 	return err
 }
 
@@ -273,6 +282,7 @@ func (g *guest) enrol() error {
 	if err != nil {
 		return err
 	}
+	g.request = request
 	if err := g.predicted(request); err != nil {
 		return err
 	}

@@ -172,7 +172,7 @@ func (l *Line) Send(line string) error {
 }
 
 const (
-	pasteChunk = 256                   // well below the 4,096 bytes that Linux buffers for a reader
+	pasteChunk = 1024                  // well below the 4,096 bytes that Linux buffers for a reader
 	pastePause = 40 * time.Millisecond // for a chunk that the guest does not echo
 )
 
@@ -182,7 +182,7 @@ func (l *Line) Paste(text string) error {
 	text = strings.ReplaceAll(text, "\n", "\r")
 	for len(text) > 0 {
 		n := min(pasteChunk, len(text))
-		if i := strings.IndexByte(text[:n], '\r'); i >= 0 {
+		if i := strings.LastIndexByte(text[:n], '\r'); i >= 0 {
 			n = i + 1
 		}
 		echoed := l.arrival()

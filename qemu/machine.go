@@ -21,6 +21,9 @@ type Config struct {
 	Port    int    // host port of the first forwarded one; a free one when zero
 	Gateway bool   // give the guest a way out: 10.0.2.2 is this host, its loopback too
 	Drive   string // QEMU drive to use in place of the box's disk, such as "nbd:unix:/path,format=raw"
+
+	Clock    time.Time // of the clock chip when the box starts; this host's when zero
+	Firmware Firmware  // Guarded when zero
 }
 
 // A Machine is a running box.

@@ -26,9 +26,8 @@ func runsKVM(ctx context.Context) bool {
 	if err := image.CopyFile(vars, firmwareVars); err != nil {
 		return false
 	}
-	guest, err := start("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35,accel=kvm", "-cpu", "host", "-m", "256",
-		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+firmwareCode, "-drive", "if=pflash,unit=1,format=raw,file="+vars,
-		"-serial", "file:"+said, "-qmp", "unix:"+socket+",server=on,wait=off")
+	guest, err := start("qemu-system-x86_64", append(Guarded.arguments(KVM, vars), "-nodefaults", "-no-user-config", "-display", "none", "-cpu", "host", "-m", "256",
+		"-serial", "file:"+said, "-qmp", "unix:"+socket+",server=on,wait=off")...)
 	if err != nil {
 		return false
 	}

@@ -1,7 +1,7 @@
 // Package qemu runs a box in a virtual machine, with a software TPM and its console on a serial line.
 //
 //	host, err := qemu.Probe(ctx)              // KVM if it really runs a guest, else TCG; every timeout is scaled
-//	box, err := qemu.NewBox(dir, "dist/kra.img")
+//	box, err := qemu.NewBox(dir, "dist/kra.img", keys) // the domain's Secure Boot certificates
 //	m, err := host.Start(qemu.Config{Box: box, Forward: []int{8443}})
 //	defer m.Cut()
 //	_, err = m.Expect(`login: $`, time.Minute)
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -44,7 +45,7 @@ func Probe(ctx context.Context) (*Host, error) {
 			return nil, fmt.Errorf("probe host: %w", err)
 		}
 	}
-	for _, need := range []string{firmwareCode, firmwareVars} {
+	for _, need := range []string{guardedCode, firmwareVars} {
 		if _, err := os.Stat(need); err != nil {
 			return nil, fmt.Errorf("probe host: %w", err)
 		}
@@ -59,12 +60,24 @@ func Probe(ctx context.Context) (*Host, error) {
 // Accelerator says how guests run on this host.
 func (h *Host) Accelerator() Accelerator { return h.accelerator }
 
-// Scale stretches a time that suits KVM to one that suits this host.
+// Scale stretches a time that suits KVM on an idle host to one that suits this host now.
 func (h *Host) Scale(d time.Duration) time.Duration {
 	if h.accelerator == TCG {
-		return slowdown * d
+		d *= slowdown
 	}
-	return d
+	return d * time.Duration(crowd())
+}
+
+// maxCrowd bounds what a busy host is forgiven.
+const maxCrowd = 8
+
+// crowd is how many share each processor of this host, about: 1 on an idle one.
+func crowd() int {
+	var load float64
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
+		_, _ = fmt.Sscan(string(b), &load) // an odd one is no load
+	}
+	return min(max(int(load)/runtime.NumCPU(), 1), maxCrowd)
 }
 
 // Starts is how many machines were started.

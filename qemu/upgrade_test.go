@@ -3,6 +3,7 @@ package qemu_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/keyrelease/krabox/image"
@@ -14,21 +15,24 @@ func nextRelease(t *testing.T, l *lab) (manifest.Image, []byte) {
 	t.Helper()
 	out := t.TempDir()
 	m, err := image.Build(image.Spec{
-		Source: "..", Commands: image.Commands(), Libraries: image.Libraries(), Domain: l.desk.Domain(),
+		Source: "..", Commands: image.Commands(), Libraries: image.Libraries(), Domain: l.desk.Domain(), Firmware: l.keys,
 		Version: "v0.2.0", Epoch: l.manifest.Epoch + 1, Commit: "next-" + l.manifest.Commit, Out: out, Cache: filepath.Join(*dist, "cache"),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	uki, err := os.ReadFile(filepath.Join(out, image.FileUKI))
+	if err := l.desk.SignImage(out); err != nil {
+		t.Fatal(err)
+	}
+	uki, err := os.ReadFile(filepath.Join(out, image.FileSigned))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m, uki
 }
 
-// TestBoxUpgrades puts the next release on the disk. Not approved: locked. Approved by
-// the desk, on the console of the locked box: the same state opens without
+// TestBoxUpgrades puts the next release on the disk. Not approved: maintenance. Approved by
+// the desk, on the console of that box: the same state opens without
 // resealing, and the key is released. The release before still opens it too.
 func TestBoxUpgrades(t *testing.T) {
 	g, s := copyOf(t)
@@ -39,7 +43,7 @@ func TestBoxUpgrades(t *testing.T) {
 	if err := image.InstallUKI(g.box.Disk(), uki); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.up("locked"); err != nil {
+	if err := g.up("maintenance"); err != nil {
 		t.Fatalf("a release that nobody approved: %v", err)
 	}
 	r, err := release(next)
@@ -74,5 +78,43 @@ func TestBoxUpgrades(t *testing.T) {
 	}
 	if err := g.decrypt(s); err != nil {
 		t.Errorf("the release before: %v", err)
+	}
+}
+
+// TestBoxUpgradesUnattended puts the next release on the disk together with the domain's approvals of it: the box opens under it at once,
+// and nobody pastes anything. Approvals of another domain in that place change nothing.
+func TestBoxUpgradesUnattended(t *testing.T) {
+	g, s := copyOf(t)
+	next, uki := nextRelease(t, g.lab)
+	r, err := release(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := g.lab.desk.ApproveFleet(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := strings.Replace(string(bundle), "\nA", "\nB", 1)
+	if forged == string(bundle) {
+		forged = string(bundle[:len(bundle)/2])
+	}
+	for _, c := range []struct {
+		name, bundle, mode string
+	}{{"forged", forged, "maintenance"}, {"signed", string(bundle), "enrolled"}} {
+		if err := image.InstallApprovals(g.box.Disk(), []byte(c.bundle)); err != nil {
+			t.Fatal(err)
+		}
+		if err := image.InstallUKI(g.box.Disk(), uki); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.up(c.mode); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if c.mode == "enrolled" {
+			if err := g.decrypt(s); err != nil {
+				t.Error(err)
+			}
+		}
+		g.cut()
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"unicode/utf16"
+
+	"github.com/keyrelease/krabox/image"
 )
 
 // SetLoadOptions edits the firmware's variable store of a stopped box: the boot
@@ -36,6 +38,66 @@ func SetLoadOptions(varsFile, options string) error {
 		return fmt.Errorf("set load options: %w", err)
 	}
 	return nil
+}
+
+// Attributes of variables (UEFI 2.10, 8.2.1).
+const (
+	varNonVolatile   = 0x01
+	varBoot          = 0x02
+	varRuntime       = 0x04
+	varAuthenticated = 0x20 // by time: changed only under a signature of the key above
+)
+
+// Variables by which OVMF remembers that Secure Boot is on (EDK2 SecurityPkg, AuthenticatedVariableFormat.h).
+var (
+	enableVendor = [16]byte{0xc7, 0x0b, 0xa3, 0xf0, 0x08, 0xaf, 0x56, 0x45, 0x99, 0xc4, 0x00, 0x10, 0x09, 0xc9, 0x3a, 0x44}
+	customVendor = [16]byte{0x0c, 0xec, 0x76, 0xc0, 0x28, 0x70, 0x99, 0x43, 0xa0, 0x72, 0x71, 0xee, 0x5c, 0x44, 0x8b, 0x9f}
+)
+
+// enrolKeys puts a domain's Secure Boot keys into the empty variable store of a new box and switches Secure Boot on, as somebody would in
+// a machine's set-up program. From then on the firmware wants a signature for any change.
+func enrolKeys(varsFile string, keys image.SecureBoot) error {
+	flash, err := os.ReadFile(varsFile)
+	if err != nil {
+		return fmt.Errorf("enrol Secure Boot keys: %w", err)
+	}
+	s, err := openStore(flash)
+	if err != nil {
+		return fmt.Errorf("enrol Secure Boot keys: %w", err)
+	}
+	add := func(name string, vendor [16]byte, attributes uint32, data []byte) error {
+		free, err := s.each(func(variable) bool { return true })
+		if err != nil || data == nil {
+			return err
+		}
+		return s.put(free, newHeader(vendor, attributes), name, data)
+	}
+	err = errors.Join(add("SecureBootEnable", enableVendor, varNonVolatile|varBoot, []byte{1}), add("CustomMode", customVendor, varNonVolatile|varBoot, []byte{0}))
+	for _, v := range keys.Variables() {
+		err = errors.Join(err, add(v.Name, v.Vendor, varNonVolatile|varBoot|varRuntime|varAuthenticated, v.Data))
+	}
+	if err == nil {
+		err = os.WriteFile(varsFile, flash, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("enrol Secure Boot keys: %w", err)
+	}
+	return nil
+}
+
+// keysSince is the time of the keys in the store: a later change must be younger. EFI_TIME begins with the year, month and day.
+var keysSince = [4]byte{2025 & 0xff, 2025 >> 8, 1, 1}
+
+func newHeader(vendor [16]byte, attributes uint32) []byte {
+	h := make([]byte, headerSize)
+	binary.LittleEndian.PutUint16(h, variableStart)
+	h[2] = stateAdded
+	binary.LittleEndian.PutUint32(h[4:], attributes)
+	if attributes&varAuthenticated != 0 {
+		copy(h[16:], keysSince[:])
+	}
+	copy(h[44:], vendor[:])
+	return h
 }
 
 // A store is the variable region of a flash image (EDK2 MdeModulePkg,
@@ -136,14 +198,23 @@ func (s *store) replace(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	record := bytes.Clone(old.header)
-	binary.LittleEndian.PutUint32(record[40:], uint32(len(data)))
-	record = append(record, wide(name+"\x00")...)
-	record = append(record, data...)
+	header := bytes.Clone(old.header)
+	if err := s.put(free, header, name, data); err != nil {
+		return err
+	}
+	old.header[2] = stateDeleted
+	return nil
+}
+
+// put writes a variable into free space.
+func (s *store) put(free int, header []byte, name string, data []byte) error {
+	full := wide(name + "\x00")
+	binary.LittleEndian.PutUint32(header[36:], uint32(len(full)))
+	binary.LittleEndian.PutUint32(header[40:], uint32(len(data)))
+	record := append(append(header, full...), data...)
 	if free+len(record) > s.end {
 		return errors.New("variable store is full")
 	}
-	old.header[2] = stateDeleted
 	copy(s.flash[free:], record)
 	return nil
 }

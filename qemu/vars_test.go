@@ -17,16 +17,9 @@ func putVariable(t *testing.T, s *store, name string, data []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := make([]byte, headerSize)
-	le := binary.LittleEndian
-	le.PutUint16(h, variableStart)
-	h[2] = stateAdded
-	le.PutUint32(h[4:], 7)
-	full := wide(name + "\x00")
-	le.PutUint32(h[36:], uint32(len(full)))
-	le.PutUint32(h[40:], uint32(len(data)))
-	copy(h[44:], globalVendor[:])
-	copy(s.flash[free:], append(append(h, full...), data...))
+	if err := s.put(free, newHeader(globalVendor, varNonVolatile|varBoot|varRuntime), name, data); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func loadOption(attributes uint32, description string, path, optional []byte) []byte {

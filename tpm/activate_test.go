@@ -107,8 +107,18 @@ func flipped(b []byte) []byte {
 func TestAttestationKeySwapped(t *testing.T) {
 	b := asking(t, newAuthority(t, "example"))
 	sealed := b.signed(b.bundle(b.request(), v1))
+	whole, _, err := b.folder.readBlob(akFile)
+	if err != nil {
+		t.Fatal(err)
+	}
 	b.swapKey(akFile, akTemplate())
 	wantRefused(t, b.install(sealed), "activate credential", "to another attestation key than")
+	if err := b.folder.writeBlob(akFile, whole); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.install(sealed); err != nil {
+		t.Errorf("undone: %v", err)
+	}
 }
 
 // A TPM that claims the endorsement key of another gets a bundle that neither of the two can open.
@@ -120,6 +130,9 @@ func TestEndorsementKeyOfAnother(t *testing.T) {
 	sealed := b.signed(b.bundle(b.claiming(func(r *label.EnrolRequest) { r.EK = genuine.EK }), v1))
 	wantRefused(t, b.install(sealed), "activate credential", "sealed to another TPM")
 	wantRefused(t, other.install(sealed), "activate credential", "sealed to another TPM")
+	if err := b.install(b.signed(b.bundle(b.request(), v1))); err != nil {
+		t.Errorf("undone: %v", err)
+	}
 }
 
 // A bundle from before the TPM was cleared is of no use after it, although the endorsement key is still the same.
@@ -138,6 +151,9 @@ func TestBundleReplayedAfterClear(t *testing.T) {
 		t.Error("control: want the same endorsement key and another attestation key")
 	}
 	wantRefused(t, b.install(sealed), "activate credential", "to another attestation key than")
+	if err := b.install(b.signed(b.bundle(b.request(), v1))); err != nil {
+		t.Errorf("enrolled anew: %v", err)
+	}
 }
 
 // A label key that obeys a password, can leave the TPM or was not made in it is not certified, although attestation key and TPM
@@ -149,6 +165,9 @@ func TestWeakLabelKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := VerifyRequest(b.claiming(func(*label.EnrolRequest) {}), b.of.domain); err != nil {
+		t.Fatalf("control: %v", err)
+	}
 	for name, change := range map[string]func(*tpm2.TPMTPublic){
 		"obeys a password": func(p *tpm2.TPMTPublic) { p.ObjectAttributes.UserWithAuth = true },
 		"can be moved":     func(p *tpm2.TPMTPublic) { p.ObjectAttributes.FixedTPM, p.ObjectAttributes.FixedParent = false, false },
@@ -159,15 +178,15 @@ func TestWeakLabelKey(t *testing.T) {
 	} {
 		weak := good
 		change(&weak)
-		b.swapKey(labelFile, weak)
+		b.swapKey(labelFile(label.KeyRelease), weak)
 		_, err := VerifyRequest(b.claiming(func(*label.EnrolRequest) {}), b.of.domain)
 		t.Run(name, func(t *testing.T) {
-			wantText(t, err, "label key: its attributes, policy or scheme are not what the domain requires")
+			wantText(t, err, `key of label "key-release": its attributes, policy or scheme are not what the domain requires`)
 		})
 	}
-	b.swapKey(labelFile, good)
+	b.swapKey(labelFile(label.KeyRelease), good)
 	if _, err := VerifyRequest(b.claiming(func(*label.EnrolRequest) {}), b.of.domain); err != nil {
-		t.Errorf("control: %v", err)
+		t.Errorf("undone: %v", err)
 	}
 }
 

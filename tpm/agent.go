@@ -2,9 +2,9 @@ package tpm
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -18,12 +18,12 @@ type Config struct {
 	Device   string       // see OpenDevice
 	Folder   string       // its part of the state partition
 	Domain   label.Domain // from the image
-	Label    label.ID     // of the box
 	Software string       // what the image says it is
 	Model    string       // what the machine's firmware says it is; empty: it says nothing
 	Serial   string       // the machine's number, likewise
 	EventLog func() ([]byte, error)
 	Now      func() time.Time
+	Pool     string // the kernel's random generator, which gets some of the TPM's bytes; empty: it gets none
 }
 
 // An Agent is the box's side of the TPM and its only user. Its methods are what the wire offers; they may be called
@@ -41,10 +41,16 @@ type Agent struct {
 	fault     string              // why the TPM cannot be this box's; "" if it can
 	approvals []label.Approval    // checked; of the folder
 	values    []label.SignedValue // checked; of the folder
+	defined   []label.Definition  // labels beside the built-in ones; checked; of the folder
 	enrolment *label.Enrolment    // checked; nil before an enrolment
+	sequence  uint64              // of the bundle that the enrolment is from
 	spoilt    error               // why the enrolment on the disk cannot be used; nil if it can, or there is none
-	chosen    *label.Approval     // the sign approval that worked in this boot: registers never go back
+	serial    uint64              // of the last advert or retraction of this process
 	last      *label.Record       // what the record index holds; nil: ask it. Only this process writes it.
+
+	chosen map[label.ID]granted // the sign approval of each label that worked in this boot: registers never go back
+	words  map[label.ID]*word   // operators who are present
+	asked  *asked               // the operator's token that was asked; nil: none
 }
 
 // Open takes the TPM: flushes what is stale, closes the platform hierarchy that the firmware may have left open, and
@@ -58,7 +64,7 @@ func Open(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{plan: plan{cfg.Domain, cfg.Label}, cfg: cfg, folder: f, device: d}
+	a := &Agent{plan: plan{cfg.Domain, label.KeyRelease}, cfg: cfg, folder: f, device: d, words: map[label.ID]*word{}}
 	if err := a.start(); err != nil {
 		_ = d.Close()
 		return nil, err
@@ -66,7 +72,32 @@ func Open(cfg Config) (*Agent, error) {
 	return a, nil
 }
 
+// stir holds the TPM's generator, of which its keys and its part of the state secret are made, to health tests, and mixes what it gave into
+// the kernel's, of which all other keys come. The kernel does not count that (random(4)): a TPM that lies makes nothing worse.
+func (a *Agent) stir() error {
+	b, err := a.device.fit()
+	if err != nil {
+		return fmt.Errorf("test TPM: %w", err)
+	}
+	defer clear(b)
+	if a.cfg.Pool == "" {
+		return nil
+	}
+	f, err := os.OpenFile(a.cfg.Pool, os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.Write(b)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("seed random generator: %w", err)
+	}
+	return nil
+}
+
 func (a *Agent) start() error {
+	if err := a.stir(); err != nil {
+		return err
+	}
 	switch srk, err := a.device.persistentSRK(); {
 	case err == nil:
 		a.srk = &srk
@@ -126,8 +157,7 @@ func (a *Agent) closePlatform() error {
 		return err
 	}
 	defer done()
-	auth := make([]byte, 32)
-	rand.Read(auth)
+	auth := randomAuth()
 	defer clear(auth)
 	err = a.device.changeAuth(salt, tpm2.TPMRHPlatform, auth)
 	if err == nil || errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCHierarchy) || errors.Is(err, tpm2.TPMRCAuthFail) {

@@ -2,10 +2,16 @@ package tpm
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/kra/noise"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
 
@@ -189,6 +195,60 @@ func TestRecoveryApprovals(t *testing.T) {
 	b.serves()
 	if err := b.WriteRecord(t.Context(), record(2)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUnfitGenerator: a TPM whose random bytes are always the same is not used. It makes the box's keys of them.
+func TestUnfitGenerator(t *testing.T) {
+	b := newBench(t, newAuthority(t, "example"))
+	b.boot(v1)
+	b.down()
+	b.tpm.Interpose(func(command, answer []byte) []byte {
+		const random, head = 0x17b, 10 + 2 // TPM2_GetRandom: header, length
+		if binary.BigEndian.Uint32(command[6:]) == random && len(answer) > head {
+			clear(answer[head:])
+		}
+		return answer
+	})
+	if a, err := Open(b.config()); !errors.Is(err, noise.ErrUnfit) {
+		t.Errorf("Open = %v", err)
+		if err == nil {
+			_ = a.Close()
+		}
+	}
+	b.tpm.Interpose(nil)
+	b.open()
+}
+
+// TestPoolIsStirred: the kernel's generator gets what the TPM gives, other bytes at each start; where it takes none, no keys are made.
+func TestPoolIsStirred(t *testing.T) {
+	b := newBench(t, newAuthority(t, "example"))
+	b.boot(v1)
+	b.down()
+	c := b.config()
+	c.Pool = filepath.Join(t.TempDir(), "pool")
+	if _, err := Open(c); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a pool: %v", err)
+	}
+	var pools [2][]byte
+	for i := range pools {
+		if err := os.WriteFile(c.Pool, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a, err := Open(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = a.Close()
+		if pools[i], err = os.ReadFile(c.Pool); err != nil || len(pools[i]) != noise.Size {
+			t.Fatalf("%d bytes, %v", len(pools[i]), err)
+		}
+		if err := noise.Check(func(p []byte) error { copy(p, pools[i]); return nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	if bytes.Equal(pools[0], pools[1]) {
+		t.Error("the same bytes at each start")
 	}
 }
 

@@ -31,28 +31,29 @@ func (b *bench) forcedUnseal(a label.Approval) error {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	_, err = b.device.unseal(*b.srk, b.plan, a, s)
+	_, err = b.device.unseal(*b.srk, b.under(label.Seal), granted{Approval: a}, s)
 	return err
 }
 
 func (b *bench) forcedSign(a label.Approval) error {
 	b.t.Helper()
-	_, k, err := b.folder.readBlob(labelFile)
+	_, k, err := b.folder.readBlob(labelFile(label.KeyRelease))
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	digest := sha256.Sum256([]byte("anything"))
-	_, err = b.device.sign(*b.srk, b.plan, a, k, b.enrolment.LabelKey, digest[:])
+	of, _ := b.enrolment.Of(label.KeyRelease)
+	_, err = b.device.sign(*b.srk, b.plan, granted{Approval: a}, k, of.Key, digest[:])
 	return err
 }
 
 func (b *bench) forcedHalf(a label.Approval) error {
-	_, err := b.device.readHalf(*b.srk, b.plan, a)
+	_, err := b.device.readHalf(*b.srk, b.plan, granted{Approval: a})
 	return err
 }
 
 func (b *bench) forcedRecord(a label.Approval) error {
-	return b.device.write(*b.srk, b.record(), written, a, record(9).Bytes())
+	return b.device.write(*b.srk, b.record(), written, granted{Approval: a}, record(9).Bytes())
 }
 
 func wantRC(t *testing.T, what string, err error, code tpm2.TPMRC) {
@@ -89,11 +90,14 @@ func TestApprovalsSwapped(t *testing.T) {
 	b.boot(v1)
 	b.stage(label.Open)
 	seal, sign := b.approval(label.Seal), b.approval(label.Sign)
+	if err := b.forcedUnseal(seal); err != nil {
+		t.Fatalf("control: seal approval at open: %v", err)
+	}
 	wantRC(t, "sign approval unseals at open", b.forcedUnseal(sign), tpm2.TPMRCValue)
 	wantRC(t, "seal approval signs at open", b.forcedSign(seal), tpm2.TPMRCValue)
 	wantRC(t, "seal approval writes the record at open", b.forcedRecord(seal), tpm2.TPMRCValue)
 	wantRC(t, "sign approval writes the record at open", b.forcedRecord(sign), tpm2.TPMRCValue)
-	wantRC(t, "seal approval writes the half at open", b.device.write(*b.srk, b.half(), written, seal, make([]byte, 32)), tpm2.TPMRCValue)
+	wantRC(t, "seal approval writes the half at open", b.device.write(*b.srk, b.half(), written, granted{Approval: seal}, make([]byte, 32)), tpm2.TPMRCValue)
 	swapped := seal
 	swapped.Kind = label.Sign // the signature is over the other reference
 	wantRC(t, "seal approval renamed to sign", b.forcedSign(swapped), tpm2.TPMRCSignature)
@@ -105,7 +109,7 @@ func TestApprovalsSwapped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = b.device.authorize(*b.srk, sign, use{policy: x.policy, command: tpm2.TPMCCNVWrite, do: func(s tpm2.Session) error {
+	err = b.device.authorize(*b.srk, granted{Approval: sign}, use{policy: x.policy, command: tpm2.TPMCCNVWrite, do: func(s tpm2.Session) error {
 		_, err := tpm2.NVRead{AuthHandle: tpm2.AuthHandle{Handle: x.handle, Name: n, Auth: s},
 			NVIndex: tpm2.NamedHandle{Handle: x.handle, Name: n}, Size: x.size}.Execute(b.device)
 		return err
@@ -114,6 +118,8 @@ func TestApprovalsSwapped(t *testing.T) {
 	if err := b.forcedSign(sign); err != nil {
 		t.Errorf("sign approval at running: %v", err)
 	}
+	b.boot(v1)
+	b.serves()
 }
 
 // The label key signs only in a state that the domain approved: it is the TPM that refuses, not our software.
@@ -165,7 +171,7 @@ func TestUnsealNeedsEachRegister(t *testing.T) {
 func TestWeakenedBlob(t *testing.T) {
 	b := enrolled(t)
 	spki, _ := tlsKey(t)
-	for _, file := range []string{sealedFile, labelFile} {
+	for _, file := range []string{sealedFile, labelFile(label.KeyRelease)} {
 		s, whole, err := b.folder.readBlob(file)
 		if err != nil {
 			t.Fatal(err)
@@ -214,7 +220,7 @@ func TestLabelKeyExchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.folder.writeBlob(labelFile, blob{r.OutPublic, r.OutPrivate}.stored()); err != nil {
+	if err := b.folder.writeBlob(labelFile(label.KeyRelease), blob{r.OutPublic, r.OutPrivate}.stored()); err != nil {
 		t.Fatal(err)
 	}
 	spki, _ := tlsKey(t)
@@ -226,7 +232,7 @@ func TestLabelKeyExchanged(t *testing.T) {
 func TestForeignBlobOpensNothing(t *testing.T) {
 	b := enrolled(t)
 	before := b.bootedSecrets(v1)
-	s, err := b.device.seal(*b.srk, b.plan, make([]byte, wire.SecretSize))
+	s, err := b.device.seal(*b.srk, b.under(label.Seal), make([]byte, wire.SecretSize))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,8 +279,8 @@ func TestDiskOfAnotherBox(t *testing.T) {
 
 // Damaged files of the disk are refusals with a name, and never make a factory box of an enrolled one.
 func TestDamagedFolder(t *testing.T) {
-	b := enrolled(t)
-	for _, file := range []string{sealedFile, labelFile, bundleFile} {
+	b, keyFile := enrolled(t), labelFile(label.KeyRelease)
+	for _, file := range []string{sealedFile, keyFile, bundleFile} {
 		path := filepath.Join(b.dir, file)
 		whole, err := os.ReadFile(path)
 		if err != nil {
@@ -293,14 +299,14 @@ func TestDamagedFolder(t *testing.T) {
 				t.Errorf("%s damaged: Status() = %+v, %v", file, s, err)
 			}
 			_, err = b.serve()
-			if err == nil && file == labelFile {
+			if err == nil && file == keyFile {
 				spki, _ := tlsKey(t)
 				_, err = b.LeafTLS(t.Context(), spki)
 			}
 			if file == bundleFile && string(bad) != "{}" && len(bad) > len(whole) {
 				continue // text around a bundle is ignored
 			}
-			wantRefused(t, err, map[string]string{sealedFile: sealedFile, labelFile: labelFile, bundleFile: "the enrolment on the disk is damaged"}[file])
+			wantRefused(t, err, map[string]string{sealedFile: sealedFile, keyFile: keyFile, bundleFile: "the enrolment on the disk is damaged"}[file])
 		}
 		if err := os.WriteFile(path, whole, 0o600); err != nil {
 			t.Fatal(err)
@@ -313,13 +319,15 @@ func TestDamagedFolder(t *testing.T) {
 // Approvals of another domain do not count, wherever they come from.
 func TestForeignDomain(t *testing.T) {
 	b, foreign := enrolled(t), newAuthority(t, "example")
-	text, err := label.Bundle{Domain: foreign.domain.Hash(), Approvals: approvals(t, foreign.desk(), v2)}.Sign(foreign.label)
+	b.boot(v1)
+	b.serves()
+	text, err := label.Bundle{Domain: foreign.domain.Hash(), Sequence: 1, Approvals: approvals(t, foreign.desk(), v2)}.Sign(foreign.label)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = b.EnrolInstall(t.Context(), text)
 	wantRefused(t, err, "it is of domain")
-	text, err = label.Bundle{Domain: b.of.domain.Hash(), Approvals: approvals(t, b.of.desk(), v2)}.Sign(foreign.label)
+	text, err = label.Bundle{Domain: b.of.domain.Hash(), Sequence: 1, Approvals: approvals(t, b.of.desk(), v2)}.Sign(foreign.label)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,8 +350,10 @@ func TestForeignDomain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.device.unseal(*b.srk, p, evil, s)
+	_, err = b.device.unseal(*b.srk, p.under(label.Seal), granted{Approval: evil}, s)
 	wantRC(t, "the TPM is shown a foreign key", err, tpm2.TPMRCValue)
+	b.boot(v1) // with the foreign approvals on the disk still
+	b.serves()
 }
 
 // Changed in any field that its signature covers, an approval is not the domain's; changed in another, its policy does
@@ -397,11 +407,11 @@ func TestEpoch(t *testing.T) {
 	wantRC(t, "old release signs", b.forcedSign(old[1]), tpm2.TPMRCPolicy)
 	wantRC(t, "old release writes the record", b.forcedRecord(old[1]), tpm2.TPMRCPolicy)
 	for _, v := range []version{v1, v2} { // the first write cannot be replayed
-		first, err := b.of.desk().FirstEpoch(label.KeyRelease, v.release())
+		first, err := b.of.desk().FirstEpoch(v.release())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := b.device.write(*b.srk, b.epoch(), written, first, u64(v.epoch)); err == nil {
+		if err := b.device.write(*b.srk, b.epoch(), written, granted{Approval: first}, u64(v.epoch)); err == nil {
 			t.Errorf("first write of epoch %d again: done", v.epoch)
 		}
 	}

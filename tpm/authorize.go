@@ -15,10 +15,17 @@ type use struct {
 	do      func(tpm2.Session) error
 }
 
+// A granted is an approval, and the operator's word where it wants one.
+type granted struct {
+	label.Approval
+	word *word
+}
+
 // authorize satisfies u's policy by an approval, in a session salted to the SRK, and runs u in it. The domain's
 // signature is checked by the TPM before anything else is loaded, so one transient slot is enough. Nothing here
 // decides: every refusal is the TPM's.
-func (d *Device) authorize(srk object, a label.Approval, u use) error {
+func (d *Device) authorize(srk object, g granted, u use) error {
+	a := g.Approval
 	ticket, err := d.verifySigned(u.policy.plan, a)
 	if err != nil {
 		return err
@@ -33,7 +40,14 @@ func (d *Device) authorize(srk object, a label.Approval, u use) error {
 	}
 	defer func() { _ = done() }()
 	for _, st := range steps {
-		if err := st.run(d, s); err != nil {
+		run := st.run
+		if run == nil && g.word != nil {
+			run = g.word.repeat
+		}
+		if run == nil {
+			continue // the policy stays short of what was approved, and the TPM refuses it
+		}
+		if err := run(d, s); err != nil {
 			return fmt.Errorf("approved policy: %w", err)
 		}
 	}
@@ -56,13 +70,17 @@ func (d *Device) verifySigned(p plan, a label.Approval) (tpm2.TPMTTKVerified, er
 	}
 	defer d.flush(ext.ObjectHandle)
 	digest := a.Signed()
-	v, err := tpm2.VerifySignature{KeyHandle: ext.ObjectHandle, Digest: tpm2.TPM2BDigest{Buffer: digest[:]}, Signature: tpm2.TPMTSignature{
-		SigAlg: tpm2.TPMAlgECDSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, &tpm2.TPMSSignatureECC{Hash: tpm2.TPMAlgSHA256,
-			SignatureR: tpm2.TPM2BECCParameter{Buffer: a.Signature[:32]}, SignatureS: tpm2.TPM2BECCParameter{Buffer: a.Signature[32:]}})}}.Execute(d)
+	v, err := tpm2.VerifySignature{KeyHandle: ext.ObjectHandle, Digest: tpm2.TPM2BDigest{Buffer: digest[:]}, Signature: ecdsaSignature(a.Signature)}.Execute(d)
 	if err != nil {
 		return tpm2.TPMTTKVerified{}, fmt.Errorf("verify approval: %w", err)
 	}
 	return v.Validation, nil
+}
+
+// ecdsaSignature is r and s, 32 bytes each, as a TPM takes them.
+func ecdsaSignature(rs []byte) tpm2.TPMTSignature {
+	return tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgECDSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, &tpm2.TPMSSignatureECC{Hash: tpm2.TPMAlgSHA256,
+		SignatureR: tpm2.TPM2BECCParameter{Buffer: rs[:32]}, SignatureS: tpm2.TPM2BECCParameter{Buffer: rs[32:]}})}
 }
 
 func (d *Device) authorized(s tpm2.Session, a label.Approval, u use, ticket tpm2.TPMTTKVerified) error {
@@ -87,8 +105,8 @@ func (d *Device) authorized(s tpm2.Session, a label.Approval, u use, ticket tpm2
 }
 
 // unseal opens a sealed blob; the secret crosses the bus encrypted.
-func (d *Device) unseal(srk object, p plan, a label.Approval, b blob) (secret []byte, err error) {
-	err = d.authorize(srk, a, use{policy: p.under(label.Seal), opts: []tpm2.AuthOption{encryptOut}, do: func(s tpm2.Session) error {
+func (d *Device) unseal(srk object, p policy, g granted, b blob) (secret []byte, err error) {
+	err = d.authorize(srk, g, use{policy: p, opts: []tpm2.AuthOption{encryptOut}, do: func(s tpm2.Session) error {
 		o, err := d.load(srk, b)
 		if err != nil {
 			return err
@@ -104,13 +122,13 @@ func (d *Device) unseal(srk object, p plan, a label.Approval, b blob) (secret []
 }
 
 // readHalf reads the half at stage open; it crosses the bus encrypted.
-func (d *Device) readHalf(srk object, p plan, a label.Approval) (half []byte, err error) {
+func (d *Device) readHalf(srk object, p plan, g granted) (half []byte, err error) {
 	x := p.half()
 	n, err := x.name(written)
 	if err != nil {
 		return nil, err
 	}
-	err = d.authorize(srk, a, use{x.policy, tpm2.TPMCCNVRead, []tpm2.AuthOption{encryptOut}, func(s tpm2.Session) error {
+	err = d.authorize(srk, g, use{x.policy, tpm2.TPMCCNVRead, []tpm2.AuthOption{encryptOut}, func(s tpm2.Session) error {
 		r, err := tpm2.NVRead{AuthHandle: tpm2.AuthHandle{Handle: x.handle, Name: n, Auth: s},
 			NVIndex: tpm2.NamedHandle{Handle: x.handle, Name: n}, Size: x.size}.Execute(d)
 		if err == nil {
@@ -122,7 +140,7 @@ func (d *Device) readHalf(srk object, p plan, a label.Approval) (half []byte, er
 }
 
 // write writes an index under an approval; w says what it was before.
-func (d *Device) write(srk object, x index, w wasWritten, a label.Approval, data []byte) error {
+func (d *Device) write(srk object, x index, w wasWritten, g granted, data []byte) error {
 	n, err := x.name(w)
 	if err != nil {
 		return err
@@ -135,15 +153,15 @@ func (d *Device) write(srk object, x index, w wasWritten, a label.Approval, data
 	if x.handle == halfHandle {
 		u.command, u.opts = tpm2.TPMCCNVWrite, []tpm2.AuthOption{encryptIn}
 	}
-	if err := d.authorize(srk, a, u); err != nil {
+	if err := d.authorize(srk, g, u); err != nil {
 		return fmt.Errorf("write %s: %w", x.what, err)
 	}
 	return nil
 }
 
-// sign signs a digest with the label key, whose Name is checked against the one that the domain certified.
-func (d *Device) sign(srk object, p plan, a label.Approval, key blob, certified label.Name, digest []byte) (sig tpm2.TPMTSignature, err error) {
-	err = d.authorize(srk, a, use{policy: p.under(label.Sign), do: func(s tpm2.Session) error {
+// sign signs a digest with a label key, whose Name is checked against the one that the domain certified.
+func (d *Device) sign(srk object, p plan, g granted, key blob, certified label.Name, digest []byte) (sig tpm2.TPMTSignature, err error) {
+	err = d.authorize(srk, g, use{policy: p.under(label.Sign), do: func(s tpm2.Session) error {
 		o, err := d.load(srk, key)
 		if err != nil {
 			return fmt.Errorf("label key: %w", err)

@@ -30,22 +30,30 @@ func mismatches(a label.Approval, found label.PCRs, s stageCheck) []int {
 	return out
 }
 
-// choose finds the approval of a kind under which the TPM should allow what runs, newest first. It guards nothing: the
-// TPM decides. Where there is none, it says why in a Refused.
-func choose(all []label.Approval, kind label.Kind, found label.PCRs, epoch uint64) (label.Approval, error) {
+// choose finds the approval of a label and kind under which the TPM should allow what runs, newest first. It guards nothing: the
+// TPM decides. Where there is none, it says why in a Refused. there says which operators have given their word; nil: all.
+func choose(all []label.Approval, l label.ID, kind label.Kind, found label.PCRs, epoch uint64, there func(label.Operator) bool) (label.Approval, error) {
 	var of []label.Approval
 	for _, a := range all {
-		if a.Kind == kind {
+		if a.Kind == kind && a.Label == l {
 			of = append(of, a)
 		}
 	}
 	if len(of) == 0 {
-		return label.Approval{}, wire.Refused{Reason: fmt.Sprintf("the box holds no %s approval of its domain", kind)}
+		return label.Approval{}, wire.Refused{Reason: fmt.Sprintf("the box holds no %s approval of label %q of its domain", kind, l)}
 	}
+	alone := false
 	for _, a := range of {
-		if a.Version >= epoch && len(mismatches(a, found, stageToo)) == 0 {
+		if a.Version < epoch || len(mismatches(a, found, stageToo)) > 0 {
+			continue
+		}
+		if a.Operator == label.NoOperator || there == nil || there(a.Operator) {
 			return a, nil
 		}
+		alone = true
+	}
+	if alone {
+		return label.Approval{}, wire.Refused{Reason: fmt.Sprintf("label %q wants an operator, and none is present", l)}
 	}
 	return label.Approval{}, wire.Refused{Reason: diagnose(of, found, epoch)}
 }

@@ -1,8 +1,10 @@
 package tpm
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
@@ -26,19 +28,55 @@ func (a *Agent) Confirm(ctx context.Context, c label.Challenge, channel []byte) 
 	if err != nil {
 		return label.Confirmations{}, err
 	}
-	if c.Label != "" && c.Label != a.label {
-		return label.Confirmations{}, wire.Refused{Reason: fmt.Sprintf("the box has no label %q", c.Label)}
+	if c.Label != "" {
+		one, err := a.confirm(srk, c.Label, c.Nonce, channel)
+		return label.Confirmations{Confirmations: []label.Confirmation{one}}, err
 	}
+	return a.confirmAll(srk, c.Nonce, channel)
+}
+
+// confirmAll shows every label that the box can be now, in the order of its enrolment. If it can be none, it says why it is not the first.
+func (a *Agent) confirmAll(srk object, nonce, channel []byte) (all label.Confirmations, err error) {
+	var not error
+	for _, l := range a.enrolment.Labels {
+		one, err := a.confirm(srk, l.Label, nonce, channel)
+		var refused wire.Refused
+		switch {
+		case errors.As(err, &refused):
+			not = cmp.Or(not, err)
+			continue
+		case err != nil:
+			return all, err
+		}
+		if all.Confirmations = append(all.Confirmations, one); len(all.Confirmations) == label.MaxConfirmations {
+			break
+		}
+	}
+	if len(all.Confirmations) == 0 {
+		return all, not
+	}
+	return all, nil
+}
+
+func noLabel(l label.ID) error {
+	return wire.Refused{Reason: fmt.Sprintf("the box has no label %q", l)}
+}
+
+func (a *Agent) confirm(srk object, l label.ID, nonce, channel []byte) (label.Confirmation, error) {
 	e := a.enrolment
-	s, err := a.domain.Confirm(e.Box.Name, a.label, c.Nonce, channel)
+	of, ok := e.Of(l)
+	if !ok {
+		return label.Confirmation{}, noLabel(l)
+	}
+	s, err := a.domain.Confirm(e.Box.Name, l, nonce, channel)
 	if err != nil {
-		return label.Confirmations{}, wire.Refused{Reason: err.Error()}
+		return label.Confirmation{}, wire.Refused{Reason: err.Error()}
 	}
-	one := label.Confirmation{Statement: s, Chain: e.Chain, Platform: e.Platform, Authority: e.Authority}
+	one := label.Confirmation{Statement: s, Chain: of.Chain, Platform: e.Platform, Authority: e.Authority}
 	if err := a.show(srk, &one); err != nil {
-		return label.Confirmations{}, refuse(err)
+		return label.Confirmation{}, refuse(err)
 	}
-	return label.Confirmations{Confirmations: []label.Confirmation{one}}, nil
+	return one, nil
 }
 
 // show adds what the TPM and the domain say: signature, quote, and the value whose registers are found.
@@ -52,11 +90,12 @@ func (a *Agent) show(srk object, c *label.Confirmation) (err error) {
 		c.PCRs[i] = found[i]
 	}
 	var ok bool
-	if c.Value, ok = a.valueOf(c.PCRs); !ok {
-		return wire.Refused{Reason: "the box holds no signed value of its label for what it runs: install a bundle of this release"}
+	l := c.Statement.Label
+	if c.Value, ok = a.valueOf(l, c.PCRs); !ok {
+		return wire.Refused{Reason: fmt.Sprintf("the box holds no signed value of label %q for what it runs: install a bundle of this release", l)}
 	}
 	digest := sha256.Sum256(c.Statement.Bytes())
-	sig, err := a.signLabel(srk, digest[:])
+	sig, err := a.signLabel(srk, l, digest[:])
 	if err != nil {
 		return err
 	}
@@ -71,14 +110,18 @@ func (a *Agent) show(srk object, c *label.Confirmation) (err error) {
 	return err
 }
 
-// signLabel has the label key sign a digest that this package made, if the TPM is in an approved state.
-func (a *Agent) signLabel(srk object, digest []byte) (sig tpm2.TPMTSignature, err error) {
-	_, key, err := a.folder.readBlob(labelFile)
+// signLabel has the key of a label sign a digest that this package made, if the TPM is in a state approved for the label.
+func (a *Agent) signLabel(srk object, l label.ID, digest []byte) (sig tpm2.TPMTSignature, err error) {
+	of, ok := a.enrolment.Of(l)
+	if !ok {
+		return sig, noLabel(l)
+	}
+	_, key, err := a.folder.readBlob(labelFile(l))
 	if err != nil {
 		return sig, wire.Refused{Reason: err.Error()}
 	}
-	err = a.signing(func(approval label.Approval) (err error) {
-		sig, err = a.device.sign(srk, a.plan, approval, key, a.enrolment.LabelKey, digest)
+	err = a.signing(l, func(g granted) (err error) {
+		sig, err = a.device.sign(srk, a.of(l), g, key, of.Key, digest)
 		return err
 	})
 	return sig, err

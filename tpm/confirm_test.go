@@ -2,11 +2,8 @@ package tpm
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,9 +35,7 @@ func provable(t testing.TB, values ...version) *bench {
 	b := newBench(t, newAuthority(t, "example"))
 	b.boot(v1)
 	b.stage(label.Running)
-	r := b.request()
-	x := b.bundle(r, v1)
-	x.Enrolment.Chain = [][]byte{b.labelCertificate(r)}
+	x := b.bundle(b.request(), v1)
 	for _, v := range values {
 		x.Values = append(x.Values, b.value(v))
 	}
@@ -51,25 +46,6 @@ func provable(t testing.TB, values ...version) *bench {
 		t.Fatal(err)
 	}
 	return b
-}
-
-func (b *bench) labelCertificate(r label.EnrolRequest) []byte {
-	b.t.Helper()
-	q, err := VerifyRequest(r, b.of.domain)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	u, err := url.Parse(b.of.domain.LabelURI(label.KeyRelease, "box1"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	c := &x509.Certificate{Subject: pkix.Name{CommonName: "box1"}, URIs: []*url.URL{u}, NotBefore: b.of.rootCertificate.NotBefore, NotAfter: b.of.rootCertificate.NotAfter,
-		IsCA: true, MaxPathLenZero: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
-	der, err := x509.CreateCertificate(rand.Reader, c, b.of.rootCertificate, q.Public, b.of.root)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return der
 }
 
 func (b *bench) asked() label.Asked {
@@ -120,7 +96,7 @@ func TestConfirmRefused(t *testing.T) {
 	ask := func(b *bench) error { _, err := b.confirm(label.KeyRelease); return err }
 	t.Run("another label", func(t *testing.T) {
 		b := provable(t, v1)
-		_, err := b.confirm("root")
+		_, err := b.confirm("other")
 		wantRefused(t, err, "no label")
 	})
 	t.Run("factory box", func(t *testing.T) {

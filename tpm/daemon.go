@@ -19,6 +19,9 @@ import (
 	"github.com/keyrelease/krabox/tpm/wire"
 )
 
+// pool is the kernel's random generator.
+const pool = "/dev/urandom"
+
 // Names of tpmd's inherited descriptors.
 const (
 	initName  = "init"
@@ -106,7 +109,7 @@ func (f flags) open() (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Open(Config{Device: f.device, Folder: f.state, Domain: d, Label: label.KeyRelease, Software: software(f.manifest), Model: f.model, Serial: f.serial,
+	return Open(Config{Device: f.device, Folder: f.state, Domain: d, Software: software(f.manifest), Model: f.model, Serial: f.serial, Pool: pool,
 		EventLog: func() ([]byte, error) { return eventLog(f.eventLog) }, Now: time.Now})
 }
 

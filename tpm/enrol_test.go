@@ -187,7 +187,7 @@ func TestBundleWouldLock(t *testing.T) {
 	_, err = b.EnrolInstall(t.Context(), b.signed(onlySign))
 	wantRefused(t, err, "no seal approval")
 	otherKey := b.bundle(b.request(), v1)
-	otherKey.Enrolment.Chain = [][]byte{b.of.domain.Root}
+	otherKey.Enrolment.Labels[0].Chain = [][]byte{b.of.domain.Root}
 	_, err = b.EnrolInstall(t.Context(), b.signed(otherKey))
 	wantRefused(t, err, "label certificate is for another key")
 	_, err = b.EnrolInstall(t.Context(), []byte("-----BEGIN KRA BUNDLE-----\nnonsense"))

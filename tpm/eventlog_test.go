@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/hex"
 	"os"
@@ -134,10 +135,6 @@ func TestQuoteSecondOpinion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bank := &tpmpb.PCRs{Hash: tpmpb.HashAlgo_SHA256, Pcrs: map[uint32][]byte{}}
-	for i, d := range r.PCRs {
-		bank.Pcrs[uint32(i)] = d[:]
-	}
 	ak, err := tpm2.Unmarshal[tpm2.TPMTPublic](r.AK)
 	if err != nil {
 		t.Fatal(err)
@@ -146,21 +143,55 @@ func TestQuoteSecondOpinion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	statement := r.Statement()
-	attestation := &pb.Attestation{AkPub: r.AK, EventLog: log, Quotes: []*tpmpb.Quote{{Quote: r.Quote.Attest, RawSig: r.Quote.Signature, Pcrs: bank}}}
-	opts := tpmserver.VerifyOpts{Nonce: statement[:], TrustedAKs: []crypto.PublicKey{key}, Loader: tpmserver.UnsupportedLoader}
-	state, err := tpmserver.VerifyAttestation(attestation, opts)
+	opinion := func(change func(a *pb.Attestation, o *tpmserver.VerifyOpts)) (*pb.MachineState, error) {
+		statement := r.Statement()
+		bank := &tpmpb.PCRs{Hash: tpmpb.HashAlgo_SHA256, Pcrs: map[uint32][]byte{}}
+		for i, d := range r.PCRs {
+			bank.Pcrs[uint32(i)] = d[:]
+		}
+		a := &pb.Attestation{AkPub: r.AK, EventLog: slices.Clone(log),
+			Quotes: []*tpmpb.Quote{{Quote: slices.Clone(r.Quote.Attest), RawSig: slices.Clone(r.Quote.Signature), Pcrs: bank}}}
+		o := tpmserver.VerifyOpts{Nonce: statement[:], TrustedAKs: []crypto.PublicKey{key}, Loader: tpmserver.UnsupportedLoader}
+		change(a, &o)
+		return tpmserver.VerifyAttestation(a, o)
+	}
+	state, err := opinion(func(*pb.Attestation, *tpmserver.VerifyOpts) {})
 	if err != nil {
 		t.Fatalf("second opinion: %v", err)
 	}
 	if state.GetSecureBoot().GetEnabled() {
 		t.Error("second opinion: Secure Boot is on")
 	}
-	bank.Pcrs[4][0] ^= 1
-	if _, err := tpmserver.VerifyAttestation(attestation, opts); err == nil {
-		t.Error("control: a register changed, and the second opinion agrees")
+	for what, change := range map[string]func(a *pb.Attestation, o *tpmserver.VerifyOpts){
+		"another register": func(a *pb.Attestation, _ *tpmserver.VerifyOpts) { a.Quotes[0].Pcrs.Pcrs[4][0] ^= 1 },
+		"another nonce":    func(_ *pb.Attestation, o *tpmserver.VerifyOpts) { o.Nonce[0] ^= 1 },
+		"another key": func(_ *pb.Attestation, o *tpmserver.VerifyOpts) {
+			o.TrustedAKs = []crypto.PublicKey{b.of.label.Public()}
+		},
+		"flipped quote":     func(a *pb.Attestation, _ *tpmserver.VerifyOpts) { a.Quotes[0].Quote[40] ^= 1 },
+		"flipped signature": func(a *pb.Attestation, _ *tpmserver.VerifyOpts) { a.Quotes[0].RawSig[40] ^= 1 },
+		"flipped event":     func(a *pb.Attestation, _ *tpmserver.VerifyOpts) { a.EventLog[digestOf(t, log, 4)] ^= 1 },
+	} {
+		if _, err := opinion(change); err == nil {
+			t.Errorf("%s: the second opinion agrees", what)
+		}
 	}
-	_ = b
+}
+
+// digestOf is where the first SHA-256 digest of a register's events is in a log.
+func digestOf(t *testing.T, log []byte, pcr int) int {
+	t.Helper()
+	l, err := tcg.ParseEventLog(log, tcg.ParseOpts{AllowPadding: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range l.Events(register.HashSHA256) {
+		if int(e.MRIndex()) == pcr && e.UntrustedType() != tcg.NoAction {
+			return bytes.Index(log, e.ReplayedDigest())
+		}
+	}
+	t.Fatalf("no event of PCR %d", pcr)
+	return 0
 }
 
 // A request changed anywhere is refused, with what is wrong.
@@ -177,19 +208,23 @@ func TestVerifyRequestRefuses(t *testing.T) {
 	}{
 		"domain":       {func(r *label.EnrolRequest) { r.Domain[0] ^= 1 }, "the image was built for domain"},
 		"software":     {func(r *label.EnrolRequest) { r.Software = "something better" }, "quote: it is not over this request"},
-		"label":        {func(r *label.EnrolRequest) { r.Label = "maintenance" }, "label key: its attributes, policy"},
+		"label":        {func(r *label.EnrolRequest) { r.Keys[0].Label = "other" }, `key of label "other": its attributes, policy`},
 		"SRK":          {func(r *label.EnrolRequest) { r.SRK = foreign.SRK }, "its parent is not the storage root key"},
 		"AK":           {func(r *label.EnrolRequest) { r.AK = foreign.AK }, "not signed by the attestation key"},
-		"label key":    {func(r *label.EnrolRequest) { r.LabelKey = foreign.LabelKey }, "the attestation is about another key"},
-		"AK as label":  {func(r *label.EnrolRequest) { r.LabelKey = r.AK }, "label key: its attributes, policy"},
-		"creation":     {func(r *label.EnrolRequest) { r.Creation.Data = foreign.Creation.Data }, "the attestation is about another key"},
+		"label key":    {func(r *label.EnrolRequest) { r.Keys[0].Public = foreign.Keys[0].Public }, "the attestation is about another key"},
+		"second key":   {func(r *label.EnrolRequest) { r.Keys[1].Public = foreign.Keys[1].Public }, `creation of the key of label "root": the attestation is about another key`},
+		"key twice":    {func(r *label.EnrolRequest) { r.Keys[1].Public = r.Keys[0].Public }, `key of label "root": its attributes, policy`},
+		"label gone":   {func(r *label.EnrolRequest) { r.Keys = r.Keys[:1] }, "quote: it is not over this request"},
+		"AK as label":  {func(r *label.EnrolRequest) { r.Keys[0].Public = r.AK }, `key of label "key-release": its attributes, policy`},
+		"creation":     {func(r *label.EnrolRequest) { r.Keys[0].Creation.Data = foreign.Keys[0].Creation.Data }, "the attestation is about another key"},
 		"escrow":       {func(r *label.EnrolRequest) { r.Escrow.Owner = foreign.Escrow.Owner }, "quote: it is not over this request"},
 		"register 4":   {func(r *label.EnrolRequest) { r.PCRs = with(r.PCRs, 4, label.Digest{}) }, "quote"},
 		"quote":        {func(r *label.EnrolRequest) { r.Quote = foreign.Quote }, "not signed by the attestation key"},
-		"quote's kind": {func(r *label.EnrolRequest) { r.Quote = r.Creation.Attest }, "not an attestation of the kind wanted"},
+		"quote's kind": {func(r *label.EnrolRequest) { r.Quote = r.Keys[0].Creation.Attest }, "not an attestation of the kind wanted"},
 		"no log":       {func(r *label.EnrolRequest) { r.EventLog = []byte{} }, "quote: it is not over this request"},
 	} {
 		r := whole
+		r.Keys = slices.Clone(whole.Keys)
 		c.change(&r)
 		_, err := VerifyRequest(r, b.of.domain)
 		if err == nil {

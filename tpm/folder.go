@@ -9,12 +9,12 @@ import (
 	"path/filepath"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // Files in the state folder. None holds a secret in the clear: blobs are bound to the TPM, escrow to the domain.
 const (
 	akFile       = "ak.json"
-	labelFile    = "label.json"
 	sealedFile   = "state.json"
 	bundleFile   = "enrolment.pem"
 	ownerFile    = "escrow-owner.age"
@@ -22,7 +22,12 @@ const (
 	presenceFile = "escrow-presence.age"
 	approvalsDir = "approvals"
 	valuesDir    = "values"
+	labelsDir    = "labels" // definitions
+	zeroizedFile = "zeroized"
 )
+
+// labelFile holds the key of a label.
+func labelFile(l label.ID) string { return "label-" + string(l) + ".json" }
 
 // maxFile bounds a file of the folder.
 const maxFile = 1 << 20
@@ -31,12 +36,17 @@ const maxFile = 1 << 20
 type folder string
 
 func openFolder(path string) (folder, error) {
-	for _, dir := range []string{approvalsDir, valuesDir} {
+	for _, dir := range []string{approvalsDir, valuesDir, labelsDir} {
 		if err := os.MkdirAll(filepath.Join(path, dir), 0o700); err != nil {
 			return "", fmt.Errorf("open state folder: %w", err)
 		}
 	}
 	return folder(path), nil
+}
+
+func (f folder) has(name string) bool {
+	_, err := os.Stat(filepath.Join(string(f), name))
+	return err == nil
 }
 
 // read gives nil where there is no such file.
@@ -74,6 +84,14 @@ func (f folder) write(name string, data []byte) error {
 	return nil
 }
 
+// remove returns when the file is gone, or was never there.
+func (f folder) remove(name string) error {
+	if err := os.Remove(filepath.Join(string(f), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove state file: %w", err)
+	}
+	return syncFolder(string(f))
+}
+
 func writeSynced(path string, data []byte) error {
 	w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -91,7 +109,7 @@ func syncFolder(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// storedBlob is a blob in a file; the last three are of the label key only, for TPM2_CertifyCreation.
+// storedBlob is a blob in a file; the last three are of label keys only, for TPM2_CertifyCreation.
 type storedBlob struct {
 	Public   []byte `json:"public"`
 	Private  []byte `json:"private"`
@@ -119,13 +137,21 @@ func (f folder) readBlob(name string) (storedBlob, blob, error) {
 	if doc == nil {
 		return storedBlob{}, blob{}, fmt.Errorf("read state file %s: %w", name, errNoFile)
 	}
+	s, b, err := parseBlob(doc)
+	if err != nil {
+		return s, b, fmt.Errorf("read state file %s: %w", name, err)
+	}
+	return s, b, nil
+}
+
+func parseBlob(doc []byte) (storedBlob, blob, error) {
 	var s storedBlob
 	if err := json.Unmarshal(doc, &s); err != nil {
-		return s, blob{}, fmt.Errorf("read state file %s: damaged", name)
+		return s, blob{}, errors.New("damaged")
 	}
 	pub, err := tpm2.Unmarshal[tpm2.TPMTPublic](s.Public)
 	if err != nil {
-		return s, blob{}, fmt.Errorf("read state file %s: public area is damaged", name)
+		return s, blob{}, errors.New("public area is damaged")
 	}
 	return s, blob{tpm2.New2B(*pub), tpm2.TPM2BPrivate{Buffer: s.Private}}, nil
 }

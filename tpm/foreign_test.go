@@ -36,7 +36,7 @@ func undefine(t transport.TPM, x index, n tpm2.TPM2BName, by tpm2.AuthHandle) er
 // What a foreign program cannot do to the indexes, the SRK and the owner.
 func TestIndexesWithstandStrangers(t *testing.T) {
 	b := enrolled(t)
-	srk, p, sign, seal := *b.srk, b.plan, b.approval(label.Sign), b.approval(label.Seal)
+	srk, p, sign, seal := *b.srk, b.plan, granted{Approval: b.approval(label.Sign)}, granted{Approval: b.approval(label.Seal)}
 	b.foreign(func(d *Device) {
 		wantRC(t, "record under other registers", d.write(srk, p.record(), written, sign, record(9).Bytes()), tpm2.TPMRCValue)
 		wantRC(t, "half written under other registers", d.write(srk, p.half(), written, sign, make([]byte, 32)), tpm2.TPMRCValue)

@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -22,25 +23,60 @@ func (a *Agent) reload() error {
 	if a.values, err = a.readValues(); err != nil {
 		return err
 	}
-	a.approvals, a.chosen = approvals, nil
-	a.enrolment, a.spoilt = a.readEnrolment()
+	if a.defined, err = a.readDefinitions(); err != nil {
+		return err
+	}
+	a.approvals, a.chosen = approvals, map[label.ID]granted{}
+	a.enrolment, a.sequence, a.spoilt = a.readEnrolment()
+	return nil
+}
+
+// readDefinitions reads what the domain defined beside the built-in labels; what does not check is left out.
+func (a *Agent) readDefinitions() ([]label.Definition, error) {
+	files, err := os.ReadDir(filepath.Join(string(a.folder), labelsDir))
+	if err != nil {
+		return nil, fmt.Errorf("read label definitions: %w", err)
+	}
+	var out []label.Definition
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), ".json") || len(out) == label.MaxApprovals {
+			continue
+		}
+		b, err := a.folder.read(filepath.Join(labelsDir, f.Name()))
+		if err != nil {
+			continue
+		}
+		if s, err := label.ParseDefinition(b); err == nil && s.Verify(a.domain) == nil {
+			out = append(out, s.Definition)
+		}
+	}
+	return out, nil
+}
+
+// addDefinitions stores definitions, one file for each label.
+func (a *Agent) addDefinitions(all []label.SignedDefinition) error {
+	for _, s := range all {
+		if err := a.folder.write(filepath.Join(labelsDir, string(s.Definition.Label)+".json"), s.Bytes()); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // readEnrolment gives nil where there is none.
-func (a *Agent) readEnrolment() (*label.Enrolment, error) {
+func (a *Agent) readEnrolment() (*label.Enrolment, uint64, error) {
 	text, err := a.folder.read(bundleFile)
 	if err != nil || text == nil {
-		return nil, err
+		return nil, 0, err
 	}
 	b, err := label.OpenBundle(text, a.domain)
 	if err == nil && b.Enrolment == nil {
 		err = errors.New("it holds approvals only")
 	}
-	return b.Enrolment, err
+	return b.Enrolment, b.Sequence, err
 }
 
-// maxStored bounds the approvals on the disk: releases times firmware sets times two.
+// maxStored bounds the approvals on the disk: releases times firmware sets times labels and stages.
 const maxStored = 1024
 
 func (a *Agent) readApprovals() ([]label.Approval, error) {
@@ -71,12 +107,16 @@ func (a *Agent) readApprovals() ([]label.Approval, error) {
 func (a *Agent) addApprovals(as []label.Approval) (int, error) {
 	added := 0
 	for _, p := range as {
-		if p.Kind == label.Epoch || p.Label != a.label {
-			continue
+		if p.Kind == label.Epoch && !p.Advances() {
+			continue // it comes with an enrolment
 		}
-		id := sha256.Sum256(append([]byte(p.By.String()+p.Kind.String()), p.Policy[:]...))
+		id := sha256.Sum256(append([]byte(p.By.String()+" "+p.Kind.String()+" "+string(p.Label)+" "), p.Policy[:]...))
 		name := filepath.Join(approvalsDir, fmt.Sprintf("%s-%d-%x.json", p.Kind, p.Version, id[:8]))
-		if old, err := a.folder.read(name); err != nil || old == nil {
+		old, err := a.folder.read(name)
+		if err == nil && bytes.Equal(old, p.Bytes()) {
+			continue // it is there; a preloaded bundle comes at each boot
+		}
+		if err != nil || old == nil {
 			added++
 		}
 		if err := a.folder.write(name, p.Bytes()); err != nil {

@@ -18,10 +18,10 @@ func TestPlatformsDiffer(t *testing.T) {
 	for _, x := range []*bench{b, c} {
 		x.enrol()
 	}
-	if b.enrolment.SRK == c.enrolment.SRK || b.enrolment.LabelKey == c.enrolment.LabelKey {
+	if b.enrolment.SRK == c.enrolment.SRK || b.enrolment.Labels[0].Key == c.enrolment.Labels[0].Key {
 		t.Error("two platforms share a key")
 	}
-	for _, file := range []string{labelFile, akFile, sealedFile} {
+	for _, file := range []string{labelFile(label.KeyRelease), labelFile(label.Root), akFile, sealedFile} {
 		_, theirs, err := b.folder.readBlob(file)
 		if err != nil {
 			t.Fatal(err)
@@ -48,8 +48,8 @@ func TestKeysAsAgreed(t *testing.T) {
 	b := enrolled(t)
 	digest := sha256.Sum256([]byte("anything"))
 	for file, codes := range map[string][]tpm2.TPMRC{
-		labelFile: {tpm2.TPMRCAuthUnavailable},
-		akFile:    {tpm2.TPMRCTicket, tpm2.TPMRCAttributes},
+		labelFile(label.KeyRelease): {tpm2.TPMRCAuthUnavailable},
+		akFile:                      {tpm2.TPMRCTicket, tpm2.TPMRCAttributes},
 	} {
 		_, k, err := b.folder.readBlob(file)
 		if err != nil {

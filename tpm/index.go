@@ -30,13 +30,13 @@ type index struct {
 
 // epoch holds the lowest version that may still run, big-endian. Anyone may read it.
 func (p plan) epoch() index {
-	return index{"epoch index", epochHandle, p.under(label.Epoch), 8,
+	return index{"epoch index", epochHandle, p.home().under(label.Epoch), 8,
 		tpm2.TPMANV{PolicyWrite: true, AuthRead: true, WriteAll: true, NoDA: true, NT: tpm2.TPMNTOrdinary}}
 }
 
 // record holds the label.Record against rollback. Anyone may read it; only a running, approved box writes it.
 func (p plan) record() index {
-	return index{"record index", recordHandle, p.under(label.Sign), label.RecordSize,
+	return index{"record index", recordHandle, p.home().under(label.Sign), label.RecordSize,
 		tpm2.TPMANV{PolicyWrite: true, AuthRead: true, WriteAll: true, NoDA: true, NT: tpm2.TPMNTOrdinary}}
 }
 

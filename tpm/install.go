@@ -1,12 +1,15 @@
 package tpm
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/keyrelease/krabox/kra/label"
@@ -38,14 +41,20 @@ func (a *Agent) EnrolInstall(ctx context.Context, text []byte) (wire.Installed, 
 	if b.Enrolment != nil && !sealed {
 		return wire.Installed{}, wire.Refused{Reason: "a bundle for one box comes sealed to its TPM, this one does not"}
 	}
-	for _, p := range b.Approvals {
-		if err := a.check(p); err != nil {
-			return wire.Installed{}, wire.Refused{Reason: err.Error()}
-		}
+	if err := a.checkApprovals(b); err != nil {
+		return wire.Installed{}, wire.Refused{Reason: err.Error()}
 	}
 	if b.Enrolment == nil {
 		n, err := a.addApprovals(b.Approvals)
-		return wire.NewInstalled(label.Box{}, label.Officer{}, n, nil), errors.Join(err, a.addValues(b.Values), a.reload())
+		i := wire.NewInstalled(label.Box{}, label.Officer{}, n, nil)
+		if err := errors.Join(err, a.addValues(b.Values), a.addDefinitions(b.Labels), a.reload()); err != nil {
+			return i, err
+		}
+		i.Epoch, err = a.tryAdvance(b)
+		return i, err
+	}
+	if err := a.newest(text, b); err != nil {
+		return wire.Installed{}, err
 	}
 	if err := a.acceptable(b); err != nil {
 		return wire.Installed{}, err
@@ -54,29 +63,58 @@ func (a *Agent) EnrolInstall(ctx context.Context, text []byte) (wire.Installed, 
 	return i, refuse(err)
 }
 
+// checkApprovals checks each approval's policy, and that it keeps to the definition of its label, where there is one.
+func (a *Agent) checkApprovals(b label.Bundle) error {
+	of := map[label.ID]label.Definition{}
+	for _, d := range append(label.Builtin(), a.defined...) {
+		of[d.Label] = d
+	}
+	for _, s := range b.Labels {
+		of[s.Definition.Label] = s.Definition
+	}
+	for _, p := range b.Approvals {
+		if err := a.check(p); err != nil {
+			return err
+		}
+		if d, ok := of[p.Label]; ok && p.Kind == label.Sign {
+			if err := d.Admits(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// newest refuses a bundle that is older than the one that an enrolled box has. The same one may be given again.
+func (a *Agent) newest(text []byte, b label.Bundle) error {
+	c, err := a.device.condition(a.record())
+	if err != nil || c != holding || a.enrolment == nil || b.Sequence > a.sequence {
+		return err
+	}
+	if held, err := a.folder.read(bundleFile); err == nil && bytes.Equal(held, text) {
+		return nil
+	}
+	return wire.Refused{Reason: fmt.Sprintf("the bundle is number %d of its domain, this box has number %d: an older one does not replace it", b.Sequence, a.sequence)}
+}
+
 // acceptable refuses, before anything is changed, what is not for this box or would lock it.
 func (a *Agent) acceptable(b label.Bundle) error {
 	e := b.Enrolment
-	_, key, err := a.folder.readBlob(labelFile)
-	if err != nil || a.srk == nil {
+	if a.srk == nil {
 		return wire.Refused{Reason: "the box has made no enrolment request yet"}
 	}
-	name, err := keyName(key)
-	if err != nil {
-		return err
-	}
-	if string(a.srk.name.Buffer) != string(e.SRK[:]) || name != e.LabelKey {
-		return wire.Refused{Reason: fmt.Sprintf("the bundle is for another box: it names storage root key %s and label key %s, this box has %x and %s",
-			e.SRK.Short(), e.LabelKey.Short(), a.srk.name.Buffer[2:10], name.Short())}
+	if string(a.srk.name.Buffer) != string(e.SRK[:]) {
+		return wire.Refused{Reason: fmt.Sprintf("the bundle is for another box: it names storage root key %s, this box has %x",
+			e.SRK.Short(), a.srk.name.Buffer[2:10])}
 	}
 	if err := a.travels(e); err != nil {
 		return err
 	}
-	if err := a.check(e.Epoch); err != nil {
-		return wire.Refused{Reason: err.Error()}
+	if err := a.check(e.Epoch); err != nil || e.Epoch.Advances() {
+		return wire.Refused{Reason: cmp.Or(err, errors.New("the first epoch is one to move it")).Error()}
 	}
-	if err := certifies(a.domain, e, key); err != nil {
-		return wire.Refused{Reason: err.Error()}
+	if err := a.labelled(e); err != nil {
+		return err
 	}
 	switch s, reason, err := a.state(); {
 	case err != nil:
@@ -85,6 +123,30 @@ func (a *Agent) acceptable(b label.Bundle) error {
 		return wire.Refused{Reason: reason}
 	}
 	return a.wouldOpen(b)
+}
+
+// labelled refuses label keys that are not this box's, or not certified as what they are.
+func (a *Agent) labelled(e *label.Enrolment) error {
+	if _, ok := e.Of(label.KeyRelease); !ok {
+		return wire.Refused{Reason: fmt.Sprintf("the bundle certifies no key of label %q", label.KeyRelease)}
+	}
+	for _, of := range e.Labels {
+		_, key, err := a.folder.readBlob(labelFile(of.Label))
+		if err != nil {
+			return wire.Refused{Reason: fmt.Sprintf("the box has no key of label %q: make an enrolment request", of.Label)}
+		}
+		name, err := keyName(key)
+		if err != nil {
+			return err
+		}
+		if name != of.Key {
+			return wire.Refused{Reason: fmt.Sprintf("the bundle is for another box: it names %s as key of label %q, this box has %s", of.Key.Short(), of.Label, name.Short())}
+		}
+		if err := certifies(a.domain, e.Box.Name, of, key); err != nil {
+			return wire.Refused{Reason: err.Error()}
+		}
+	}
+	return nil
 }
 
 // travels refuses a passport of another TPM or of another attestation key than the one that this box asks with.
@@ -146,11 +208,17 @@ func (a *Agent) wouldOpen(b label.Bundle) error {
 	if epoch == 0 {
 		epoch = b.Enrolment.Epoch.Version
 	}
-	if _, err := choose(b.Approvals, label.Sign, found, epoch); err != nil {
+	return opens(b.Approvals, found, epoch)
+}
+
+// opens refuses approvals under which what has these registers, at whatever stage it is, would be locked at its next boot.
+func opens(all []label.Approval, found label.PCRs, epoch uint64) error {
+	if _, err := choose(all, label.KeyRelease, label.Sign, found, epoch, nil); err != nil {
 		return err
 	}
-	found[label.StagePCR] = label.StageValue(label.Seal)
-	_, err = choose(b.Approvals, label.Seal, found, epoch)
+	then := maps.Clone(found)
+	then[label.StagePCR] = label.StageValue(label.Seal)
+	_, err := choose(all, label.KeyRelease, label.Seal, then, epoch, nil)
 	return err
 }
 
@@ -166,13 +234,13 @@ func keyName(key blob) (label.Name, error) {
 	return label.Name(n.Buffer), nil
 }
 
-// certifies checks that the chain is the domain's and for this label key.
-func certifies(d label.Domain, e *label.Enrolment, key blob) error {
+// certifies checks that the chain is the domain's, and for this key of this label of this box.
+func certifies(d label.Domain, box string, of label.OfLabel, key blob) error {
 	root, err := d.Certificate()
 	if err != nil {
 		return err
 	}
-	c, err := x509.ParseCertificate(e.Chain[0])
+	c, err := x509.ParseCertificate(of.Chain[0])
 	if err != nil {
 		return fmt.Errorf("parse label certificate: %w", err)
 	}
@@ -183,8 +251,11 @@ func certifies(d label.Domain, e *label.Enrolment, key blob) error {
 	if !pub.Equal(c.PublicKey) {
 		return errors.New("label certificate is for another key")
 	}
-	if len(e.Chain) != 1 || c.CheckSignatureFrom(root) != nil {
+	if len(of.Chain) != 1 || c.CheckSignatureFrom(root) != nil {
 		return errors.New("label certificate is not signed by the domain's root")
+	}
+	if uri := d.LabelURI(of.Label, box); len(c.URIs) != 1 || c.URIs[0].String() != uri {
+		return fmt.Errorf("label certificate is not for %s", uri)
 	}
 	return nil
 }
@@ -214,7 +285,7 @@ func (a *Agent) install(text []byte, b label.Bundle) (wire.Installed, error) {
 	if err != nil {
 		return wire.Installed{}, err
 	}
-	if err := a.addValues(b.Values); err != nil {
+	if err := errors.Join(a.addValues(b.Values), a.addDefinitions(b.Labels)); err != nil {
 		return wire.Installed{}, err
 	}
 	if err := a.folder.write(bundleFile, text); err != nil {
@@ -247,7 +318,7 @@ func (a *Agent) newSecrets(e *label.Enrolment) (wire.Opened, error) {
 		return wire.Opened{}, err
 	}
 	if c == defined {
-		if err := a.device.write(srk, a.epoch(), unwritten, e.Epoch, u64(e.Epoch.Version)); err != nil {
+		if err := a.device.write(srk, a.epoch(), unwritten, granted{Approval: e.Epoch}, u64(e.Epoch.Version)); err != nil {
 			return wire.Opened{}, err
 		}
 	}
@@ -257,8 +328,11 @@ func (a *Agent) newSecrets(e *label.Enrolment) (wire.Opened, error) {
 	if err := a.writeHalf(srk, half); err != nil {
 		return wire.Opened{}, err
 	}
-	s, err := a.device.seal(srk, a.plan, sealed)
+	s, err := a.device.seal(srk, a.under(label.Seal), sealed)
 	if err != nil {
+		return wire.Opened{}, err
+	}
+	if err := a.folder.remove(zeroizedFile); err != nil {
 		return wire.Opened{}, err
 	}
 	if err := a.folder.writeBlob(sealedFile, s.stored()); err != nil {
@@ -276,5 +350,5 @@ func (a *Agent) writeHalf(srk object, half []byte) error {
 	if c == defined {
 		before = unwritten
 	}
-	return a.signing(func(approval label.Approval) error { return a.device.write(srk, a.half(), before, approval, half) })
+	return a.signing(label.KeyRelease, func(approval granted) error { return a.device.write(srk, a.half(), before, approval, half) })
 }

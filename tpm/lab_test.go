@@ -119,6 +119,47 @@ func (v version) release() Release {
 	return Release{Version: v.epoch, Description: "release " + v.name, PCRs: p}
 }
 
+// certifyLabel makes a label certificate.
+func (a *authority) certifyLabel(t testing.TB, k LabelKey, box string, from, until time.Time) []byte {
+	t.Helper()
+	uri, err := url.Parse(a.domain.LabelURI(k.Label, box))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: box}, NotBefore: from, NotAfter: until, URIs: []*url.URL{uri},
+		IsCA: true, MaxPathLenZero: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.rootCertificate, k.Public, a.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// ofLabels are the approvals to sign, and the values, of a version under each built-in label: by presence where it wants an operator.
+func (a *authority) ofLabels(t testing.TB, v version) (as []label.Approval, values []label.SignedValue) {
+	t.Helper()
+	for _, l := range label.Builtin() {
+		for _, s := range l.Stages {
+			r := v.release()
+			r.PCRs[label.StagePCR] = s.Value()
+			who := label.NoOperator
+			if l.Operator {
+				who = label.Presence
+			}
+			p, err := a.desk().Attend(l.Label, who, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, err := (label.Value{Domain: a.domain.Name, Label: l.Label, Version: v.epoch, Release: v.name, Commit: "abc", PCRs: r.PCRs}).Sign(a.label)
+			if err != nil {
+				t.Fatal(err)
+			}
+			as, values = append(as, p), append(values, x)
+		}
+	}
+	return as, values
+}
+
 // approvals are the two of a version.
 func approvals(t testing.TB, k Desk, v version) []label.Approval {
 	t.Helper()
@@ -143,6 +184,7 @@ type bench struct {
 	*Agent
 
 	answered Verified // the last request that was answered
+	number   uint64   // of the last bundle
 }
 
 func newBench(t testing.TB, of *authority) *bench {
@@ -176,7 +218,7 @@ func (b *bench) measure(v version) {
 }
 
 func (b *bench) config() Config {
-	return Config{Device: b.tpm.Device(), Folder: b.dir, Domain: b.of.domain, Label: label.KeyRelease, Software: "test",
+	return Config{Device: b.tpm.Device(), Folder: b.dir, Domain: b.of.domain, Software: "test",
 		EventLog: func() ([]byte, error) { return nil, nil }, Now: func() time.Time { return b.now }}
 }
 
@@ -219,22 +261,17 @@ func (b *bench) bundle(r label.EnrolRequest, v version) label.Bundle {
 		b.t.Fatal(err)
 	}
 	b.answered = q
-	first, err := b.of.desk().FirstEpoch(label.KeyRelease, v.release())
+	first, err := b.of.desk().FirstEpoch(v.release())
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	uri, err := url.Parse(b.of.domain.LabelURI(label.KeyRelease, "box1"))
-	if err != nil {
-		b.t.Fatal(err)
+	var labels []label.OfLabel
+	for _, k := range q.Labels {
+		labels = append(labels, label.OfLabel{Label: k.Label, Key: k.Name, Chain: [][]byte{b.of.certifyLabel(b.t, k, "box1", b.now.Add(-time.Hour), b.now.AddDate(5, 0, 0))}})
 	}
-	template := &x509.Certificate{Subject: pkix.Name{CommonName: "box1"}, NotBefore: b.now.Add(-time.Hour), NotAfter: b.now.AddDate(5, 0, 0), URIs: []*url.URL{uri},
-		IsCA: true, MaxPathLenZero: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, b.of.rootCertificate, q.Public, b.of.root)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return label.Bundle{Domain: b.of.domain.Hash(), Approvals: approvals(b.t, b.of.desk(), v), Enrolment: &label.Enrolment{
-		SRK: q.SRK, LabelKey: q.LabelKey, Epoch: first, Chain: [][]byte{der},
+	b.number++
+	return label.Bundle{Domain: b.of.domain.Hash(), Sequence: b.number, Approvals: approvals(b.t, b.of.desk(), v), Enrolment: &label.Enrolment{
+		SRK: q.SRK, Labels: labels, Epoch: first,
 		Authority: b.of.certificate, Platform: b.of.platform(b.t, q.Attester, q.EK, "box1"), Passport: q.Passport(),
 		Box:     label.Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
 		Officer: label.Officer{Name: "alice", Hash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA"}}}
@@ -284,7 +321,7 @@ func record(gen uint64) label.Record {
 // give installs approvals only.
 func (b *bench) give(as []label.Approval) {
 	b.t.Helper()
-	if _, err := b.EnrolInstall(b.t.Context(), b.signed(label.Bundle{Domain: b.of.domain.Hash(), Approvals: as})); err != nil {
+	if _, err := b.EnrolInstall(b.t.Context(), b.signed(label.Bundle{Domain: b.of.domain.Hash(), Sequence: 1, Approvals: as})); err != nil {
 		b.t.Fatal(err)
 	}
 }

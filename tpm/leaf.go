@@ -28,12 +28,13 @@ import (
 // Lifetimes of leaves. A leaf never outlives its label certificate.
 const (
 	tlsLife     = 24 * time.Hour
-	receiptLife = 365 * 24 * time.Hour
 	keyLife     = 365 * 24 * time.Hour
 	replicaLife = 7 * 24 * time.Hour // a statement is carried from box to box by hand
 	backdate    = 5 * time.Minute    // for clocks that are a little behind; counts as life
 	minRSA      = 2048
 )
+
+var forever = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // LeafTLS certifies a TLS server key for the names of this box and no others.
 func (a *Agent) LeafTLS(ctx context.Context, spki []byte) ([][]byte, error) {
@@ -52,14 +53,20 @@ func (a *Agent) LeafTLS(ctx context.Context, spki []byte) ([][]byte, error) {
 	})
 }
 
-// LeafReceipt certifies the key that signs receipts and checkpoints.
+// LeafReceipt certifies the key that signs receipts and checkpoints, for as long as the label certificate is valid: those are dated by the
+// box's clock, which may be set long after its start, and one dated outside of its key's certificate would verify nowhere, nor would
+// the log.
 func (a *Agent) LeafReceipt(ctx context.Context, spki []byte) ([][]byte, error) {
 	return a.leaf(ctx, spki, func(b label.Box, pub crypto.PublicKey) (*x509.Certificate, error) {
 		if _, ok := pub.(ed25519.PublicKey); !ok {
 			return nil, wire.Refused{Reason: "receipt leaf: want an Ed25519 key"}
 		}
-		return a.named(&x509.Certificate{Subject: a.subject(b.Name + " receipts"), KeyUsage: x509.KeyUsageDigitalSignature},
-			a.domain.ReceiptURI(b.Name), receiptLife)
+		t, err := a.named(&x509.Certificate{Subject: a.subject(b.Name + " receipts"), KeyUsage: x509.KeyUsageDigitalSignature}, a.domain.ReceiptURI(b.Name), 0)
+		if err != nil {
+			return nil, err
+		}
+		t.NotBefore, t.NotAfter = time.Time{}, forever
+		return t, nil
 	})
 }
 
@@ -94,7 +101,7 @@ func (a *Agent) LeafKeyRelease(ctx context.Context, spki []byte, access string, 
 func keyUsage(pub crypto.PublicKey, u wire.Usage) (x509.KeyUsage, error) {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
-		if u == wire.Agreement && k.Curve == elliptic.P256() {
+		if u == wire.Agreement && (k.Curve == elliptic.P256() || k.Curve == elliptic.P384()) {
 			return x509.KeyUsageKeyAgreement, nil
 		}
 	case *block.HybridKey:
@@ -106,7 +113,7 @@ func keyUsage(pub crypto.PublicKey, u wire.Usage) (x509.KeyUsage, error) {
 			return x509.KeyUsageKeyEncipherment, nil
 		}
 	}
-	return 0, wire.Refused{Reason: fmt.Sprintf("key-release leaf: key does not serve %q: want P-256 for agreement, hybrid or RSA of at least %d bits for encipherment", u, minRSA)}
+	return 0, wire.Refused{Reason: fmt.Sprintf("key-release leaf: key does not serve %q: want P-256 or P-384 for agreement, hybrid or RSA of at least %d bits for encipherment", u, minRSA)}
 }
 
 func (a *Agent) subject(name string) pkix.Name {
@@ -129,7 +136,7 @@ func (a *Agent) lasting(t *x509.Certificate, life time.Duration) *x509.Certifica
 	return t
 }
 
-// leaf builds a certificate for a foreign key and has the label key sign it. There is no way to have anything else
+// leaf builds a certificate for a foreign key and has the key of label key-release sign it, and no other label's. There is no way to have anything else
 // signed: no caller of the Agent hands in what goes under the signature.
 func (a *Agent) leaf(ctx context.Context, spki []byte, build func(label.Box, crypto.PublicKey) (*x509.Certificate, error)) ([][]byte, error) {
 	pub, err := parseKey(spki)
@@ -145,15 +152,19 @@ func (a *Agent) leaf(ctx context.Context, spki []byte, build func(label.Box, cry
 	if err != nil {
 		return nil, err
 	}
+	of, ok := a.enrolment.Of(label.KeyRelease)
+	if !ok {
+		return nil, noLabel(label.KeyRelease)
+	}
 	template, err := build(a.enrolment.Box, pub)
 	if err != nil {
 		return nil, err
 	}
-	der, err := a.certify(srk, template, pub)
+	der, err := a.certify(srk, of, template, pub)
 	if err != nil {
 		return nil, refuse(err)
 	}
-	return append([][]byte{der}, a.enrolment.Chain...), nil
+	return append([][]byte{der}, of.Chain...), nil
 }
 
 // parseKey reads a key of a kind that there is a leaf for.
@@ -164,18 +175,25 @@ func parseKey(spki []byte) (crypto.PublicKey, error) {
 	return block.ParsePublicKey(spki)
 }
 
-func (a *Agent) certify(srk object, template *x509.Certificate, pub crypto.PublicKey) ([]byte, error) {
-	issuer, err := x509.ParseCertificate(a.enrolment.Chain[0])
+func (a *Agent) certify(srk object, of label.OfLabel, template *x509.Certificate, pub crypto.PublicKey) ([]byte, error) {
+	issuer, err := x509.ParseCertificate(of.Chain[0])
 	if err != nil {
 		return nil, fmt.Errorf("parse label certificate: %w", err)
 	}
+	if !template.NotAfter.After(issuer.NotBefore) {
+		// The clock has lost its battery: it cannot be earlier than the certificate that lies here. The box has to open, or nobody could set
+		// the clock; krad trusts it no more for that.
+		life := template.NotAfter.Sub(template.NotBefore)
+		template.NotBefore, template.NotAfter = issuer.NotBefore, issuer.NotBefore.Add(life)
+	}
+	over := a.cfg.Now().Add(-backdate).After(issuer.NotAfter)
 	if template.NotAfter.After(issuer.NotAfter) {
 		template.NotAfter = issuer.NotAfter
 	}
 	if template.NotBefore.Before(issuer.NotBefore) {
 		template.NotBefore = issuer.NotBefore
 	}
-	if !template.NotBefore.Before(template.NotAfter) {
+	if over || !template.NotBefore.Before(template.NotAfter) {
 		return nil, wire.Refused{Reason: fmt.Sprintf("certify key: the clock says %s, the label certificate is valid from %s to %s",
 			a.cfg.Now().UTC().Format(time.DateTime), issuer.NotBefore.UTC().Format(time.DateTime), issuer.NotAfter.UTC().Format(time.DateTime))}
 	}
@@ -207,7 +225,7 @@ func (s labelSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	if opts.HashFunc() != crypto.SHA256 {
 		return nil, errors.New("sign with label key: want SHA-256")
 	}
-	sig, err := s.agent.signLabel(s.srk, digest)
+	sig, err := s.agent.signLabel(s.srk, label.KeyRelease, digest)
 	if err != nil {
 		return nil, err
 	}

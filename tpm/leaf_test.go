@@ -19,7 +19,7 @@ import (
 	"github.com/keyrelease/krabox/tpm/wire"
 )
 
-func spkiOf(t *testing.T, pub crypto.PublicKey) []byte {
+func spkiOf(t testing.TB, pub crypto.PublicKey) []byte {
 	t.Helper()
 	b, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
@@ -192,22 +192,22 @@ func TestLeavesRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rsaKey, otherCurve := spkiOf(t, &small.PublicKey), spkiOf(t, &p384.PublicKey)
+	rsaKey, otherCurve := spkiOf(t, &small.PublicKey), spkiOf(t, &p521.PublicKey)
 	for name, f := range map[string]func() ([][]byte, error){
 		"TLS, RSA":                    func() ([][]byte, error) { return b.LeafTLS(t.Context(), rsaKey) },
 		"TLS, no key":                 func() ([][]byte, error) { return b.LeafTLS(t.Context(), []byte("digest of something else")) },
 		"receipt, P-256":              func() ([][]byte, error) { return b.LeafReceipt(t.Context(), p256) },
 		"replica, RSA":                func() ([][]byte, error) { return b.LeafReplica(t.Context(), rsaKey, label.Digest{1}) },
-		"replica, P-384":              func() ([][]byte, error) { return b.LeafReplica(t.Context(), otherCurve, label.Digest{1}) },
+		"replica, P-521":              func() ([][]byte, error) { return b.LeafReplica(t.Context(), otherCurve, label.Digest{1}) },
 		"replica, no statement":       func() ([][]byte, error) { return b.LeafReplica(t.Context(), p256, label.Digest{}) },
 		"key release, replica's name": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "replica/box1", wire.Agreement) },
 		"key release, RSA agreement":  func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), rsaKey, "legal", wire.Agreement) },
 		"key release, P-256 encipher": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "legal", wire.Encipherment) },
-		"key release, P-384":          func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), otherCurve, "legal", wire.Agreement) },
+		"key release, P-521":          func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), otherCurve, "legal", wire.Agreement) },
 		"key release, no usage":       func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "legal", "") },
 		"key release, receipt's name": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "receipt/box1", wire.Agreement) },
 	} {
@@ -220,4 +220,43 @@ func TestLeavesRefused(t *testing.T) {
 	b.now = b.now.AddDate(6, 0, 0)
 	_, err = b.LeafTLS(t.Context(), p256)
 	wantRefused(t, err, "the clock says")
+}
+
+// TestReceiptsByAnyClock: whatever the clock was when the box started, its receipts and its log verify when it has been set.
+func TestReceiptsByAnyClock(t *testing.T) {
+	b := enrolled(t)
+	pub, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	today := b.now
+	for _, at := range []time.Time{today, time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC), today.AddDate(4, 0, 0)} {
+		b.now = at
+		chain, err := b.LeafReceipt(t.Context(), spkiOf(t, pub))
+		leaf, _ := parsed(t, chain, err)
+		by, err := x509.ParseCertificate(chain[1])
+		if err != nil || !leaf.NotBefore.Equal(by.NotBefore) || !leaf.NotAfter.Equal(by.NotAfter) || today.Before(leaf.NotBefore) || today.After(leaf.NotAfter) {
+			t.Errorf("at %s: valid from %s to %s, %v", at, leaf.NotBefore, leaf.NotAfter, err)
+		}
+	}
+	b.now = today.AddDate(6, 0, 0)
+	_, err = b.LeafReceipt(t.Context(), spkiOf(t, pub))
+	wantRefused(t, err, "the clock says")
+}
+
+// TestLeafByADeadClock: a clock without a battery, years before the label certificate, counts as the beginning of that: the box opens.
+func TestLeafByADeadClock(t *testing.T) {
+	b := enrolled(t)
+	spki, _ := tlsKey(t)
+	today := b.now
+	b.now = time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	chain, err := b.LeafTLS(t.Context(), spki)
+	leaf, _ := parsed(t, chain, err)
+	by, err := x509.ParseCertificate(chain[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !leaf.NotBefore.Equal(by.NotBefore) || leaf.NotAfter.Sub(leaf.NotBefore) != tlsLife || by.NotBefore.After(today) {
+		t.Errorf("valid from %s to %s, the label's from %s", leaf.NotBefore, leaf.NotAfter, by.NotBefore)
+	}
 }

@@ -69,7 +69,7 @@ func signingKey(attrs tpm2.TPMAObject, policy []byte) tpm2.TPMTPublic {
 			Scheme: tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256})}})}
 }
 
-// labelTemplate is a label key: born in this TPM, never out of it, and usable under its policy only.
+// labelTemplate is the key of this plan's label: born in this TPM, never out of it, and usable under its policy only.
 func (p plan) labelTemplate() (tpm2.TPMTPublic, error) {
 	d, err := p.under(label.Sign).digest()
 	return signingKey(tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, SignEncrypt: true, NoDA: true, AdminWithPolicy: true}, d[:]), err
@@ -80,9 +80,9 @@ func akTemplate() tpm2.TPMTPublic {
 	return signingKey(tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, SignEncrypt: true, NoDA: true, UserWithAuth: true, Restricted: true}, nil)
 }
 
-// sealedTemplate is the state secret.
-func (p plan) sealedTemplate() (tpm2.TPMTPublic, error) {
-	d, err := p.under(label.Seal).digest()
+// sealedTemplate is a secret that the TPM gives out under a policy: the state secret, or one bound to a label.
+func sealedTemplate(p policy) (tpm2.TPMTPublic, error) {
+	d, err := p.digest()
 	return tpm2.TPMTPublic{Type: tpm2.TPMAlgKeyedHash, NameAlg: tpm2.TPMAlgSHA256,
 		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, AdminWithPolicy: true, NoDA: true},
 		AuthPolicy:       tpm2.TPM2BDigest{Buffer: d[:]},
@@ -91,8 +91,8 @@ func (p plan) sealedTemplate() (tpm2.TPMTPublic, error) {
 }
 
 // seal makes a blob of a secret; the secret crosses the bus encrypted.
-func (d *Device) seal(srk object, p plan, secret []byte) (blob, error) {
-	t, err := p.sealedTemplate()
+func (d *Device) seal(srk object, p policy, secret []byte) (blob, error) {
+	t, err := sealedTemplate(p)
 	if err != nil {
 		return blob{}, err
 	}

@@ -17,6 +17,12 @@ type plan struct {
 	label  label.ID
 }
 
+// of is the plan of another label of the same domain.
+func (p plan) of(l label.ID) plan { return plan{p.domain, l} }
+
+// home is whose references the indexes and the state secret are under: the agent's, whatever labels a box has beside.
+func (p plan) home() plan { return p.of(label.KeyRelease) }
+
 // A branch is one arm of a policy: PolicyAuthorize(key, ref), and PolicyCommandCode if command is set.
 type branch struct {
 	by      label.Signatory
@@ -44,7 +50,7 @@ func (p plan) under(kind label.Kind) policy {
 // halfPolicy splits the two references by command: a TPM index has one policy for reading and writing, and without the
 // command code what may write could also read.
 func (p plan) halfPolicy() policy {
-	o := policy{plan: p}
+	o := policy{plan: p.home()}
 	for _, k := range bothKeys {
 		o.branches = append(o.branches, branch{k, label.Seal, tpm2.TPMCCNVRead}, branch{k, label.Sign, tpm2.TPMCCNVWrite})
 	}
@@ -106,7 +112,8 @@ func calculate(steps ...updater) (label.Digest, error) {
 	return label.Digest(c.Hash().Digest), nil
 }
 
-// A step is one command of an approved policy: calculated by the desk, run in a session by the box.
+// A step is one command of an approved policy: calculated by the desk, run in a session by the box. A step without run needs an
+// operator's word.
 type step struct {
 	offline updater
 	run     func(*Device, tpm2.Session) error
@@ -114,11 +121,25 @@ type step struct {
 
 // steps are the policy commands that an approval stands for.
 func (p plan) steps(a label.Approval) ([]step, error) {
-	switch a.Kind {
-	case label.Seal, label.Sign:
-		atMost, err := p.epochAtMost(a.Version)
+	switch {
+	case a.Kind == label.Seal, a.Kind == label.Sign && a.Operator == label.NoOperator:
+		atMost, err := p.epochIs(tpm2.TPMEOUnsignedLE, a.Version)
 		return []step{atMost, registersAre(a.PCRs)}, err
-	case label.Epoch:
+	case a.Kind == label.Sign:
+		atMost, err := p.epochIs(tpm2.TPMEOUnsignedLE, a.Version)
+		if err != nil {
+			return nil, err
+		}
+		there, err := p.operatorIsThere(a)
+		return []step{atMost, registersAre(a.PCRs), there}, err
+	case a.Advances():
+		below, err := p.epochIs(tpm2.TPMEOUnsignedLT, a.Version)
+		if err != nil {
+			return nil, err
+		}
+		w, err := p.writes(p.epoch(), written, u64(a.Version))
+		return []step{below, registersAre(a.PCRs), w}, err
+	case a.Kind == label.Epoch:
 		w, err := p.writes(p.epoch(), unwritten, u64(a.Version))
 		return []step{neverWritten(), w}, err
 	}
@@ -137,20 +158,17 @@ func (p plan) approvedPolicy(a label.Approval) (label.Digest, error) {
 	return calculate(us...)
 }
 
-// check verifies the domain's signature and that the signed policy follows from version and registers.
+// check verifies the domain's signature and that the signed policy follows from version, registers and operator.
 func (p plan) check(a label.Approval) error {
 	if err := a.Verify(p.domain); err != nil {
 		return err
 	}
-	if a.Label != p.label {
-		return fmt.Errorf("verify approval %q: it is for label %q", a.Description, a.Label)
-	}
-	d, err := p.approvedPolicy(a)
+	d, err := p.of(a.Label).approvedPolicy(a)
 	if err != nil {
 		return err
 	}
 	if d != a.Policy {
-		return fmt.Errorf("verify approval %q: its policy does not follow from its version and registers", a.Description)
+		return fmt.Errorf("verify approval %q: its policy does not follow from its version, registers and operator", a.Description)
 	}
 	return nil
 }
@@ -187,12 +205,13 @@ func registersAre(v label.PCRs) step {
 	}
 }
 
-// epochAtMost is PolicyNV(epoch <= version): it dies when the domain moves the epoch on.
-func (p plan) epochAtMost(version uint64) (step, error) {
+// epochIs is PolicyNV of the epoch against a version. At most the version: it dies when the domain moves the epoch on. Below it:
+// that very move, which is so done once.
+func (p plan) epochIs(how tpm2.TPMEO, version uint64) (step, error) {
 	x := p.epoch()
 	n, err := x.name(written)
 	nv := tpm2.NamedHandle{Handle: x.handle, Name: n}
-	c := tpm2.PolicyNV{NVIndex: &nv, OperandB: tpm2.TPM2BOperand{Buffer: u64(version)}, Operation: tpm2.TPMEOUnsignedLE}
+	c := tpm2.PolicyNV{NVIndex: &nv, OperandB: tpm2.TPM2BOperand{Buffer: u64(version)}, Operation: how}
 	return step{c, func(d *Device, s tpm2.Session) error {
 		r := c
 		r.NVIndex, r.PolicySession, r.AuthHandle = nv, s.Handle(), tpm2.AuthHandle{Handle: x.handle, Name: n, Auth: tpm2.PasswordAuth(nil)}

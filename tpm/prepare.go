@@ -9,6 +9,7 @@ import (
 
 	"filippo.io/age"
 	"github.com/google/go-tpm/tpm2"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/tpm/wire"
 	"golang.org/x/crypto/argon2"
 )
@@ -25,7 +26,7 @@ const (
 // prepare makes a factory TPM ready to be enrolled. Each step looks at what is there, so that a cut at any point only
 // means to do the rest:
 //
-//	SRK persistent -> epoch, record, half -> escrow, presence -> AK, label key -> escrow, lockoutAuth -> escrow, ownerAuth
+//	SRK persistent -> epoch, record, half -> escrow, presence -> AK, label keys -> escrow, lockoutAuth -> escrow, ownerAuth
 //
 // ownerAuth is last: everything before it needs it empty. A secret is set only after its escrow is on the disk; while
 // the TPM says that it is not set, the escrow may be replaced.
@@ -36,8 +37,8 @@ func (a *Agent) prepare() error {
 	for _, step := range []func() error{
 		a.ensureIndexes,
 		a.ensurePresence,
-		func() error { return a.ensureKey(akFile) },
-		func() error { return a.ensureKey(labelFile) },
+		func() error { return a.ensureKey(akFile, akTemplate()) },
+		a.ensureLabelKeys,
 		func() error { return a.ensureAuth(tpm2.TPMRHLockout, lockoutFile, lockoutAuthSet) },
 		func() error { return a.ensureAuth(tpm2.TPMRHOwner, ownerFile, ownerAuthSet) },
 	} {
@@ -121,22 +122,83 @@ func (a *Agent) ensurePresence() error {
 
 // presenceAuth is what the presence index takes for a passphrase; the box's SRK Name is the salt.
 func presenceAuth(passphrase, srkName []byte) []byte {
-	return argon2.IDKey(passphrase, srkName, argonTime, argonKiB, argonThreads, 32)
+	return authValue(argon2.IDKey(passphrase, srkName, argonTime, argonKiB, argonThreads, 32))
 }
 
-// ensureKey makes a key unless the file holds one that this TPM loads.
-func (a *Agent) ensureKey(file string) error {
+// authValue makes b an authorization value that everybody keeps as it is, and gives it: without zeros. A TPM drops those at the end
+// (TPM 2.0 part 1, 19.6.5); go-tpm 0.9.8 cuts at the first anywhere, which one value of 32 random bytes in eight has.
+func authValue(b []byte) []byte {
+	for i := range b {
+		if b[i] == 0 {
+			b[i] = 0xff
+		}
+	}
+	return b
+}
+
+func randomAuth() []byte {
+	b := make([]byte, 32)
+	rand.Read(b)
+	return authValue(b)
+}
+
+// labels are those that the box has keys for: key-release first, then the other built-in ones, then what the domain defined for boxes.
+func (a *Agent) labels() []label.ID {
+	var out []label.ID
+	for _, d := range append(label.Builtin(), a.defined...) {
+		if d.OfBox() && len(out) < label.MaxLabels {
+			out = append(out, d.Label)
+		}
+	}
+	return out
+}
+
+// definition is what the domain, or every domain, says of a label.
+func (a *Agent) definition(l label.ID) (label.Definition, bool) {
+	for _, d := range append(label.Builtin(), a.defined...) {
+		if d.Label == l {
+			return d, true
+		}
+	}
+	return label.Definition{}, false
+}
+
+func (a *Agent) ensureLabelKeys() error {
+	for _, l := range a.labels() {
+		t, err := a.of(l).labelTemplate()
+		if err != nil {
+			return err
+		}
+		if err := a.ensureKey(labelFile(l), t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newLabelKeys makes the keys of labels that were defined after the box was enrolled. What was there before, good or bad, stays.
+func (a *Agent) newLabelKeys() error {
+	for _, l := range a.labels() {
+		if b, err := a.folder.read(labelFile(l)); err != nil || b != nil {
+			continue
+		}
+		t, err := a.of(l).labelTemplate()
+		if err != nil {
+			return err
+		}
+		if err := a.ensureKey(labelFile(l), t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensureKey makes a key of a template unless the file holds one that this TPM loads.
+func (a *Agent) ensureKey(file string, template tpm2.TPMTPublic) error {
 	if _, b, err := a.folder.readBlob(file); err == nil {
 		if o, err := a.device.load(*a.srk, b); err == nil {
 			a.device.flush(o.handle)
 			return nil
-		}
-	}
-	template := akTemplate()
-	if file == labelFile {
-		var err error
-		if template, err = a.labelTemplate(); err != nil {
-			return err
 		}
 	}
 	r, err := tpm2.Create{ParentHandle: a.srk.auth(a.srk.hmac(encryptIn)), InPublic: tpm2.New2B(template)}.Execute(a.device)
@@ -158,8 +220,7 @@ func (a *Agent) ensureAuth(h tpm2.TPMHandle, file string, bit uint32) error {
 	if set&bit != 0 {
 		return a.haveEscrow(file)
 	}
-	auth := make([]byte, 32)
-	rand.Read(auth)
+	auth := randomAuth()
 	defer clear(auth)
 	text := []byte(hex.EncodeToString(auth))
 	defer clear(text)

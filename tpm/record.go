@@ -2,8 +2,10 @@ package tpm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
@@ -47,7 +49,7 @@ func (a *Agent) WriteRecord(ctx context.Context, r label.Record) error {
 		return refuse(err)
 	}
 	a.last = nil // after an error nobody knows which one is there
-	err = a.signing(func(approval label.Approval) error {
+	err = a.signing(label.KeyRelease, func(approval granted) error {
 		return a.device.write(srk, a.record(), before, approval, r.Bytes())
 	})
 	if err == nil {
@@ -84,22 +86,29 @@ func forward(now, next label.Record) error {
 	return nil
 }
 
-// signing does something that needs a sign approval. The one that last worked is tried first, because registers do not
-// go back; when the TPM refuses it, the registers are looked at again.
-func (a *Agent) signing(do func(label.Approval) error) error {
-	if a.chosen != nil {
-		if err := do(*a.chosen); err == nil {
-			return nil
+// signing does something that needs a sign approval of a label. The one that last worked is tried first, because registers do not
+// go back; when the TPM refuses it, the registers are looked at again. An operator's word is asked for each time.
+func (a *Agent) signing(l label.ID, do func(granted) error) error {
+	if g, ok := a.chosen[l]; ok {
+		err := do(g)
+		var rc tpm2.TPMRC
+		if err == nil || !errors.As(err, &rc) { // what was asked and not answered may have been done
+			return err
 		}
-		a.chosen = nil
+		delete(a.chosen, l)
 	}
-	approval, err := a.approvalNow(label.Sign)
+	g, err := a.approvalNow(l, label.Sign)
 	if err != nil {
 		return err
 	}
-	if err := do(approval); err != nil {
+	if err := do(g); err != nil {
+		if errors.Is(err, tpm2.TPMRCExpired) || errors.Is(err, tpm2.TPMRCTicket) {
+			delete(a.words, l) // it is of no more use
+		}
 		return refuse(err)
 	}
-	a.chosen = &approval
+	if g.Operator == label.NoOperator {
+		a.chosen[l] = g
+	}
 	return nil
 }

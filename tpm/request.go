@@ -28,6 +28,10 @@ func (a *Agent) EnrolRequest(ctx context.Context) ([]byte, error) {
 		if err := a.prepare(); err != nil {
 			return nil, err
 		}
+	case a.srk != nil:
+		if err := a.newLabelKeys(); err != nil {
+			return nil, err
+		}
 	}
 	if a.srk == nil {
 		return nil, wire.Refused{Reason: "the TPM holds no storage root key"}
@@ -43,7 +47,7 @@ func (a *Agent) EnrolRequest(ctx context.Context) ([]byte, error) {
 const unknown = "unknown"
 
 func (a *Agent) compose() (label.EnrolRequest, error) {
-	r := label.EnrolRequest{Label: a.label, Domain: a.domain.Hash(), Software: a.cfg.Software,
+	r := label.EnrolRequest{Domain: a.domain.Hash(), Software: a.cfg.Software,
 		Model: cmp.Or(a.cfg.Model, unknown), Serial: cmp.Or(a.cfg.Serial, unknown), SRK: tpm2.Marshal(a.srk.public)}
 	var err error
 	for file, to := range map[string]*[]byte{ownerFile: &r.Escrow.Owner, lockoutFile: &r.Escrow.Lockout, presenceFile: &r.Escrow.Presence} {
@@ -69,41 +73,44 @@ func (a *Agent) compose() (label.EnrolRequest, error) {
 		return r, err
 	}
 	r.AK = akBlob.public.Bytes()
-	if err := a.vouch(akBlob, &r); err != nil {
-		return r, err
+	for _, l := range a.labels() {
+		k, err := a.vouch(akBlob, l)
+		if err != nil {
+			return r, err
+		}
+		r.Keys = append(r.Keys, k)
 	}
 	return r, a.quote(akBlob, &r)
 }
 
-// vouch has the AK say that the label key was made here. TPM2_Certify would need an approval for the label key's ADMIN
+// vouch has the AK say that a label key was made here. TPM2_Certify would need an approval for the label key's ADMIN
 // role, which a factory box does not have.
-func (a *Agent) vouch(akBlob blob, r *label.EnrolRequest) error {
-	s, keyBlob, err := a.folder.readBlob(labelFile)
+func (a *Agent) vouch(akBlob blob, l label.ID) (label.Asking, error) {
+	s, keyBlob, err := a.folder.readBlob(labelFile(l))
 	if err != nil {
-		return err
+		return label.Asking{}, err
 	}
 	ticket, err := tpm2.Unmarshal[tpm2.TPMTTKCreation](s.Ticket)
 	if err != nil {
-		return fmt.Errorf("read creation ticket: %w", err)
+		return label.Asking{}, fmt.Errorf("read creation ticket: %w", err)
 	}
 	key, err := a.device.load(*a.srk, keyBlob)
 	if err != nil {
-		return fmt.Errorf("label key: %w", err)
+		return label.Asking{}, fmt.Errorf("label key: %w", err)
 	}
 	defer a.device.flush(key.handle)
 	ak, err := a.device.load(*a.srk, akBlob)
 	if err != nil {
-		return fmt.Errorf("attestation key: %w", err)
+		return label.Asking{}, fmt.Errorf("attestation key: %w", err)
 	}
 	defer a.device.flush(ak.handle)
 	c, err := tpm2.CertifyCreation{SignHandle: ak.auth(tpm2.PasswordAuth(nil)), ObjectHandle: tpm2.NamedHandle{Handle: key.handle, Name: key.name},
 		CreationHash: tpm2.TPM2BDigest{Buffer: s.Hash}, InScheme: ecdsaSHA256, CreationTicket: *ticket}.Execute(a.device)
 	if err != nil {
-		return fmt.Errorf("certify creation of label key: %w", err)
+		return label.Asking{}, fmt.Errorf("certify creation of label key: %w", err)
 	}
-	r.LabelKey = keyBlob.public.Bytes()
-	r.Creation = label.Created{Data: s.Creation, Attest: label.Signed{Attest: c.CertifyInfo.Bytes(), Signature: tpm2.Marshal(c.Signature)}}
-	return nil
+	return label.Asking{Label: l, Public: keyBlob.public.Bytes(), Creation: label.Created{Data: s.Creation,
+		Attest: label.Signed{Attest: c.CertifyInfo.Bytes(), Signature: tpm2.Marshal(c.Signature)}}}, nil
 }
 
 // quote binds the whole request to the registers.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,11 +43,25 @@ func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 	if s.Epoch, err = a.epochValue(); err != nil {
 		return wire.Status{}, err
 	}
+	if s.State == wire.Enrolled {
+		s.Unapproved = a.unapproved(pcrs, s.Epoch)
+	}
 	if s.Resets, err = a.device.resets(); err != nil {
 		return wire.Status{}, err
 	}
 	s.Firmware, err = a.device.firmware()
 	return s, err
+}
+
+// unapproved says why this would not open the state, whatever the stage; "" if it would. It guards nothing: the TPM decides.
+func (a *Agent) unapproved(found label.PCRs, epoch uint64) string {
+	found = maps.Clone(found)
+	found[label.StagePCR] = label.StageValue(label.Seal)
+	_, err := choose(a.approvals, a.label, label.Seal, found, epoch, nil)
+	if err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // state compares what the TPM holds with what the disk holds:
@@ -56,7 +71,7 @@ func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 //	absent      yes          inconsistent: the TPM was cleared, or the disk is from another box
 //	unwritten   either       factory: an enrolment that was cut is begun again
 //	written     yes          enrolled
-//	written     no           inconsistent: the disk was emptied or exchanged
+//	written     no           inconsistent: the box was zeroized, or the disk was emptied or exchanged
 //	foreign     either       inconsistent
 func (a *Agent) state() (wire.State, string, error) {
 	if a.fault != "" {
@@ -86,6 +101,8 @@ func (a *Agent) state() (wire.State, string, error) {
 	case record == absent:
 		return wire.Inconsistent, "state without record: the disk holds sealed state, but this TPM holds no record of it: " +
 			"the disk is from another box, or the TPM was cleared", nil
+	case !sealed && a.folder.has(zeroizedFile):
+		return wire.Inconsistent, zeroized, nil
 	case !sealed:
 		return wire.Inconsistent, "record without state: the TPM holds the record of an enrolled box, but the disk holds no sealed state", nil
 	}

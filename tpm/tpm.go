@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
+
+	"github.com/keyrelease/krabox/kra/noise"
 )
 
 // A Device is a connection to a TPM, started and free of other programs' leftovers. It is not safe for concurrent use.
@@ -174,7 +176,17 @@ func (d *Device) property(p tpm2.TPMPT) (uint32, error) {
 	return l.TPMProperty[0].Value, nil
 }
 
-// Random gives up to 64 bytes of the TPM's generator.
+// fit holds the TPM's generator to health tests, and returns what it gave.
+func (d *Device) fit() (given []byte, err error) {
+	err = noise.Check(func(b []byte) (err error) {
+		given, err = d.Random(len(b))
+		copy(b, given)
+		return err
+	})
+	return given, err
+}
+
+// Random gives n bytes of the TPM's generator.
 func (d *Device) Random(n int) ([]byte, error) {
 	var out []byte
 	for len(out) < n {

@@ -26,12 +26,32 @@ func (a *Agent) Unseal(ctx context.Context) (wire.Opened, label.Record, error) {
 	if err != nil {
 		return wire.Opened{}, label.Record{}, refuse(err)
 	}
-	approval, err := a.approvalNow(label.Seal)
+	approval, err := a.approvalNow(label.KeyRelease, label.Seal)
 	if err != nil {
 		return wire.Opened{}, label.Record{}, err
 	}
 	o, err := a.open(srk, approval)
 	return o, record, refuse(err)
+}
+
+// WriteHalf puts another half of the state's key into the TPM, which takes it in a running approved release only.
+func (a *Agent) WriteHalf(ctx context.Context, half []byte) error {
+	if len(half) != wire.SecretSize {
+		return wire.Refused{Reason: fmt.Sprintf("a half has %d bytes, not %d", wire.SecretSize, len(half))}
+	}
+	leave, err := a.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	srk, err := a.enrolled()
+	if err != nil {
+		return err
+	}
+	if err := a.writeHalf(srk, half); err != nil {
+		return fmt.Errorf("write half of the state key: %w", refuse(err))
+	}
+	return nil
 }
 
 // enrolled is ready, and that record and state are there.
@@ -47,12 +67,12 @@ func (a *Agent) enrolled() (object, error) {
 	return a.ready()
 }
 
-func (a *Agent) open(srk object, approval label.Approval) (wire.Opened, error) {
+func (a *Agent) open(srk object, approval granted) (wire.Opened, error) {
 	_, b, err := a.folder.readBlob(sealedFile)
 	if err != nil {
 		return wire.Opened{}, wire.Refused{Reason: err.Error()}
 	}
-	sealed, err := a.device.unseal(srk, a.plan, approval, b)
+	sealed, err := a.device.unseal(srk, a.under(label.Seal), approval, b)
 	if err != nil {
 		return wire.Opened{}, fmt.Errorf("state secret: %w", err)
 	}
@@ -68,17 +88,19 @@ func (a *Agent) open(srk object, approval label.Approval) (wire.Opened, error) {
 	return o, nil
 }
 
-// approvalNow chooses by what is in the registers now.
-func (a *Agent) approvalNow(kind label.Kind) (label.Approval, error) {
+// approvalNow chooses by what is in the registers now, and by which operators are present.
+func (a *Agent) approvalNow(l label.ID, kind label.Kind) (granted, error) {
 	pcrs, err := a.device.readPCRs()
 	if err != nil {
-		return label.Approval{}, err
+		return granted{}, err
 	}
 	epoch, err := a.epochValue()
 	if err != nil {
-		return label.Approval{}, err
+		return granted{}, err
 	}
-	return choose(a.approvals, kind, pcrs, epoch)
+	w := a.words[l]
+	p, err := choose(a.approvals, l, kind, pcrs, epoch, func(o label.Operator) bool { return w != nil && w.by == o })
+	return granted{p, w}, err
 }
 
 // refuse turns a decision of the TPM into a Refused with a name for it; what merely broke stays as it is.
@@ -97,6 +119,8 @@ func refuse(err error) error {
 		tpm2.TPMRCSignature:       "RC_SIGNATURE: the approval is not signed by the domain",
 		tpm2.TPMRCBadAuth:         "RC_BAD_AUTH: the object in the TPM is not the one expected",
 		tpm2.TPMRCAuthFail:        "RC_AUTH_FAIL: the object in the TPM is not the one expected",
+		tpm2.TPMRCExpired:         "RC_EXPIRED: the operator's presence has ended",
+		tpm2.TPMRCTicket:          "RC_TICKET: the operator's word is of another boot of the TPM, or for another label",
 		tpm2.TPMRCNVUninitialized: "RC_NV_UNINITIALIZED: an index was never written",
 	} {
 		if errors.Is(rc, code) {

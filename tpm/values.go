@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"fmt"
@@ -41,17 +42,21 @@ func (a *Agent) readValues() ([]label.SignedValue, error) {
 func (a *Agent) addValues(vs []label.SignedValue) error {
 	for _, v := range vs {
 		id := sha256.Sum256(v.Bytes())
-		if err := a.folder.write(filepath.Join(valuesDir, fmt.Sprintf("%d-%x.json", v.Value.Version, id[:8])), v.Bytes()); err != nil {
+		name := filepath.Join(valuesDir, fmt.Sprintf("%d-%x.json", v.Value.Version, id[:8]))
+		if old, err := a.folder.read(name); err == nil && bytes.Equal(old, v.Bytes()) {
+			continue
+		}
+		if err := a.folder.write(name, v.Bytes()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// valueOf is the value of the newest release whose registers are these.
-func (a *Agent) valueOf(found label.PCRs) (best label.SignedValue, ok bool) {
+// valueOf is the value of a label, of the newest release whose registers are these.
+func (a *Agent) valueOf(l label.ID, found label.PCRs) (best label.SignedValue, ok bool) {
 	for _, v := range a.values {
-		if v.Value.Label == a.label && maps.Equal(v.Value.PCRs, found) && (!ok || v.Value.Version > best.Value.Version) {
+		if v.Value.Label == l && maps.Equal(v.Value.PCRs, found) && (!ok || v.Value.Version > best.Value.Version) {
 			best, ok = v, true
 		}
 	}

@@ -12,6 +12,13 @@ import (
 	"github.com/keyrelease/krabox/kra/label"
 )
 
+// A LabelKey is a platform's key for a label, as a request showed it.
+type LabelKey struct {
+	Label  label.ID
+	Name   label.Name
+	Public *ecdsa.PublicKey
+}
+
 // Verified is an enrolment request whose every claim was checked against its AK. That the AK lives in a genuine TPM is
 // not among them: that takes the maker's certificate of the endorsement key.
 type Verified struct {
@@ -19,32 +26,38 @@ type Verified struct {
 	EK       label.Name
 	SRK      label.Name
 	AK       label.Name
-	LabelKey label.Name
-	Public   *ecdsa.PublicKey // of the label key
+	Labels   []LabelKey       // in the order of the request
 	Attester *ecdsa.PublicKey // the attestation key
 	Endorser crypto.PublicKey // the endorsement key: *rsa.PublicKey or *ecdsa.PublicKey
 	Replayed label.PCRs       // what the event log adds up to; nil if the box has none
 }
 
-// VerifyRequest checks a request as the desk must: templates and policy of the keys, the AK's word that the label key was
+// VerifyRequest checks a request as the desk must: templates and policy of the keys, the AK's word that each label key was
 // made under this SRK, the quote over everything, and that the event log explains the registers that the firmware owns.
 func VerifyRequest(r label.EnrolRequest, d label.Domain) (Verified, error) {
+	return verifyRequest(r, r.Statement(), d)
+}
+
+// verifyRequest checks a request whose quote is over this statement.
+func verifyRequest(r label.EnrolRequest, statement label.Digest, d label.Domain) (Verified, error) {
 	v := Verified{Request: r}
 	if r.Domain != d.Hash() {
 		return v, fmt.Errorf("verify request: the image was built for domain %s, this desk is %q (%s)", r.Domain.Short(), d.Name, d.Hash().Short())
 	}
-	k, err := readKeys(r, plan{d, r.Label})
+	k, err := readKeys(r, plan{d, label.KeyRelease})
 	if err != nil {
 		return v, fmt.Errorf("verify request: %w", err)
 	}
-	v.EK, v.SRK, v.AK, v.LabelKey, v.Public, v.Attester = k.ek, k.srk, k.akName, k.label, k.public, k.ak
+	v.EK, v.SRK, v.AK, v.Labels, v.Attester = k.ek, k.srk, k.akName, k.labels, k.ak
 	if v.Endorser, err = publicOf(r.EK.Public); err != nil {
 		return v, fmt.Errorf("verify request: endorsement key: %w", err)
 	}
-	if err := k.checkCreation(r); err != nil {
-		return v, fmt.Errorf("verify request: %w", err)
+	for i, asking := range r.Keys {
+		if err := k.checkCreation(k.labels[i], asking.Creation); err != nil {
+			return v, fmt.Errorf("verify request: %w", err)
+		}
 	}
-	if err := k.checkQuote(r); err != nil {
+	if err := k.checkQuote(r, statement); err != nil {
 		return v, fmt.Errorf("verify request: %w", err)
 	}
 	v.Replayed, err = explained(r)
@@ -52,6 +65,16 @@ func VerifyRequest(r label.EnrolRequest, d label.Domain) (Verified, error) {
 		return v, fmt.Errorf("verify request: %w", err)
 	}
 	return v, nil
+}
+
+// Of is the key of a label.
+func (v Verified) Of(l label.ID) (LabelKey, bool) {
+	for _, k := range v.Labels {
+		if k.Label == l {
+			return k, true
+		}
+	}
+	return LabelKey{}, false
 }
 
 // Passport is what the domain signs of the platform that made the request.
@@ -69,27 +92,34 @@ func ekTemplate(public []byte) tpm2.TPMTPublic {
 
 // requestKeys are the keys of a request, of the right templates.
 type requestKeys struct {
-	ek, srk, akName, label label.Name
-	public, ak             *ecdsa.PublicKey
+	ek, srk, akName label.Name
+	ak              *ecdsa.PublicKey
+	labels          []LabelKey
 }
 
 func readKeys(r label.EnrolRequest, p plan) (k requestKeys, err error) {
-	labelTemplate, err := p.labelTemplate()
-	if err != nil {
-		return k, err
-	}
-	for _, x := range []struct {
+	type expected struct {
 		what     string
 		bytes    []byte
 		template tpm2.TPMTPublic
 		name     *label.Name
 		key      **ecdsa.PublicKey
-	}{
+	}
+	all := []expected{
 		{"endorsement key", r.EK.Public, ekTemplate(r.EK.Public), &k.ek, nil},
 		{"storage root key", r.SRK, tpm2.ECCSRKTemplate, &k.srk, nil},
 		{"attestation key", r.AK, akTemplate(), &k.akName, &k.ak},
-		{"label key", r.LabelKey, labelTemplate, &k.label, &k.public},
-	} {
+	}
+	k.labels = make([]LabelKey, len(r.Keys))
+	for i, asking := range r.Keys {
+		t, err := p.of(asking.Label).labelTemplate()
+		if err != nil {
+			return k, err
+		}
+		k.labels[i].Label = asking.Label
+		all = append(all, expected{fmt.Sprintf("key of label %q", asking.Label), asking.Public, t, &k.labels[i].Name, &k.labels[i].Public})
+	}
+	for _, x := range all {
 		pub, err := tpm2.Unmarshal[tpm2.TPMTPublic](x.bytes)
 		if err != nil || string(tpm2.Marshal(*pub)) != string(x.bytes) {
 			return k, fmt.Errorf("%s: not a public area", x.what)
@@ -144,32 +174,31 @@ func (k requestKeys) attested(s label.Signed, kind tpm2.TPMST) (*tpm2.TPMSAttest
 	return a, nil
 }
 
-func (k requestKeys) checkCreation(r label.EnrolRequest) error {
-	a, err := k.attested(r.Creation.Attest, tpm2.TPMSTAttestCreation)
+func (k requestKeys) checkCreation(of LabelKey, r label.Created) error {
+	a, err := k.attested(r.Attest, tpm2.TPMSTAttestCreation)
 	if err != nil {
-		return fmt.Errorf("creation of label key: %w", err)
+		return fmt.Errorf("creation of the key of label %q: %w", of.Label, err)
 	}
 	c, err := a.Attested.Creation()
 	if err != nil {
-		return fmt.Errorf("creation of label key: %w", err)
+		return fmt.Errorf("creation of the key of label %q: %w", of.Label, err)
 	}
-	hash := sha256.Sum256(r.Creation.Data)
-	if string(c.ObjectName.Buffer) != string(k.label[:]) || string(c.CreationHash.Buffer) != string(hash[:]) {
-		return errors.New("creation of label key: the attestation is about another key")
+	hash := sha256.Sum256(r.Data)
+	if string(c.ObjectName.Buffer) != string(of.Name[:]) || string(c.CreationHash.Buffer) != string(hash[:]) {
+		return fmt.Errorf("creation of the key of label %q: the attestation is about another key", of.Label)
 	}
-	data, err := tpm2.Unmarshal[tpm2.TPMSCreationData](r.Creation.Data)
+	data, err := tpm2.Unmarshal[tpm2.TPMSCreationData](r.Data)
 	if err != nil || string(data.ParentName.Buffer) != string(k.srk[:]) {
-		return errors.New("creation of label key: its parent is not the storage root key")
+		return fmt.Errorf("creation of the key of label %q: its parent is not the storage root key", of.Label)
 	}
 	return nil
 }
 
-func (k requestKeys) checkQuote(r label.EnrolRequest) error {
+func (k requestKeys) checkQuote(r label.EnrolRequest, statement label.Digest) error {
 	a, err := k.attested(r.Quote, tpm2.TPMSTAttestQuote)
 	if err != nil {
 		return fmt.Errorf("quote: %w", err)
 	}
-	statement := r.Statement()
 	if string(a.ExtraData.Buffer) != string(statement[:]) {
 		return errors.New("quote: it is not over this request")
 	}

@@ -42,7 +42,8 @@ func FuzzVerifyRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, which uint8, at uint16, with byte, tail []byte) {
 		r := clone(t, genuine)
-		parts := []*[]byte{&r.SRK, &r.AK, &r.LabelKey, &r.Creation.Data, &r.Creation.Attest.Attest, &r.Creation.Attest.Signature,
+		parts := []*[]byte{&r.SRK, &r.AK, &r.Keys[0].Public, &r.Keys[0].Creation.Data, &r.Keys[0].Creation.Attest.Attest, &r.Keys[0].Creation.Attest.Signature,
+			&r.Keys[3].Public, &r.Keys[3].Creation.Data, &r.Keys[3].Creation.Attest.Attest, &r.Keys[3].Creation.Attest.Signature,
 			&r.Quote.Attest, &r.Quote.Signature, &r.EventLog, &r.Escrow.Owner, &r.EK.Public}
 		p := parts[int(which)%len(parts)]
 		if len(*p) == 0 {

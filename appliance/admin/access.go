@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
@@ -40,7 +41,10 @@ func (s *step) accessShow(c console.AccessShow) error {
 	field(s, "title", a.Title)
 	for i, id := range a.Keys {
 		k, _ := s.state().Key(id)
-		field(s, "key", fmt.Sprintf("%s %s, %s, %s", short(id), k.Suite, k.Custody, keyState(k, i)))
+		field(s, "key", fmt.Sprintf("%s %s, %s, %s", short(id), k.Suite, boundTo(k), keyState(k, i)))
+	}
+	if r := a.Rotation; r.Every > 0 {
+		field(s, "rotation", fmt.Sprintf("every %v, next %s", time.Duration(r.Every)*time.Second, stamp(r.Next)))
 	}
 	field(s, "delivery", deliveryWords(a.Delivery))
 	field(s, "headers", portionWords(a.Portion))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
@@ -47,7 +48,7 @@ func (a action) mending() action             { a.mend = true; return a }
 func (a action) noted(k receipt.Kind) action { a.kind = k; return a }
 func nothing(*step) error                    { return nil }
 func (s *step) help(c console.Help) error {
-	_, err := io.WriteString(s, console.HelpText(c.Topic, s.a.c.Mode))
+	_, err := io.WriteString(s, console.HelpText(c.Topic, s.a.c.Mode, dutyOf(s.officer)))
 	return err
 }
 
@@ -59,14 +60,44 @@ var actions = []action{
 	just[console.Status]((*step).status).mending(),
 	just[console.Reboot]((*step).reboot).mending(),
 	just[console.PowerOff]((*step).powerOff).mending(),
+	just[console.SystemMaintenance]((*step).maintenance).mending(),
+	just[console.SystemSecrets]((*step).secrets),
+	just[console.SystemSupport]((*step).support).mending(),
+	shows[console.BootShow]((*step).bootShow),
+	does((*step).bootAttended),
+	just[console.BootNext]((*step).bootNext),
+	just[console.BootShare]((*step).bootShare),
+	just[console.BootUnattended]((*step).bootUnattended),
+	just[console.BootRenew]((*step).bootRenew),
+	just[console.Unlock]((*step).unlock),
+	just[console.Zeroize]((*step).zeroize).mending(),
+	just[console.SystemTest]((*step).systemTest),
 	just[console.EnrolRequest]((*step).enrolRequest),
 	just[console.EnrolInstall]((*step).enrolInstall).noted(receipt.Enrol),
+	does((*step).enrolListen).reading(),
+
+	just[console.EpochAdvance]((*step).epochAdvance).noted(receipt.Enrol),
+	does((*step).operatorPresent),
+	does((*step).operatorChallenge),
+	just[console.OperatorAnswer]((*step).operatorAnswer),
+	does((*step).operatorLeave),
+	does((*step).serviceOnChallenge),
+	just[console.ServiceAlways]((*step).serviceAlways),
+	shows[console.ServiceShow]((*step).serviceShow),
 
 	does((*step).keyGenerate),
 	does((*step).keyImport),
 	shows[console.KeyList]((*step).keyList),
+	shows[console.KeyMode]((*step).keyMode),
+	just[console.KeyModeVault]((*step).keyModeVault),
+	just[console.KeyModeResident]((*step).keyModeResident),
 	tells((*step).keyShow),
 	does((*step).keyMark),
+	does((*step).keyRotate),
+	does((*step).keyExpire),
+	does((*step).keyDelete),
+	does((*step).keyKeep),
+	tells((*step).keyRequest),
 	does((*step).keyTag),
 	does((*step).keyUntag),
 
@@ -77,12 +108,24 @@ var actions = []action{
 	shows[console.ReplicaList]((*step).replicaList),
 	does((*step).replicaDismiss),
 
+	does((*step).backupKeyShares),
+	does((*step).backupKeyAge),
+	just[console.BackupKeyNext]((*step).backupKeyNext),
+	just[console.BackupKeyRequest]((*step).backupKeyRequest),
+	just[console.BackupKeyAccept]((*step).backupKeyAccept),
+	just[console.BackupShare]((*step).backupShare),
+	just[console.BackupMake]((*step).backupMake),
+	just[console.BackupVerify]((*step).backupVerify),
+	does((*step).backupRestore),
+	shows[console.BackupShow]((*step).backupShow),
+
 	does((*step).accessAdd),
 	shows[console.AccessList]((*step).accessList),
 	tells((*step).accessShow),
 	does((*step).accessTitle),
 	does((*step).accessLists),
 	does((*step).accessKeys),
+	does((*step).accessRotate),
 	does((*step).accessRemove),
 	does((*step).accessDeliver),
 	does((*step).accessPortion),
@@ -118,6 +161,13 @@ var actions = []action{
 	shows[console.TrustList]((*step).trustList),
 	does((*step).trustRemove),
 
+	does((*step).platformOwn),
+	does((*step).platformTrust),
+	does((*step).platformLabel),
+	does((*step).platformUnlabel),
+	shows[console.PlatformList]((*step).platformList),
+	does((*step).platformDistrust),
+
 	does((*step).sourceAttribute),
 	does((*step).sourceDirectory),
 	does((*step).sourceIssuer),
@@ -136,8 +186,15 @@ var actions = []action{
 	tells((*step).sourceShow),
 	does((*step).sourceRemove),
 
+	does((*step).boardAdd),
+	just[console.BoardInstall]((*step).boardInstall),
+	shows[console.BoardShow]((*step).boardShow).mending(),
+	just[console.BoardRemove]((*step).boardRemove),
+
 	shows[console.TimeShow]((*step).timeShow).mending(),
 	does((*step).timeSet).noted(receipt.Time),
+	does((*step).timeSourceAdd).noted(receipt.Time),
+	does((*step).timeSourceRemove).noted(receipt.Time),
 
 	tells((*step).logShow).reading(),
 	shows[console.LogSize]((*step).logSize).mending(),
@@ -146,14 +203,36 @@ var actions = []action{
 	shows[console.LogHealth]((*step).logHealth).mending(),
 	tells((*step).usageExport).reading(),
 
+	does((*step).syslogAdd),
+	shows[console.SyslogShow]((*step).syslogShow).mending(),
+	just[console.SyslogRemove]((*step).syslogRemove),
+
 	just[console.NetworkShow]((*step).networkShow).mending(),
 	does((*step).networkStatic),
 	just[console.NetworkDHCP]((*step).networkDHCP),
+	does((*step).networkSix),
+	just[console.NetworkSixAuto]((*step).networkSixAuto),
+	just[console.NetworkSixOff]((*step).networkSixOff),
+	just[console.NetworkConfirm]((*step).networkConfirm),
 
 	shows[console.OfficerList]((*step).officerList),
 	does((*step).officerAdd),
 	does((*step).officerRemove),
+	does((*step).officerDuty),
 	just[console.OfficerPassphrase]((*step).officerPassphrase),
+
+	shows[console.TeamList]((*step).teamList),
+	does((*step).teamGive),
+
+	shows[console.DualShow]((*step).dualShow),
+	just[console.DualOn](dualSet(func(c *store.Control) { c.Off = false })),
+	just[console.DualOff](dualSet(func(c *store.Control) { c.Off = true })),
+	just[console.DualRulesOn](dualSet(func(c *store.Control) { c.Rules = true })),
+	just[console.DualRulesOff](dualSet(func(c *store.Control) { c.Rules = false })),
+	shows[console.PendingList]((*step).pendingList),
+	does((*step).pendingShow),
+	does((*step).approve),
+	does((*step).reject),
 }
 
 // actionOf returns how a command is executed.

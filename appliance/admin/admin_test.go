@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/audit"
+	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
@@ -279,6 +281,7 @@ func TestMachine(t *testing.T) {
 	w.has("time show", "trusted, manual", "2030-01-01 00:00:00 UTC, manual")
 	w.fail("time set 2029-12-31T23:59:59Z", nil, "does not go back")
 	w.do("network static 10.0.0.2/24 gateway 10.0.0.1 dns 9.9.9.9", "yes")
+	w.do("network confirm")
 	w.has("network show", "static 10.0.0.2/24", "10.0.0.1", "9.9.9.9", "eth0", "52:54:00:12:34:56")
 	w.fail("network static 10.0.0.2/24 gateway 10.9.0.1", []string{"yes"}, "not in 10.0.0.0/24")
 	w.body.refuse = errors.New("no such port")
@@ -286,10 +289,15 @@ func TestMachine(t *testing.T) {
 	w.fail("time set 2031-01-01T00:00:00Z", []string{"yes"}, "No such port")
 	w.body.refuse = nil
 	w.do("network dhcp", "yes")
-	if _, o := w.try("poweroff", "yes"); !o.End {
-		t.Error("poweroff leaves the session")
+	if _, o := w.try("system maintenance", "no"); len(w.body.asked) != 3 {
+		t.Errorf("maintenance that was not confirmed: %+v", o)
 	}
-	want := "clock 2030-01-01 00:00:00 UTC,network static,network dhcp,poweroff"
+	for _, line := range []string{"system maintenance", "poweroff"} {
+		if _, o := w.try(line, "yes"); !o.End {
+			t.Errorf("%s leaves the session", line)
+		}
+	}
+	want := "clock 2030-01-01 00:00:00 UTC,network static,network dhcp,maintenance,poweroff"
 	if got := strings.Join(w.body.asked, ","); got != want {
 		t.Errorf("process 1 was asked for %q, want %q", got, want)
 	}
@@ -325,6 +333,42 @@ func TestModes(t *testing.T) {
 	if b := w.Banner(t.Context()); b.Reason == "" || !strings.Contains(b.Health, "locked") {
 		t.Errorf("banner %+v", b)
 	}
+}
+
+// TestMaintenanceMode: nobody logs in, nothing is shown of the state, the domain's request is printed, and everybody is told what to do.
+func TestMaintenanceMode(t *testing.T) {
+	w := enrolled(t)
+	a, err := New(Config{Mode: console.Maintenance, Reason: "PCR 0 (firmware): expected a, found b", Domain: w.desk.Domain(), TPM: w.tpmd.Client, Machine: w.body,
+		Health: func() []string { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Agent = a
+	for _, line := range []string{"key list", "log show", "logout", "access add x", "officer list", "system maintenance"} {
+		if _, o := w.try(line, "yes"); !strings.Contains(o.Error, "this box is in maintenance: PCR 0 (firmware): expected a, found b") && !strings.Contains(o.Error, "This box is in maintenance: PCR 0 (firmware): expected a, found b") {
+			t.Errorf("maintenance: %s: %+v", line, o)
+		}
+	}
+	if _, err := w.Login(t.Context(), wire.Credentials{Officer: officer, Passphrase: passphrase}); err == nil {
+		t.Error("somebody logged in to a box in maintenance")
+	}
+	w.has("status", "maintenance", "PCR 0 (firmware): expected a, found b", "domain firmware approve", "-like")
+	w.has("system secrets", "1: state secret", "not counted   what the state holds: it is closed in mode maintenance", "0 of officers")
+	if _, err := label.ParseRequest([]byte(pemIn(w.do("enrol request")))); err != nil {
+		t.Error(err)
+	}
+	if out, o := w.try("enrol install", "nonsense"); o.Error == "" {
+		t.Errorf("installed nonsense: %s", out)
+	}
+}
+
+// pemIn is the PEM block in a text.
+func pemIn(s string) string {
+	i, j := strings.Index(s, "-----BEGIN "), strings.LastIndex(s, "-----\n")
+	if i < 0 || j < i {
+		return s
+	}
+	return s[i : j+len("-----\n")]
 }
 
 // TestSessions: nothing is done without a session, and sessions end.
@@ -375,14 +419,22 @@ func TestOfficers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.do("officer remove otto", "yes")
+	w.do("officer remove otto", "yes") // waits for otto
 	w.session = second
+	w.do("officer passphrase", "a long passphrase", "a longer passphrase", "a longer passphrase")
+	w.do("approve 1", "yes")
 	if _, o := w.try("status"); !o.End {
 		t.Error("a removed officer is still logged in")
 	}
 	w.session = first
 	w.fail("officer remove olga", []string{"yes"}, "the last one")
 	w.fail("officer remove otto", nil, "no officer")
+	w.do("officer add aud as auditor", "a long passphrase", "a long passphrase")
+	w.has("officer list", "auditor")
+	w.do("officer duty aud backup", "yes")
+	w.has("officer list", "backup")
+	w.fail("officer duty olga operator", []string{"yes"}, "the last one")
+	w.do("officer remove aud", "yes")
 }
 
 // TestFailedLogin: audited without the name of who is nobody, delayed, and remembered beyond a restart.
@@ -406,26 +458,66 @@ func TestFailedLogin(t *testing.T) {
 	if s := all.String(); strings.Contains(s, "mistake") || !strings.Contains(s, `{"officer":"olga","outcome":"refused"}`) || !strings.Contains(s, `{"outcome":"refused"}`) {
 		t.Errorf("the log has %s", s)
 	}
-	w.door.failures, w.door.opens = 3, time.Time{}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() {
-		_, err := w.Login(ctx, wire.Credentials{Officer: officer, Passphrase: "wrong"})
-		ended <- err
-	}()
-	for deadline := time.Now().Add(20 * time.Second); failures(w) != 4 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	if _, err := w.store.Commit(t.Context(), store.OfficerFailures{Name: officer, Failures: 3}); err != nil {
+		t.Fatal(err)
 	}
-	cancel() // not to wait for what the fourth failure costs
-	if err := <-ended; err == nil {
-		t.Fatal("wrong passphrase admitted")
+	w.wrong(officer, 4)
+	if n := w.store.State().ConsoleFailures(); n != 0 {
+		t.Errorf("the console has %d failures in the store after one", n)
 	}
-	if n := failures(w); n != 4 {
-		t.Errorf("%d failures are in the store, want 4", n)
+	w.door.failures = 3
+	w.wrong("nobody", 4)
+	if n := w.store.State().ConsoleFailures(); n != 4 {
+		t.Errorf("%d failures of the console are in the store, want 4", n)
 	}
 	w.start()
+	if w.door.failures != 4 {
+		t.Errorf("after a restart the console has %d failures, want 4", w.door.failures)
+	}
+	w.door.failures = 0 // not to wait for the door
+	if _, err := w.Login(t.Context(), wire.Credentials{Officer: officer, Passphrase: passphrase}); err == nil {
+		t.Error("a restart ended what the account has to wait for")
+	}
+	if n := failures(w); n != 4 {
+		t.Errorf("%d failures are in the store after who came too early, want 4", n)
+	}
+	w.began = w.began.Add(-accountDelay(4))
+	clear(w.tallies)
 	w.login()
-	if n := failures(w); n != 0 {
+	if n := failures(w) + w.store.State().ConsoleFailures(); n != 0 {
 		t.Errorf("%d failures are in the store after a log-in", n)
+	}
+}
+
+// wrong gives a wrong passphrase, and does not wait for what that costs. The account of olga has n failures then.
+func (w *world) wrong(name string, n int) {
+	w.t.Helper()
+	w.door.opens = time.Time{}
+	size := w.log.Head().Size
+	ctx, cancel := context.WithCancel(w.t.Context())
+	ended := make(chan error)
+	go func() {
+		_, err := w.Login(ctx, wire.Credentials{Officer: name, Passphrase: "wrong"})
+		ended <- err
+	}()
+	for deadline := time.Now().Add(20 * time.Second); (w.log.Head().Size == size || failures(w) != n) && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	}
+	time.Sleep(100 * time.Millisecond) // until it waits
+	cancel()
+	if err := <-ended; err == nil {
+		w.t.Fatal("wrong passphrase admitted")
+	}
+	if got := failures(w); got != n {
+		w.t.Errorf("%d failures are in the store, want %d", got, n)
+	}
+}
+
+// TestWrongPassphrasesKeepNobodyOut: however many there were, an account waits for a quarter of an hour at most.
+func TestWrongPassphrasesKeepNobodyOut(t *testing.T) {
+	for n, want := range map[int]time.Duration{0: 0, 3: 0, 4: 8 * time.Second, 5: 16 * time.Second, 10: 512 * time.Second, 11: longestWait, 12: longestWait, 1 << 40: longestWait} {
+		if got := accountDelay(n); got != want {
+			t.Errorf("accountDelay(%d) = %s, want %s", n, got, want)
+		}
 	}
 }
 

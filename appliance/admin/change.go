@@ -9,6 +9,18 @@ import (
 
 // commit makes a change of an officer's.
 func (s *step) commit(ctx context.Context, changes ...store.Change) error {
+	changes, err := s.within(changes)
+	if err != nil {
+		return err
+	}
+	if s.dry != nil {
+		return s.dry.commit(s.a, changes)
+	}
+	if s.a.full() != nil { // act says so, before anything of the change is in the log
+		if err := s.act(ctx); err != nil {
+			return err
+		}
+	}
 	return s.a.commit(ctx, s.act, changes...)
 }
 
@@ -40,4 +52,13 @@ func (s *step) say(format string, a ...any) error {
 }
 
 // state is the state that the command sees.
-func (s *step) state() *store.State { return s.a.c.Store.State() }
+func (s *step) state() *store.State {
+	st := s.a.c.Store.State()
+	if s.officer.Duty != store.TeamOfficer {
+		return st
+	}
+	if s.viewed != st {
+		s.viewed, s.view = st, st.View(s.officer.Team)
+	}
+	return s.view
+}

@@ -20,13 +20,14 @@ var errCrowd = errors.New("too many log-ins at once; try again in a minute")
 type door struct {
 	queue chan struct{} // a place for each who waits or is inside
 	turn  chan struct{} // held by the one inside, who owns the rest
+	first time.Duration // what the first failure costs
 
 	failures int
 	opens    time.Time
 }
 
 func newDoor() *door {
-	return &door{queue: make(chan struct{}, maxWaiting), turn: make(chan struct{}, 1)}
+	return &door{queue: make(chan struct{}, maxWaiting), turn: make(chan struct{}, 1), first: firstDelay}
 }
 
 // pass runs try alone, after what earlier failures cost. An error of try is a failure, and its cost is waited for before
@@ -52,7 +53,7 @@ func (d *door) pass(ctx context.Context, try func() error) error {
 		d.failures = 0
 		return nil
 	}
-	d.opens = time.Now().Add(min(firstDelay<<min(d.failures, 10), lastDelay))
+	d.opens = time.Now().Add(min(d.first<<min(d.failures, 10), lastDelay))
 	d.failures++
 	return errors.Join(err, d.wait(ctx))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
 	"github.com/keyrelease/krabox/kra/label"
+	tpm "github.com/keyrelease/krabox/tpm/wire"
 )
 
 func (s *step) enrolRequest(ctx context.Context) error {
@@ -41,15 +42,44 @@ func (s *step) enrolInstall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if in.Epoch != "" {
+		if err := s.say("Of the epoch: %s.", in.Epoch); err != nil {
+			return err
+		}
+	}
 	if !in.NeedsStore {
-		return s.say("%s added. What is approved counts from the next boot.", count(in.Approvals, "approval was", "approvals were"))
+		if err := s.say("%s added. What is approved counts from the next boot.", count(in.Approvals, "approval was", "approvals were")); err != nil {
+			return err
+		}
+		return s.nextBoot(ctx)
 	}
-	if s.a.c.Mode != console.Factory {
-		return fmt.Errorf("this box is %s and cannot be enrolled", s.a.c.Mode)
-	}
-	if err := s.a.c.Install(ctx, in); err != nil {
+	if err := s.a.furnish(ctx, in); err != nil {
 		return err
 	}
+	return s.enrolled(ctx, in)
+}
+
+// take installs a bundle that came over the port: as one that was pasted, and in turn with those.
+func (a *Agent) take(ctx context.Context, bundle []byte) (tpm.Installed, error) {
+	a.change.Lock()
+	defer a.change.Unlock()
+	in, err := a.c.TPM.EnrolInstall(ctx, bundle)
+	if err != nil || !in.NeedsStore {
+		return in, err
+	}
+	return in, a.furnish(ctx, in)
+}
+
+// furnish makes the store of a box whose bundle was accepted.
+func (a *Agent) furnish(ctx context.Context, in tpm.Installed) error {
+	if a.c.Mode != console.Factory {
+		return fmt.Errorf("this box is %s and cannot be enrolled", a.c.Mode)
+	}
+	return a.c.Install(ctx, in)
+}
+
+// enrolled ends the factory box's session, and its boot.
+func (s *step) enrolled(ctx context.Context, in tpm.Installed) error {
 	s.end = true
 	s.say("The box is enrolled as %s. Its first officer is %s.", in.Box.Name, in.Officer.Name)
 	if s.a.c.Machine == nil {
@@ -57,4 +87,19 @@ func (s *step) enrolInstall(ctx context.Context) error {
 	}
 	s.say("It restarts now, to open what was sealed in a measured boot.")
 	return s.a.c.Machine.Reboot(ctx)
+}
+
+// nextBoot says what approvals that were added in maintenance are good for.
+func (s *step) nextBoot(ctx context.Context) error {
+	if s.a.c.Mode != console.Maintenance {
+		return nil
+	}
+	st, err := s.a.c.TPM.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Unapproved != "" {
+		return s.say("What runs is still not approved: %s.", st.Unapproved)
+	}
+	return s.say("What runs is approved: after a restart (reboot) the box opens.")
 }

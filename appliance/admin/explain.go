@@ -2,9 +2,12 @@ package admin
 
 import (
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/policy"
@@ -23,6 +26,11 @@ func truth(o policy.Outcome) string {
 
 // accessTest says what would be decided, and of each rule that was asked what it came to and why it could not be known.
 func (s *step) accessTest(c console.AccessTest) error {
+	if s.officer.Duty == store.TeamOfficer {
+		if err := s.hasAccess(c.Access); err != nil {
+			return err
+		}
+	}
 	facts, now, about, err := s.facts(c.As, c.From, c.At, c.With)
 	if err != nil {
 		return err
@@ -66,7 +74,8 @@ func (s *step) accessTest(c console.AccessTest) error {
 // facts are what a question at the console assumes: this moment and clock, unless the officer names another time, and an
 // address and information only as the officer names them.
 func (s *step) facts(who kra.Decryptor, from netip.Addr, at time.Time, with []console.Item) (policy.Facts, time.Time, string, error) {
-	known, err := s.information(with)
+	shown, said := platformOf(with)
+	known, err := s.information(said)
 	if err != nil {
 		return policy.Facts{}, time.Time{}, "", err
 	}
@@ -87,8 +96,39 @@ func (s *step) facts(who kra.Decryptor, from netip.Addr, at time.Time, with []co
 	for _, i := range with {
 		about = append(about, "with "+i.String())
 	}
-	return policy.Facts{Decryptor: who, Source: from, ClockTrusted: trusted, Channel: policy.Authenticated, Information: known}, now,
+	return policy.Facts{Decryptor: who, Source: from, ClockTrusted: trusted, Channel: policy.Authenticated, Information: known, Platform: shown}, now,
 		strings.Join(about, ", ") + ":", nil
+}
+
+// platformOf is the platform that items are about, and the other items. What is not said of it is assumed.
+func platformOf(items []console.Item) (p policy.Platform, other []console.Item) {
+	for _, i := range items {
+		if i.Kind != console.PlatformItem {
+			other = append(other, i)
+			continue
+		}
+		if p == (policy.Platform{}) {
+			p = policy.Platform{Domain: "assumed", Label: "assumed", Name: "assumed"}
+		}
+		switch i.Name {
+		case "label":
+			p.Label = i.Value
+		case "domain":
+			p.Domain = i.Value
+		case "name":
+			p.Name = i.Value
+		case "measured":
+			p.Unmeasured = true
+		case "version":
+			p.Version, _ = strconv.ParseUint(i.Value, 10, 64) // checked
+		case "age":
+			p.Age, _ = strconv.ParseInt(i.Value, 10, 64)
+		}
+	}
+	if p.Version != 0 {
+		p.Confirmation = [32]byte{1}
+	}
+	return p, other
 }
 
 func (s *step) whoAmI(c console.WhoAmI) error {
@@ -97,7 +137,7 @@ func (s *step) whoAmI(c console.WhoAmI) error {
 		return err
 	}
 	s.say("%s", about)
-	ids := s.a.c.Book().WhoAmI(facts, now)
+	ids := slices.DeleteFunc(s.a.c.Book().WhoAmI(facts, now), func(id kra.AccessID) bool { _, ok := s.state().Access(id); return !ok })
 	if len(ids) == 0 {
 		return s.say("belongs to no access identifier.")
 	}

@@ -24,16 +24,18 @@ const shortID = 16
 func short(id block.KeyID) string { return id.String()[:shortID] }
 
 func (s *step) keyGenerate(ctx context.Context, c console.KeyGenerate) error {
-	suite := hsm.P256
-	switch c.Suite {
-	case console.RSA3072:
-		suite = hsm.RSA3072
-	case console.Hybrid:
-		suite = hsm.Hybrid
+	suite := suites[c.Suite]
+	if c.Label != "" {
+		return s.labelledKey(ctx, suite, c)
 	}
 	return s.newKey(ctx, c.Access, "made", func() (hsm.Key, hsm.Files, error) {
-		return s.a.c.HSM.Generate(ctx, suite, custody(c.Custody))
+		return s.a.c.HSM.Generate(ctx, suite, custody(c.Custody), s.state().KeyMode())
 	})
+}
+
+// suites are those that are generated, by their names on the console.
+var suites = map[console.Suite]hsm.Suite{
+	console.P256: hsm.P256, console.P384: hsm.P384, console.RSA3072: hsm.RSA3072, console.RSA4096: hsm.RSA4096, console.Hybrid: hsm.Hybrid,
 }
 
 func custody(c console.Custody) hsm.Custody {
@@ -56,8 +58,9 @@ func (s *step) keyImport(ctx context.Context, c console.KeyImport) error {
 		return err
 	}
 	defer clear(der)
+	s.tell(fmt.Sprintf("Make a key that was made elsewhere the current key of %s? Who has it there opens whatever is encrypted to it, by no rule of this box.", c.Access))
 	return s.newKey(ctx, c.Access, "imported", func() (hsm.Key, hsm.Files, error) {
-		return s.a.c.HSM.Import(ctx, der, custody(c.Custody))
+		return s.a.c.HSM.Import(ctx, der, custody(c.Custody), s.state().KeyMode())
 	})
 }
 
@@ -99,8 +102,8 @@ func (s *step) hasAccess(id kra.AccessID) error {
 	return nil
 }
 
-// newKey makes a key current for an access identifier. A key that cannot be certified or stored is destroyed again.
-func (s *step) newKey(ctx context.Context, id kra.AccessID, how string, create func() (hsm.Key, hsm.Files, error)) error {
+// newKey makes a key current for an access identifier, and with it more changes. A key that cannot be certified or stored is destroyed again.
+func (s *step) newKey(ctx context.Context, id kra.AccessID, how string, create func() (hsm.Key, hsm.Files, error), more ...store.Change) error {
 	if err := s.hasAccess(id); err != nil {
 		return err
 	}
@@ -117,7 +120,8 @@ func (s *step) newKey(ctx context.Context, id kra.AccessID, how string, create f
 	}
 	chain, err := s.a.c.TPM.LeafKeyRelease(ctx, k.SPKI, string(id), usage(k.Suite))
 	if err == nil {
-		err = s.commit(ctx, store.KeyAdd{Key: k, Made: time.Now(), Files: files, Access: id, Chain: chain})
+		add := store.KeyAdd{Key: k, Made: time.Now(), Files: files, Access: id, Chain: chain}
+		err = s.commit(ctx, append([]store.Change{add}, more...)...)
 	}
 	if err != nil {
 		return s.undo(ctx, k, err)
@@ -125,7 +129,7 @@ func (s *step) newKey(ctx context.Context, id kra.AccessID, how string, create f
 	if err := s.refresh(ctx, before); err != nil {
 		return err
 	}
-	return s.say("Key %s was %s: %s, %s. It is the current key of %s.", k.ID, how, k.Suite, k.Custody, id)
+	return s.say("Key %s was %s: %s, %s. It is the current key of %s.", k.ID, how, k.Suite, boundTo(store.Key{Key: k}), id)
 }
 
 // refresh gives the token's process the key again if it was lost between making the key and its commit: it was then opened
@@ -135,12 +139,13 @@ func (s *step) refresh(ctx context.Context, before hsm.Instance) error {
 	if err != nil || after.ID == before.ID {
 		return err
 	}
+	defer s.follow(ctx)
 	return s.a.c.HSM.Refresh(ctx)
 }
 
 // undo destroys a key that did not get into the store, unless the store had it before.
 func (s *step) undo(ctx context.Context, k hsm.Key, why error) error {
-	if _, ok := s.state().Key(k.ID); ok {
+	if _, ok := s.a.c.Store.State().Key(k.ID); ok { // whosever it is
 		return why
 	}
 	_, err := s.a.c.HSM.Destroy(ctx, k.ID)
@@ -148,7 +153,7 @@ func (s *step) undo(ctx context.Context, k hsm.Key, why error) error {
 }
 
 func usage(s hsm.Suite) tpm.Usage {
-	if s == hsm.P256 {
+	if s == hsm.P256 || s == hsm.P384 {
 		return tpm.Agreement
 	}
 	return tpm.Encipherment
@@ -164,7 +169,7 @@ func (s *step) keyList() error {
 		for i, id := range a.Keys {
 			k, _ := st.Key(id)
 			used[id] = true
-			t.row(name, short(id), k.Suite.String(), k.Custody.String(), origin(k), keyState(k, i))
+			t.row(name, short(id), k.Suite.String(), boundTo(k), origin(k), keyState(k, i))
 			name = ""
 		}
 		if len(a.Keys) == 0 {
@@ -173,7 +178,7 @@ func (s *step) keyList() error {
 	}
 	for _, k := range st.Keys() {
 		if !used[k.ID] {
-			t.row("(none)", short(k.ID), k.Suite.String(), k.Custody.String(), origin(k), string(k.State))
+			t.row("(none)", short(k.ID), k.Suite.String(), boundTo(k), origin(k), string(k.State))
 		}
 	}
 	return t.print(s, "There are no access identifiers and no keys.")
@@ -187,8 +192,32 @@ func origin(k store.Key) string {
 	return k.Origin.String()
 }
 
+// lifeOf is a key's state and what time will bring.
+func lifeOf(k store.Key) string {
+	switch {
+	case !k.Destroy.IsZero():
+		return fmt.Sprintf("%s, opens nothing, is destroyed %s (key keep)", k.State, stamp(k.Destroy))
+	case !k.Until.IsZero():
+		return fmt.Sprintf("%s, until %s", k.State, stamp(k.Until))
+	}
+	return string(k.State)
+}
+
+// meaning says what a state lets a key do.
+func meaning(s store.KeyState) string {
+	switch s {
+	case store.Suspended:
+		return "It opens nothing until it is active again."
+	case store.Active:
+		return "It may be the current key of an access identifier."
+	}
+	return "It still opens what was encrypted to it, and can never be current again."
+}
+
 func keyState(k store.Key, place int) string {
 	switch {
+	case !k.Destroy.IsZero():
+		return "to be destroyed"
 	case k.State != store.Active:
 		return string(k.State)
 	case place == 0:
@@ -200,11 +229,18 @@ func keyState(k store.Key, place int) string {
 func (s *step) keyShow(c console.KeyShow) error {
 	k, err := s.key(c.Key)
 	if err != nil {
+		if gone, shown := s.destroyed(c.Key); gone {
+			return shown
+		}
 		return err
 	}
 	field(s, "key", k.ID.String())
-	field(s, "type", fmt.Sprintf("%s, %s, %s %s", k.Suite, k.Custody, origin(k), stamp(k.Made)))
-	field(s, "state", string(k.State))
+	field(s, "type", fmt.Sprintf("%s, %s, %s %s", k.Suite, boundTo(k), origin(k), stamp(k.Made)))
+	field(s, "custody", leaving(k))
+	field(s, "state", lifeOf(k))
+	if k.Bound != nil {
+		field(s, "label", fmt.Sprintf("%s, %s", k.Bound.Label, s.usableNow(k.ID)))
+	}
 	st := s.state()
 	field(s, "stock age", orElse(st.Tag(k.ID), "has no recipient for it"))
 	for _, a := range st.Accesses() {
@@ -229,7 +265,7 @@ func (s *step) keyMark(ctx context.Context, c console.KeyMark) error {
 	if _, err := store.Apply(s.state(), mark); err != nil {
 		return err
 	}
-	if err := s.confirm("Mark key %s as %s? It still opens what was encrypted to it.", short(k.ID), c.State); err != nil {
+	if err := s.confirm("Mark key %s as %s? %s", short(k.ID), c.State, meaning(mark.State)); err != nil {
 		return err
 	}
 	if err := s.commit(ctx, mark); err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
@@ -24,7 +25,11 @@ func (s *step) logSize() error {
 }
 
 func (s *step) logHealth() error {
-	if err := s.a.c.Log.Health(); err != nil {
+	err := s.a.c.Log.Health()
+	if errors.Is(err, audit.ErrFull) {
+		return field(s, "log", err.Error())
+	}
+	if err != nil {
 		field(s, "log", "cannot be written: "+err.Error())
 		return s.say("No key is released until that is mended. Make room on the disk or replace it, then: reboot")
 	}

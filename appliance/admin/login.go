@@ -24,7 +24,7 @@ type loginRecord struct {
 }
 
 var (
-	errNoOfficer = errors.New("that is not an officer with that passphrase")
+	errNoOfficer = errors.New("that is not an officer with that passphrase, or one who has to wait after wrong ones: a quarter of an hour at most")
 	errNoLogin   = errors.New("this box has no officers to log in")
 )
 
@@ -36,7 +36,12 @@ func (a *Agent) Login(ctx context.Context, c wire.Credentials) (wire.Session, er
 	var id wire.Session
 	err := a.door.pass(ctx, func() error {
 		o, known := a.c.Store.State().Officer(c.Officer)
-		if !a.passes(o, known, c.Passphrase) {
+		early := a.tally(o).opens.After(time.Now())
+		switch passes := a.passes(o, known, c.Passphrase); {
+		case early: // nothing is learned of the passphrase, and nothing is counted
+			a.append(ctx, loginRecord{o.Name, "waits"})
+			return errNoOfficer
+		case !passes:
 			return a.refuse(ctx, o)
 		}
 		if err := a.admit(ctx, o); err != nil {
@@ -69,29 +74,83 @@ func nobodysHash() string {
 // admit logs the log-in. A broken log does not keep an officer out: only commands that help to mend the box work then.
 func (a *Agent) admit(ctx context.Context, o store.Officer) error {
 	a.append(ctx, loginRecord{o.Name, "admitted"})
-	if o.Failures == 0 {
+	delete(a.tallies, o.Name)
+	var forget []store.Change
+	if o.Failures > 0 {
+		forget = append(forget, store.OfficerFailures{Name: o.Name})
+	}
+	if a.c.Store.State().ConsoleFailures() > 0 {
+		forget = append(forget, store.ConsoleFailures{})
+	}
+	if len(forget) == 0 {
 		return nil
 	}
-	if _, err := a.c.Store.Commit(ctx, store.OfficerFailures{Name: o.Name}); err != nil && a.c.Log.Health() == nil {
+	if _, err := a.c.Store.Commit(ctx, forget...); err != nil && !errors.Is(err, store.ErrFull) && a.c.Log.Health() == nil {
 		return fmt.Errorf("log in: %w", err)
 	}
 	return nil
 }
 
-// refuse logs a wrong passphrase and keeps count of them beyond the next power cut.
+// What wrong passphrases cost an account, beside the door: from the fourth on it waits, twice as long after each, a quarter of an
+// hour at most, so that nobody is kept out for good by who types wrong ones. The count is in the store; after a restart, when no
+// clock can be trusted, the account waits anew.
+const (
+	freeFailures = 3
+	longestWait  = 15 * time.Minute
+)
+
+func accountDelay(failures int) time.Duration {
+	if failures <= freeFailures {
+		return 0
+	}
+	return min(firstDelay<<min(failures-1, 20), longestWait)
+}
+
+// A tally is what an account has to wait for. Those inside the door own it.
+type tally struct {
+	failures int
+	opens    time.Time
+}
+
+// tally returns what is known of an officer, or nothing of somebody who is none.
+func (a *Agent) tally(o store.Officer) *tally {
+	if o.Name == "" {
+		return &tally{}
+	}
+	t := a.tallies[o.Name]
+	if t == nil || t.failures < o.Failures {
+		t = &tally{o.Failures, a.began.Add(accountDelay(o.Failures))}
+		a.tallies[o.Name] = t
+	}
+	return t
+}
+
+// refuse logs a wrong passphrase and keeps count of them beyond the next power cut: of the account and of the console.
 func (a *Agent) refuse(ctx context.Context, o store.Officer) error {
 	a.append(ctx, loginRecord{o.Name, "refused"})
-	a.door.failures = max(a.door.failures, o.Failures)
-	if n := a.door.failures + 1; o.Name != "" && n > o.Failures && matters(n) {
-		if _, err := a.c.Store.Commit(ctx, store.OfficerFailures{Name: o.Name, Failures: n, Failed: time.Now()}); err != nil {
-			return fmt.Errorf("log in: %w", errors.Join(errNoOfficer, err))
+	var changes []store.Change
+	if o.Name != "" {
+		t := a.tally(o)
+		t.failures++
+		t.opens = time.Now().Add(accountDelay(t.failures))
+		if accountDelay(t.failures-1) < longestWait || power(t.failures) {
+			changes = append(changes, store.OfficerFailures{Name: o.Name, Failures: t.failures, Failed: time.Now()})
 		}
+	}
+	if n := a.door.failures + 1; n >= 4 && power(n) {
+		changes = append(changes, store.ConsoleFailures{Failures: n})
+	}
+	if len(changes) == 0 {
+		return errNoOfficer
+	}
+	if _, err := a.c.Store.Commit(ctx, changes...); err != nil && !errors.Is(err, store.ErrFull) { // or a full disk tells who is an officer
+		return fmt.Errorf("log in: %w", errors.Join(errNoOfficer, err))
 	}
 	return errNoOfficer
 }
 
-// matters reports the counts that are written at once: 4, 8, 16 and so on, so that guessing cannot wear out the TPM.
-func matters(failures int) bool { return failures >= 4 && bits.OnesCount(uint(failures)) == 1 }
+// power reports the counts that are written where each would wear out the TPM.
+func power(failures int) bool { return bits.OnesCount(uint(failures)) == 1 }
 
 func (a *Agent) append(ctx context.Context, r loginRecord) {
 	// An error is the log's end: Health says so, and no command but those that mend will run.

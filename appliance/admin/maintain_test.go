@@ -31,10 +31,11 @@ const (
 var fill = map[string][]string{"ACCESS": {"legal-team", "new"}, "ACCESSES": {"legal-team"}, "BOX": {"box2"}, "TITLE": {"Title"}, "LIST": {"office"}, "KEY": {"00112233"}, "KEYS": {"00112233"},
 	"DECRYPTOR": {"corp:CN=a", "corp:CN=b", mia}, "ADDRESS": {"10.0.0.1"}, "TIME": {"2026-11-21T09:30:00Z"}, "RULE": {"office", "fresh"}, "EXPRESSION": {"true"},
 	"CONDITION": {"legal"}, "GROUP": {"legal", "legal", "board", "fresh"}, "ALIAS": {"corp", "fresh"}, "ANCHOR": {"corp"}, "ROLE": {"teller"},
-	"NEEDS": {"group:legal"}, "ITEMS": {"alias:mail=a@b.c@corp"}, "KINDS": {"group"}, "LEVELS": {"open closed"}, "LDAPS": {"ldaps://h"}, "HTTPS": {"https://h"},
+	"NEEDS": {"group:legal"}, "ITEMS": {"alias:mail=a@b.c@corp"}, "LABEL": {"attended"}, "SECONDS": {"60"}, "KINDS": {"group"}, "LEVELS": {"open closed"}, "LDAPS": {"ldaps://h"}, "HTTPS": {"https://h"},
 	"URL": {"http://h"}, "DN": {"dc=x"}, "USER": {"cn=x"}, "FILTER": {"(a=*)"}, "ISSUER": {"i"}, "AUDIENCE": {"a"}, "FIELD": {"f"}, "NAME": {"n"},
-	"POLICY": {"1.2.3"}, "MARKS": {"4=secret"}, "NUMBER": {"300"}, "PREFIX": {"10.0.0.1/8"}, "GATEWAY": {"10.0.0.2"}, "DNS": {"10.0.0.3"}, "COMMAND": {"key"},
-	"OFFICER": {officer, mick, "fresh"}, "COUNT": {"5"}, "INDEX": {"0"}}
+	"POLICY": {"1.2.3"}, "MARKS": {"4=secret"}, "NUMBER": {"300"}, "EVERY": {"10m"}, "LIMIT": {"24h"}, "PREFIX": {"10.0.0.1/8"}, "GATEWAY": {"10.0.0.2"}, "COLLECTOR": {"log.example.org"}, "DNS": {"10.0.0.3"}, "COMMAND": {"key"}, "REQUEST": {"1", "2", "3"}, "TEAM": {"sales"},
+	"SERVER": {"time.example.com"}, "RECIPIENTS": {"age1x"}, "OFFICER": {officer, mick, "fresh"}, "COUNT": {"5"}, "INDEX": {"0"},
+	"PLATFORMS": {"fleet", "fresh"}, "DOMAIN": {"example.org"}, "WORD": {"compute"}, "DIGEST": {strings.Repeat("0123456789abcdef", 4)}}
 
 // filled is a form with words for its places; pick chooses one of so many.
 func filled(t *testing.T, form string, pick func(int) int) string {
@@ -125,11 +126,11 @@ func onlyItsGroup(t *testing.T, before, after *store.State, what string) {
 		var officers []store.Officer
 		for _, o := range s.Officers() {
 			if o.Name == mick {
-				o.Hash, o.Failures, o.Failed = "", 0, time.Time{}
+				o.Hash, o.Given, o.Failures, o.Failed = "", false, 0, time.Time{}
 			}
 			officers = append(officers, o)
 		}
-		b, err := json.Marshal([]any{officers, s.Network(), s.Clock(), s.Box(), s.PINs(), s.ReceiptKeys()})
+		b, err := json.Marshal([]any{officers, s.Network(), s.Clock(), s.TimeSources(), s.Box(), s.PINs(), s.ReceiptKeys()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,9 +9,9 @@ import (
 
 // maintains refuses what an officer may not do who maintains a group: everything but to look at that group, to change who
 // is in it, and to look after the session itself.
-func maintains(o store.Officer, c console.Command) error {
-	if o.Group == "" {
-		return nil
+func maintains(o store.Officer, c console.Command, r console.Rights) error {
+	if !r.Has(console.DutyMaintainer) {
+		return maintainsOnly(o)
 	}
 	switch c := c.(type) {
 	case console.Nothing, console.Help, console.Logout, console.OfficerPassphrase:
@@ -29,6 +29,10 @@ func maintains(o store.Officer, c console.Command) error {
 			return nil
 		}
 	}
+	return maintainsOnly(o)
+}
+
+func maintainsOnly(o store.Officer) error {
 	return fmt.Errorf("%s maintains the group %s: only group show %[2]s, group add %[2]s DECRYPTOR, group remove %[2]s DECRYPTOR, "+
 		"officer passphrase and logout work", o.Name, o.Group)
 }

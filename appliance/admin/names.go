@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -19,9 +21,12 @@ func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string 
 	if !ok {
 		return nil
 	}
-	st := a.c.Store.State()
-	if who.Group != "" {
+	st := (&step{a: a, officer: who}).state()
+	if who.Duty == store.Maintainer {
 		return maintainerNames(st, who.Group, list)
+	}
+	if who.Duty == store.TeamOfficer && !slices.Contains(teamLists, list) {
+		return nil
 	}
 	switch list {
 	case console.NamesAccess:
@@ -34,12 +39,19 @@ func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string 
 		return append(anchors(st), each(st.Sources(), func(x store.Source) string { return string(x.Alias) })...)
 	case console.NamesAnchor:
 		return append(anchors(st), each(authorities(st), func(x store.Source) string { return string(x.Alias) })...)
+	case console.NamesPlatforms:
+		return each(st.Platforms(), func(x store.PlatformDomain) string { return string(x.Alias) })
 	case console.NamesRole:
 		return each(st.Roles(), func(x store.Role) string { return x.Name })
 	case console.NamesKey:
 		return each(st.Keys(), func(x store.Key) string { return short(x.ID) })
 	case console.NamesOfficer:
 		return each(st.Officers(), func(x store.Officer) string { return x.Name })
+	case console.NamesRequest:
+		mine := slices.DeleteFunc(st.Requests(), func(r store.Request) bool { return !sees(who, r) })
+		return each(mine, func(x store.Request) string { return fmt.Sprint(x.Number) })
+	case console.NamesTeam:
+		return slices.Sorted(maps.Keys(st.Teams()))
 	case console.NamesBox:
 		return each(st.Peers(), func(x store.Peer) string { return x.Box })
 	case console.NamesMember:

@@ -21,18 +21,21 @@ func (s *step) logout(ctx context.Context) error {
 }
 
 func (s *step) officerList() error {
-	t := newTable("OFFICER", "MAY", "FAILED LOG-INS", "LAST FAILURE")
+	t := newTable("OFFICER", "DUTY", "FAILED LOG-INS", "LAST FAILURE")
 	for _, o := range s.a.c.Store.State().Officers() {
-		t.row(o.Name, duty(o), fmt.Sprint(o.Failures), stamp(o.Failed))
+		t.row(o.Name, dutyWords(o), fmt.Sprint(o.Failures), stamp(o.Failed))
 	}
 	return t.print(s, "There are no officers.")
 }
 
-func duty(o store.Officer) string {
-	if o.Group != "" {
-		return "maintain " + o.Group
+func dutyWords(o store.Officer) string {
+	if o.Duty == store.Maintainer {
+		return "maintainer of " + o.Group
 	}
-	return "everything"
+	if o.Duty == store.TeamOfficer {
+		return "officer of team " + o.Team
+	}
+	return string(o.Duty)
 }
 
 func (s *step) officerPassphrase(ctx context.Context) error {
@@ -40,7 +43,7 @@ func (s *step) officerPassphrase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fresh, err := s.newPassphrase("New passphrase")
+	fresh, err := s.newHash("New passphrase")
 	if err != nil {
 		return err
 	}
@@ -54,15 +57,18 @@ func (s *step) officerPassphrase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.commit(ctx, store.OfficerPassphrase{Name: s.officer.Name, Hash: account.Hash([]byte(fresh))}); err != nil {
+	if err := s.commit(ctx, store.OfficerPassphrase{Name: s.officer.Name, Hash: fresh}); err != nil {
 		return err
 	}
 	s.a.sessions.endOf(s.officer.Name, s.session)
 	return s.say("The passphrase was changed. Your other sessions were ended.")
 }
 
-// newPassphrase asks twice for a passphrase that may become one.
-func (s *step) newPassphrase(what string) (string, error) {
+// newHash asks twice for a passphrase that may become one, and returns its hash. What waits for a second officer waits with the hash.
+func (s *step) newHash(what string) (string, error) {
+	if s.approved != nil {
+		return s.approved.Hash, nil
+	}
 	first, err := s.next(wire.Secret, fmt.Sprintf("%s, at least %d characters:", what, account.MinPassphrase))
 	if err != nil {
 		return "", err
@@ -74,37 +80,76 @@ func (s *step) newPassphrase(what string) (string, error) {
 	if first != again {
 		return "", errors.New("the two passphrases differ; nothing was changed")
 	}
-	return first, account.Acceptable([]byte(first))
+	if err := account.Acceptable([]byte(first)); err != nil {
+		return "", err
+	}
+	hash := account.Hash([]byte(first))
+	if s.dry != nil {
+		s.dry.hash = hash
+	}
+	return hash, nil
 }
 
 func (s *step) officerAdd(ctx context.Context, c console.OfficerAdd) error {
-	if _, ok := s.state().Officer(string(c.Officer)); ok {
-		return fmt.Errorf("officer %q exists already", c.Officer)
+	add := store.OfficerAdd{Name: string(c.Officer), Hash: "$argon2id$", Duty: store.Duty(c.Duty), Group: string(c.Group), Team: string(c.Team), Given: true}
+	if _, err := store.Apply(s.state(), add); err != nil {
+		return err // before a passphrase is typed for nothing
 	}
-	if c.Group != "" {
-		if _, ok := s.state().Group(string(c.Group)); !ok {
-			return fmt.Errorf("there is no group %q; make it with: group add %s DECRYPTOR", c.Group, c.Group)
-		}
+	var err error
+	if add.Hash, err = s.newHash("New passphrase of " + add.Name); err != nil {
+		return err
 	}
-	pass, err := s.newPassphrase("New passphrase of " + string(c.Officer))
+	s.tell(fmt.Sprintf("Let %s log in, with a passphrase that was typed, as %s?", add.Name, dutyWords(store.Officer{Duty: add.Duty, Group: add.Group, Team: add.Team})))
+	before := s.state().Two()
+	if err := s.commit(ctx, add); err != nil {
+		return err
+	}
+	switch add.Duty {
+	case store.Maintainer:
+		s.say("%s maintains the group %s now and nothing else.", add.Name, add.Group)
+	case store.Chief:
+		s.say("%s is an officer now.", add.Name)
+	default:
+		s.say("%s is now: %s.", add.Name, add.Duty)
+	}
+	if !before && s.state().Two() {
+		s.say("There are two officers: from now on what weakens or destroys waits for the other one (dual-control show).")
+	}
+	return s.say("%s should change that passphrase: officer passphrase", add.Name)
+}
+
+func (s *step) officerDuty(ctx context.Context, c console.OfficerDuty) error {
+	change := store.OfficerDuty{Name: string(c.Officer), Duty: store.Duty(c.Duty), Group: string(c.Group), Team: string(c.Team)}
+	next, err := store.Apply(s.state(), change)
 	if err != nil {
 		return err
 	}
-	if err := s.commit(ctx, store.OfficerAdd{Name: string(c.Officer), Hash: account.Hash([]byte(pass)), Group: string(c.Group)}); err != nil {
+	was, _ := s.state().Officer(change.Name)
+	is, _ := next.Officer(change.Name)
+	if err := s.confirm("Make %s, who is %s, %s?%s", is.Name, dutyWords(was), dutyWords(is), ends(s.state(), next)); err != nil {
 		return err
 	}
-	if c.Group != "" {
-		return s.say("%s maintains the group %s now and nothing else, and should change that passphrase: officer passphrase", c.Officer, c.Group)
+	if err := s.commit(ctx, change); err != nil {
+		return err
 	}
-	return s.say("%s is an officer now, and should change that passphrase: officer passphrase", c.Officer)
+	return s.say("%s is now: %s.", is.Name, dutyWords(is))
+}
+
+// ends warns when a change leaves nobody who could be the second officer.
+func ends(now, next *store.State) string {
+	if now.Two() && !next.Two() {
+		return " One officer is then left, and does everything alone."
+	}
+	return ""
 }
 
 func (s *step) officerRemove(ctx context.Context, c console.OfficerRemove) error {
 	remove := store.OfficerRemove{Name: string(c.Officer)}
-	if _, err := store.Apply(s.state(), remove); err != nil {
+	next, err := store.Apply(s.state(), remove)
+	if err != nil {
 		return err
 	}
-	if err := s.confirm("Remove the officer %s?", c.Officer); err != nil {
+	if err := s.confirm("Remove the officer %s?%s", c.Officer, ends(s.state(), next)); err != nil {
 		return err
 	}
 	if err := s.commit(ctx, remove); err != nil {

@@ -20,15 +20,11 @@ import (
 // A replicator is the part of the module's process that carries keys between tokens.
 type replicator interface {
 	Transport(ctx context.Context) ([]byte, error)
-	Admit(ctx context.Context, t hsm.Token, transport []byte) ([]byte, hsm.Files, error)
+	Admit(ctx context.Context, t hsm.Token, request []byte) ([]byte, hsm.Files, error)
 	Pack(ctx context.Context, p hsm.Peer, ids []block.KeyID) ([]hsm.Parcel, receipt.ChainHead, error)
-	Receive(ctx context.Context, letter []byte, all []hsm.Parcel) ([]hsm.Key, hsm.Files, error)
+	Receive(ctx context.Context, letter []byte, all []hsm.Parcel, m hsm.Mode) ([]hsm.Key, hsm.Files, error)
 	Dismiss(ctx context.Context, p hsm.Peer) (hsm.Files, error)
 }
-
-// decide asks for a yes to what lets keys out of a box or into it. Whoever wants two officers for that asks the second
-// one here.
-func (s *step) decide(format string, a ...any) error { return s.confirm(format, a...) }
 
 // now is the time against which the statements of others are held. A clock that nobody vouches for would let old ones in.
 func (s *step) now() (time.Time, error) {
@@ -80,14 +76,31 @@ func (s *step) replicaAdmit(ctx context.Context, c console.ReplicaAdmit) error {
 	if err != nil {
 		return err
 	}
-	if err := s.decide("Box %s of this domain, label key %s, asks for copies of keys. Let replicable keys be sent to it?", by.Box, by.Key); err != nil {
+	p := store.Peer{Box: by.Box, Label: by.Key, Transport: r.Transport, Request: r.Digest(), Since: time.Now()}
+	was, _ := s.state().Peer(by.Box)
+	s.depends(was, p.ID())
+	if err := s.confirm("Box %s of this domain, label key %s, asks for copies of keys.%s Let replicable keys be sent to it?", by.Box, by.Key, s.wasAdmitted(p)); err != nil {
 		return err
 	}
-	p := store.Peer{Box: by.Box, Label: by.Key, Transport: r.Transport, Request: r.Digest(), Since: time.Now()}
-	if err := s.admitPeer(ctx, p); err != nil {
+	if err := s.admitPeer(ctx, p, text); err != nil {
 		return err
 	}
 	return s.say("Box %s was admitted. Send it copies with: replica send to %[1]s ACCESS", by.Box)
+}
+
+// wasAdmitted says what a box that is admitted again was, and what of that is another now.
+func (s *step) wasAdmitted(now store.Peer) string {
+	was, ok := s.state().Peer(now.Box)
+	switch {
+	case !ok:
+		return ""
+	case was.Label != now.Label:
+		return fmt.Sprintf(" IT IS NOT WHO IT WAS: its label key was %s when it was admitted, %s; it is now %s.", was.Label, stamp(was.Since), now.Label)
+	case was.ID() != now.ID():
+		return fmt.Sprintf(" Its label key is what it was when it was admitted, %s, and its token is another: it was %s, it is now %s.", stamp(was.Since),
+			label.Digest(was.ID()).Short(), label.Digest(now.ID()).Short())
+	}
+	return fmt.Sprintf(" It is who it was when it was admitted, %s.", stamp(was.Since))
 }
 
 // request reads the request of a box that has this name.
@@ -95,6 +108,9 @@ func (s *step) request(text string, box console.Box) (r label.ReplicaRequest, by
 	now, err := s.now()
 	if err != nil {
 		return r, by, err
+	}
+	if len(text) > hsm.MaxRequest {
+		return r, by, fmt.Errorf("refused, nothing was done: %d bytes, and a request has at most %d; paste it alone", len(text), hsm.MaxRequest)
 	}
 	r, by, err = label.OpenReplicaRequest([]byte(text), s.a.c.Domain, now)
 	switch {
@@ -109,7 +125,8 @@ func (s *step) request(text string, box console.Box) (r label.ReplicaRequest, by
 }
 
 // admitPeer has the token make a transfer key for a box, in place of an earlier one. Where it cannot be stored it goes again.
-func (s *step) admitPeer(ctx context.Context, p store.Peer) error {
+// The module's process judges the request for itself.
+func (s *step) admitPeer(ctx context.Context, p store.Peer, request string) error {
 	old, again := s.state().Peer(p.Box)
 	if err := s.act(ctx); err != nil {
 		return err
@@ -119,7 +136,8 @@ func (s *step) admitPeer(ctx context.Context, p store.Peer) error {
 		return err
 	}
 	pins := s.state().PINs()
-	letter, files, err := s.a.c.HSM.Admit(ctx, hsm.Token{PIN: pins.User.Bytes(), SOPIN: pins.SO.Bytes()}, p.Transport)
+	defer s.follow(ctx) // an admission ends the log-in that loaded keys belong to
+	letter, files, err := s.a.c.HSM.Admit(ctx, hsm.Token{PIN: pins.User.Bytes(), SOPIN: pins.SO.Bytes()}, []byte(request))
 	if err != nil {
 		return err
 	}

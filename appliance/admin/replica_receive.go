@@ -35,7 +35,7 @@ func (s *step) replicaReceive(ctx context.Context, c console.ReplicaReceive) err
 	if err != nil {
 		return fmt.Errorf("refused, nothing was received: %w", err)
 	}
-	if err := s.decide("Box %s of this domain, label key %s, sends %s (%s) for %s. Take them?", in.by.Box, in.by.Key,
+	if err := s.confirm("Box %s of this domain, label key %s, sends %s (%s) for %s. Take them?", in.by.Box, in.by.Key,
 		count(len(in.ids), "key", "keys"), shorts(in.ids), in.names()); err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (s *step) take(ctx context.Context, in incoming) error {
 		k := in.replica.Keys[at]
 		parcels[i] = hsm.Parcel{SPKI: k.SPKI, Wrapped: k.Wrapped, SeedKey: k.SeedKey, Seed: k.Seed}
 	}
-	keys, files, err := s.a.c.HSM.Receive(ctx, in.replica.Letter, parcels)
+	keys, files, err := s.a.c.HSM.Receive(ctx, in.replica.Letter, parcels, s.state().KeyMode())
 	if err != nil {
 		return err
 	}

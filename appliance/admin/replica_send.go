@@ -54,11 +54,15 @@ func (s *step) replicaSend(ctx context.Context, c console.ReplicaSend) error {
 	if err != nil {
 		return err
 	}
+	if err := s.state().CheckPeer(p); err != nil {
+		return fmt.Errorf("nothing was sent: %w; admit it again: replica admit %s", err, p.Box)
+	}
 	o, err := s.outgoing(c.Access)
 	if err != nil {
 		return err
 	}
-	if err := s.decide("Send %s (%s) of %s to box %s, label key %s? What it does with them is then up to its officers and its rules.",
+	s.depends(p.ID(), p.Letter, o.access, o.ids())
+	if err := s.confirm("Send %s (%s) of %s to box %s, label key %s? What it does with them is then up to its officers and its rules.",
 		count(len(o.keys), "key", "keys"), shorts(o.ids()), names(o.access), p.Box, p.Label); err != nil {
 		return err
 	}
@@ -92,7 +96,12 @@ func (s *step) outgoing(named []kra.AccessID) (o outgoing, err error) {
 		}
 		leave, stay := s.replicable(a)
 		if len(stay) > 0 {
-			why := fmt.Sprintf("%s of %s is bound to this box: it was made so that it never leaves", short(stay[0]), a.ID)
+			k, _ := s.state().Key(stay[0])
+			to := "this box"
+			if k.Bound != nil {
+				to = "label " + string(k.Bound.Label) + " of this box"
+			}
+			why := fmt.Sprintf("%s of %s is bound to %s: it was made so that it never leaves", short(stay[0]), a.ID, to)
 			if len(named) > 0 && stay[0] == a.Keys[0] {
 				return o, fmt.Errorf("nothing was sent: key %s. Make a key to replace it: key generate … replicable for %s", why, a.ID)
 			}
@@ -112,7 +121,11 @@ func (s *step) outgoing(named []kra.AccessID) (o outgoing, err error) {
 // replicable parts the keys of an access identifier into those that may leave and those that stay.
 func (s *step) replicable(a store.Access) (leave, stay []block.KeyID) {
 	for _, id := range a.Keys {
-		if k, _ := s.state().Key(id); k.Custody == hsm.Replicable {
+		k, _ := s.state().Key(id)
+		if !k.Opens() { // suspended or about to be destroyed: it goes nowhere
+			continue
+		}
+		if k.Custody == hsm.Replicable {
 			leave = append(leave, id)
 		} else {
 			stay = append(stay, id)
@@ -156,18 +169,22 @@ func (s *step) sendPart(ctx context.Context, p store.Peer, keys []store.Key, of 
 	ids := make([]block.KeyID, len(keys))
 	for i, k := range keys {
 		ids[i] = k.ID
+		r.Keys = append(r.Keys, replicaKey(k, hsm.Parcel{Wrapped: []byte("later")}))
+	}
+	r.Access = places(of, ids)
+	if err := r.Check(); err != nil {
+		return fmt.Errorf("nothing was sent: %w", err) // before a key is wrapped for anybody
 	}
 	parcels, head, err := s.a.c.HSM.Pack(ctx, p.ID(), ids)
 	if err != nil {
 		return err
 	}
-	if err := s.recordDeparture(ctx, p, hsm.Departed(p.ID(), parcels, head), head); err != nil {
+	if err := s.recordDeparture(ctx, "box "+p.Box, p.Label, hsm.Departed(p.ID(), parcels, head), head); err != nil {
 		return err
 	}
 	for i, k := range keys {
-		r.Keys = append(r.Keys, replicaKey(k, parcels[i]))
+		r.Keys[i] = replicaKey(k, parcels[i])
 	}
-	r.Access = places(of, ids)
 	text, err := s.sign(ctx, r.Digest(), r.Sign)
 	if err != nil {
 		return err
@@ -210,14 +227,14 @@ type replicaRecord struct {
 	Line    string   `json:"line"`
 	Stage   string   `json:"stage"` // sends or receives
 	Detail  string   `json:"detail"`
-	Label   string   `json:"label"` // the other box's label key, SHA-256
+	Label   string   `json:"label"` // the other box's label key, SHA-256; of a backup, the backup key's
 	Keys    []string `json:"keys,omitempty"`
 }
 
 // recordDeparture logs, in one with what is sent to whom, a record for each key that hsmd says has left the token. Where the log
 // does not take them, somebody writes down later that they left.
-func (s *step) recordDeparture(ctx context.Context, p store.Peer, items []receipt.Item, head receipt.ChainHead) error {
-	r := replicaRecord{Officer: s.officer.Name, Line: s.line, Stage: "sends", Detail: count(len(items), "key", "keys") + ", box " + p.Box, Label: p.Label.String()}
+func (s *step) recordDeparture(ctx context.Context, to string, label label.Digest, items []receipt.Item, head receipt.ChainHead) error {
+	r := replicaRecord{Officer: s.officer.Name, Line: s.line, Stage: "sends", Detail: count(len(items), "key", "keys") + ", " + to, Label: label.String()}
 	entries := make([]audit.Entry, len(items))
 	for i := range items {
 		entries[i] = audit.Entry{Kind: receipt.Copy, Item: &items[i], HSM: head, Private: r}

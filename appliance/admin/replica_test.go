@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/hsm/hsmtest"
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
@@ -29,7 +30,7 @@ func (w *world) peer(name string) store.Peer {
 	p := store.Peer{Box: name, Label: label.Digest{1}, Transport: key.PublicKey().Bytes(), Request: label.Digest{2}, Since: time.Now()}
 	pins := w.store.State().PINs()
 	var files hsm.Files
-	p.Letter, files, err = w.fault.Admit(w.t.Context(), hsm.Token{PIN: pins.User.Bytes(), SOPIN: pins.SO.Bytes()}, p.Transport)
+	p.Letter, files, err = w.fault.Admit(w.t.Context(), hsm.Token{PIN: pins.User.Bytes(), SOPIN: pins.SO.Bytes()}, hsmtest.Request(w.t, name, p.Transport))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -95,7 +96,11 @@ func TestReplicaSend(t *testing.T) {
 		t.Errorf("says of %d keys that they stay, want 2:\n%s", n, shown)
 	}
 	w.departed(p, all[0].Keys)
+	w.has("system secrets", "1: transfer key for another box — box2")
 	w.do("replica dismiss box2", "yes")
+	if strings.Contains(w.do("system secrets"), "transfer key") {
+		t.Error("a transfer key is counted of a box that was dismissed")
+	}
 	w.fail("replica send to box2 legal-team", []string{"yes"}, "was not admitted")
 	if _, _, err := w.fault.Pack(t.Context(), p.ID(), []block.KeyID{w.store.State().Keys()[0].ID}); err == nil {
 		t.Error("the token still packs for a box that was dismissed")
@@ -161,6 +166,49 @@ func TestReplicaLeavesAfterItsRecord(t *testing.T) {
 	}
 }
 
+// TestReplicaSendChecksFirst: what could not be said of the keys is known before one of them is wrapped, and then none is.
+func TestReplicaSendChecksFirst(t *testing.T) {
+	w := enrolled(t)
+	w.do("access add legal-team")
+	w.peer("box2")
+	k, files, err := w.fault.Generate(t.Context(), hsm.P256, hsm.Replicable, hsm.Resident)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.store.Commit(t.Context(), store.KeyAdd{Key: k, Made: time.Unix(0, 0), Files: files, Access: "legal-team"}); err != nil {
+		t.Fatal(err)
+	}
+	w.fail("replica send to box2 legal-team", []string{"yes"}, "Nothing was sent")
+	if items, _, err := w.fault.ChainSince(t.Context(), 0); err != nil || len(items) != 0 {
+		t.Errorf("%d keys were wrapped, %v; want none", len(items), err)
+	}
+}
+
+// TestAdmittedAgain: who admits a box again is told whether it is who it was.
+func TestAdmittedAgain(t *testing.T) {
+	w := enrolled(t)
+	p := w.peer("box2")
+	s := &step{a: w.Agent}
+	for _, x := range []struct {
+		what, want string
+		change     func(*store.Peer)
+	}{
+		{"the same", "who it was", func(*store.Peer) {}},
+		{"another token", "its token is another", func(p *store.Peer) { p.Transport = bytes.Repeat([]byte{9}, hsm.TransportSize) }},
+		{"another label key", label.Digest{3}.String(), func(p *store.Peer) { p.Label = label.Digest{3} }},
+	} {
+		now := p
+		x.change(&now)
+		if got := s.wasAdmitted(now); !strings.Contains(got, x.want) || now.Label != p.Label && !strings.Contains(got, p.Label.String()) {
+			t.Errorf("%s: %q, want %q", x.what, got, x.want)
+		}
+	}
+	p.Box = "box3"
+	if got := s.wasAdmitted(p); got != "" {
+		t.Errorf("a box that is new: %q", got)
+	}
+}
+
 // TestIncomingKeys: only what may be a copy is taken for one.
 func TestIncomingKeys(t *testing.T) {
 	good := label.ReplicaKey{SPKI: []byte("spki"), Suite: "p256", Custody: "replicable", State: "active"}
@@ -168,7 +216,7 @@ func TestIncomingKeys(t *testing.T) {
 	if err := in.add(store.Empty(), 0, good); err != nil || len(in.ids) != 1 {
 		t.Fatal(in, err)
 	}
-	k := hsm.Key{ID: block.KeyIDOfSPKI(good.SPKI), SPKI: good.SPKI, Suite: hsm.P256, Custody: hsm.Replicable, Origin: hsm.Generated}
+	k := hsm.Key{ID: block.KeyIDOfSPKI(good.SPKI), SPKI: good.SPKI, Suite: hsm.P256, Custody: hsm.Replicable, Origin: hsm.Generated, Mode: hsm.Resident}
 	gone, err := store.Apply(store.Empty(), store.KeyAdd{Key: k}, store.KeyRemove{ID: k.ID})
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keyrelease/krabox/appliance/store"
@@ -30,13 +31,16 @@ func (s *step) ruleSet(ctx context.Context, c console.RuleSet) error {
 	if err != nil {
 		return err
 	}
+	s.tell(fmt.Sprintf("Change the rule %s, which is used by: %s?", c.Rule, s.usersOf(string(c.Rule))))
 	if err := s.commit(ctx, store.RuleSet{Name: string(c.Rule), Expr: expr}); err != nil {
 		return err
 	}
-	return s.say("Rule %s was changed. It is used by: %s.", c.Rule, users(s.a.c.Book().UsedBy(policy.RuleName(c.Rule))))
+	return s.say("Rule %s was changed. It is used by: %s.", c.Rule, s.usersOf(string(c.Rule)))
 }
 
-func users(ids []kra.AccessID) string {
+// usersOf are the access identifiers that use a rule, of those that the officer sees.
+func (s *step) usersOf(rule string) string {
+	ids := slices.DeleteFunc(s.a.c.Book().UsedBy(policy.RuleName(rule)), func(id kra.AccessID) bool { _, ok := s.state().Access(id); return !ok })
 	if len(ids) == 0 {
 		return "nobody"
 	}
@@ -50,7 +54,7 @@ func users(ids []kra.AccessID) string {
 func (s *step) ruleList() error {
 	t := newTable("RULE", "CONDITION", "USED BY")
 	for _, r := range s.state().Rules() {
-		t.row(r.Name, r.Expr, users(s.a.c.Book().UsedBy(policy.RuleName(r.Name))))
+		t.row(r.Name, r.Expr, s.usersOf(r.Name))
 	}
 	return t.print(s, "There are no rules. Make one with: rule add")
 }
@@ -62,7 +66,7 @@ func (s *step) ruleShow(c console.RuleShow) error {
 	}
 	field(s, "rule", r.Name)
 	field(s, "condition", r.Expr)
-	return field(s, "used by", users(s.a.c.Book().UsedBy(policy.RuleName(r.Name))))
+	return field(s, "used by", s.usersOf(r.Name))
 }
 
 func (s *step) ruleRemove(ctx context.Context, c console.RuleRemove) error {

@@ -18,7 +18,7 @@ func (a *Agent) Do(ctx context.Context, r wire.Request, out io.Writer) wire.Outc
 	if _, ok := a.who(r.Session); !ok {
 		return wire.Outcome{Error: notLoggedIn, End: true}
 	}
-	cmd, err := console.Parse(r.Line)
+	cmd, rights, err := console.Read(r.Line)
 	var syntax *console.SyntaxError
 	switch {
 	case errors.As(err, &syntax):
@@ -28,7 +28,7 @@ func (a *Agent) Do(ctx context.Context, r wire.Request, out io.Writer) wire.Outc
 	case !console.Allowed(cmd, a.c.Mode):
 		return wire.Outcome{Error: a.refusal()}
 	}
-	do, ok := actionOf(cmd)
+	do, ok := a.find(cmd)
 	if !ok {
 		return wire.Outcome{Error: sentence(fmt.Errorf("%T is not executed here", cmd))}
 	}
@@ -41,13 +41,40 @@ func (a *Agent) Do(ctx context.Context, r wire.Request, out io.Writer) wire.Outc
 	if !ok {
 		return wire.Outcome{Error: notLoggedIn, End: true} // while the line waited for its turn
 	}
-	s := &step{a: a, ctx: ctx, command: cmd, does: do, line: r.Line, officer: who, session: r.Session, answers: r.Answers, out: out}
+	_, view, _ := console.Split(r.Line) // it was read
+	s := &step{a: a, json: objectFor(view), ctx: ctx, command: cmd, does: do, line: r.Line, officer: who, session: r.Session, answers: r.Answers, out: out}
 	defer a.sessions.officer(r.Session) // who waited for a long answer was not idle
-	if err := maintains(who, cmd); err != nil {
+	if err := s.may(rights); err != nil {
 		return s.finish(ctx, err)
+	}
+	if err := s.a.inError(); err != nil && !do.mend {
+		return s.finish(ctx, fmt.Errorf("nothing was done: %w", err))
+	}
+	if !do.long {
+		s.a.lapse()
+		s.a.expire(ctx)
+	}
+	if s.waits(rights) {
+		return s.finish(ctx, s.ask(ctx))
 	}
 	return s.finish(ctx, do.run(s, ctx))
 }
+
+// may refuses what an officer's duty is not. A box that is not in service has no officers.
+func (s *step) may(r console.Rights) error {
+	switch {
+	case s.a.c.Mode != console.Enrolled:
+		return nil
+	case s.officer.Duty == store.Maintainer:
+		return maintains(s.officer, s.command, r)
+	case !r.Has(dutyOf(s.officer)):
+		return fmt.Errorf("that is not for %s, whose duty is %s, but for: %s. What you can do: help", s.officer.Name, dutyWords(s.officer), r)
+	}
+	return nil
+}
+
+// dutyOf is an officer's duty as commands have it.
+func dutyOf(o store.Officer) console.Duty { return console.Duty(o.Duty) }
 
 // who returns the officer of a session, as the state has them now. A box that is not in service has none, and none is
 // asked for.
@@ -63,8 +90,14 @@ func (a *Agent) who(id wire.Session) (store.Officer, bool) {
 }
 
 func (a *Agent) refusal() string {
-	if a.c.Mode == console.Locked {
-		return sentence(fmt.Errorf("this box is locked: %s. It serves nothing until that is mended; only status, enrol install, reboot and poweroff work", a.c.Reason))
+	if a.c.Mode == console.Maintenance {
+		return sentence(fmt.Errorf("this box is in maintenance: %s. Nothing is open and nothing is served; only status, system secrets, system support, enrol request, enrol install, reboot and poweroff work", a.c.Reason))
 	}
-	return "This box is not in service yet; only status, enrol request, enrol install, reboot and poweroff work."
+	if a.c.Mode == console.Locked {
+		return sentence(fmt.Errorf("this box is locked: %s. It serves nothing until that is mended; only status, system secrets, system support, enrol install, zeroize, reboot and poweroff work", a.c.Reason))
+	}
+	if a.c.Mode == console.Attended {
+		return sentence(fmt.Errorf("this box waits: %s. Only unlock, status, system secrets, system support, reboot and poweroff work until then", a.c.Reason))
+	}
+	return "This box is not in service yet; only status, system secrets, system support, enrol request, enrol install, enrol listen, reboot and poweroff work."
 }

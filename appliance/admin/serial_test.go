@@ -22,7 +22,7 @@ import (
 // A person sits at a console of the real agent.
 type person struct {
 	t  *testing.T
-	in *io.PipeWriter
+	in io.Writer
 
 	mu   sync.Mutex
 	seen bytes.Buffer // guarded by mu
@@ -66,8 +66,8 @@ func (p *person) asks(line, want string) string {
 	return p.expect(want)
 }
 
-// sit runs a console for whatever w.Agent is at the moment.
-func (w *world) sit() *person {
+// socket serves whatever w.Agent is at the moment, until after what was begun later has ended.
+func (w *world) socket() string {
 	w.t.Helper()
 	path := filepath.Join(w.t.TempDir(), "admin.sock")
 	l, err := net.Listen("unix", path)
@@ -76,6 +76,14 @@ func (w *world) sit() *person {
 	}
 	s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { wire.Handler(w.Agent).ServeHTTP(rw, r) })}
 	go s.Serve(l)
+	w.t.Cleanup(func() { s.Close() })
+	return path
+}
+
+// sit runs a console for whatever w.Agent is at the moment.
+func (w *world) sit() *person {
+	w.t.Helper()
+	path := w.socket()
 	line, keys := io.Pipe()
 	p := &person{t: w.t, in: keys}
 	ended := make(chan error)
@@ -90,7 +98,6 @@ func (w *world) sit() *person {
 		if err := <-ended; err != nil {
 			w.t.Errorf("console: %v", err)
 		}
-		s.Close()
 	})
 	return p
 }

@@ -27,8 +27,15 @@ func (a *Agent) Banner(ctx context.Context) wire.Banner {
 }
 
 func (a *Agent) health() string {
-	if a.c.Mode == console.Locked {
+	if a.c.Mode == console.Maintenance {
+		return "in maintenance; nothing is open, nothing is served. If the firmware is new and meant to be: give what enrol request prints to the desk of " + a.c.Domain.Name +
+			" (domain firmware approve, domain approve -like), paste its answer into enrol install, and reboot"
+	}
+	switch a.c.Mode {
+	case console.Locked:
 		return "locked; nothing is served"
+	case console.Attended:
+		return "waits; nothing is served until the shares are typed (unlock)"
 	}
 	if bad := a.c.Health(); len(bad) > 0 {
 		return strings.Join(bad, "; ")
@@ -39,7 +46,7 @@ func (a *Agent) health() string {
 func (a *Agent) clock() string {
 	trusted, word := a.c.Clock()
 	if !trusted {
-		return "not trusted; rules that ask for the time refuse (time set)"
+		return "not trusted; " + strings.TrimPrefix(word+"; ", "; ") + "rules that ask for the time refuse (time set)"
 	}
 	return "trusted, " + word
 }
@@ -51,6 +58,7 @@ func (s *step) status(ctx context.Context) error {
 	field(s, "box", b.Box)
 	field(s, "domain", b.Domain)
 	field(s, "version", b.Version)
+	field(s, "cryptography", cryptography())
 	field(s, "mode", b.Mode)
 	if b.Reason != "" {
 		field(s, "reason", b.Reason)
@@ -59,7 +67,11 @@ func (s *step) status(ctx context.Context) error {
 	field(s, "time", stamp(time.Now()))
 	if s.a.c.Mode == console.Enrolled {
 		field(s, "clock", b.Clock)
+		field(s, "service", s.a.service())
 		s.contents()
+		if lines := s.a.forwarded(); len(lines) > 0 {
+			field(s, "syslog", printable(lines[0]))
+		}
 		s.module(ctx)
 	}
 	field(s, "agent up", time.Since(s.a.c.Started).Round(time.Second).String())
@@ -119,6 +131,12 @@ func (s *step) machine(ctx context.Context) error {
 			text += "; last ended: " + v.Ended
 		}
 		field(s, v.Name, text)
+	}
+	if len(m.Programs) > 0 {
+		field(s, "programs", strings.Join(m.Programs, ", ")+": as the image lists them")
+	}
+	for _, x := range m.Strangers {
+		field(s, "NOT LISTED", x)
 	}
 	return field(s, "network", m.Network)
 }

@@ -33,9 +33,18 @@ type step struct {
 	answers []string
 	out     io.Writer
 
+	dry      *draft         // not nil: it runs up to where it would begin to act, and no further
+	approved *store.Request // not nil: the officer asked for it, and it is approved now
+	approver string
+
 	begun bool
 	kept  *bytes.Buffer // once it acts
+	json  *object       // not nil: what is shown is one JSON object
 	end   bool          // the session is over
+
+	viewed, view *store.State // of a team: what the view is of, and the view
+
+	waiting uint64 // the number of the request that it has become
 }
 
 // A question is the error of a command that needs another answer first.
@@ -45,11 +54,18 @@ func (q question) Error() string { return "waits for " + string(q.Kind) }
 
 // next returns the answer to a question, or the question as an error.
 func (s *step) next(kind wire.Kind, prompt string) (string, error) {
+	if kind == wire.Confirm && (s.dry != nil || s.approved != nil) {
+		s.tell(prompt) // what a draft would ask; what was approved was confirmed
+		return wire.Yes, nil
+	}
 	if len(s.answers) == 0 {
 		return "", question{kind, prompt}
 	}
 	a := s.answers[0]
 	s.answers = s.answers[1:]
+	if s.dry != nil && kind == wire.Paste {
+		s.dry.pasted = append(s.dry.pasted, a)
+	}
 	return a, nil
 }
 
@@ -70,13 +86,19 @@ type commandRecord struct {
 	Line    string `json:"line"`
 	Stage   string `json:"stage"` // asked, done or failed
 	Detail  string `json:"detail,omitempty"`
+
+	Request  uint64 `json:"request,omitempty"`  // that it waits as, or was approved as
+	Approver string `json:"approver,omitempty"` // the second officer
 }
 
 // Stages of a command's records.
 const (
-	stageAsked  = "asked"
-	stageDone   = "done"
-	stageFailed = "failed"
+	stageAsked    = "asked"
+	stageDone     = "done"
+	stageFailed   = "failed"
+	stageWaits    = "waits" // for a second officer
+	stageRejected = "rejected"
+	stageExpired  = "expired"
 )
 
 // begin logs the command, once. A command that helps to mend the box goes on without a log.
@@ -84,10 +106,13 @@ func (s *step) begin(ctx context.Context) error {
 	if s.begun {
 		return nil
 	}
+	if s.dry != nil {
+		return errActs
+	}
 	err := s.record(ctx, receipt.Command, stageAsked, "")
 	if err != nil && !s.does.mend {
 		return fmt.Errorf("nothing was done: the log takes no record (%w). Until that is mended only status, log health, log size, "+
-			"time show, network show, reboot and poweroff work", err)
+			"time show, network show, system support, reboot and poweroff work", err)
 	}
 	s.begun = true
 	return nil
@@ -97,13 +122,23 @@ func (s *step) record(ctx context.Context, kind receipt.Kind, stage, detail stri
 	if s.a.c.Log == nil {
 		return nil // not enrolled: there is no log
 	}
-	_, err := s.a.c.Log.Append(ctx, audit.Entry{Kind: kind, Private: commandRecord{s.officer.Name, s.line, stage, clip(detail)}})
+	r := commandRecord{Officer: s.officer.Name, Line: s.line, Stage: stage, Detail: clip(detail), Approver: s.approver}
+	r.Request = s.waiting
+	if s.approved != nil {
+		r.Request = s.approved.Number
+	}
+	_, err := s.a.c.Log.Append(ctx, audit.Entry{Kind: kind, Private: r})
 	return err
 }
 
 // Write shows text, logging the command first.
 func (s *step) Write(p []byte) (int, error) {
-	if s.kept != nil {
+	switch {
+	case s.dry != nil:
+		return len(p), nil
+	case s.json != nil:
+		return s.json.Write(p)
+	case s.kept != nil:
 		return s.kept.Write(p)
 	}
 	if err := s.begin(s.ctx); err != nil {
@@ -112,10 +147,14 @@ func (s *step) Write(p []byte) (int, error) {
 	return s.out.Write(p)
 }
 
-// act logs the command, which is about to change something, and from now on keeps back its text.
+// act logs the command, which is about to change something, and from now on keeps back its text. On a full disk nothing begins: it
+// could be left half done.
 func (s *step) act(ctx context.Context) error {
 	if err := s.begin(ctx); err != nil {
 		return err
+	}
+	if err := s.a.full(); err != nil && !s.does.mend {
+		return fmt.Errorf("nothing was done: %w", err)
 	}
 	if s.kept == nil {
 		s.kept = new(bytes.Buffer)
@@ -133,6 +172,9 @@ func (s *step) finish(ctx context.Context, err error) wire.Outcome {
 	if begun := s.begin(ctx); err == nil {
 		err = begun
 	}
+	if err == nil {
+		err = s.object()
+	}
 	o := wire.Outcome{End: s.end}
 	if err != nil {
 		o.Error = clip(sentence(err))
@@ -141,8 +183,11 @@ func (s *step) finish(ctx context.Context, err error) wire.Outcome {
 		return o
 	}
 	stage := stageDone
-	if err != nil {
+	switch {
+	case err != nil:
 		stage = stageFailed
+	case s.waiting != 0:
+		stage = stageWaits
 	}
 	if logged := s.record(ctx, cmp.Or(s.does.kind, receipt.Command), stage, o.Error); logged != nil && !s.does.mend {
 		o.Error = sentence(errors.Join(err, fmt.Errorf("what came of this command is not in the log: %w", logged)))

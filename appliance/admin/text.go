@@ -69,6 +69,10 @@ func printable(s string) string {
 
 // print writes the table, or the text if it has no rows.
 func (t *table) print(w io.Writer, empty string) error {
+	if s, ok := w.(*step); ok && s.json != nil {
+		s.json.table(t)
+		return nil
+	}
 	if len(t.rows) == 0 {
 		_, err := io.WriteString(w, empty+"\n")
 		return err
@@ -121,6 +125,10 @@ func format(cells []string, wide []int) string {
 
 // field writes one line of a description, folding its text.
 func field(w io.Writer, name, text string) error {
+	if s, ok := w.(*step); ok && s.json != nil {
+		s.json.field(name, text)
+		return nil
+	}
 	const indent = 14
 	lines := strings.Split(foldTo(text, columns-indent-1), "\n")
 	_, err := fmt.Fprintf(w, "%-*s%s\n", indent, name, strings.Join(lines, "\n"+strings.Repeat(" ", indent)))

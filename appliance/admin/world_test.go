@@ -68,6 +68,7 @@ func (b *body1) Reboot(context.Context) error {
 	}
 	return b.did("reboot")
 }
+func (b *body1) Maintenance(context.Context) error             { return b.did("maintenance") }
 func (b *body1) PowerOff(context.Context) error                { return b.did("poweroff") }
 func (b *body1) SetClock(_ context.Context, t time.Time) error { return b.did("clock " + stamp(t)) }
 func (b *body1) SetNetwork(_ context.Context, n machine.Network) error {
@@ -91,6 +92,8 @@ type world struct {
 	key    [32]byte
 	closed bool
 
+	vouched []store.Clock // what officers said of the clock
+
 	*Agent
 	session wire.Session
 }
@@ -98,15 +101,22 @@ type world struct {
 // factory makes a world that is not in service yet.
 func factory(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), body: &body1{}}
-	folder := filepath.Join(w.dir, "domain")
+	folder := filepath.Join(t.TempDir(), "domain")
 	if err := desk.Init(folder, "example"); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	if w.desk, err = desk.Open(folder); err != nil {
+	d, err := desk.Open(folder)
+	if err != nil {
 		t.Fatal(err)
 	}
+	return factoryOf(t, d)
+}
+
+// factoryOf makes one of a domain.
+func factoryOf(t *testing.T, d *desk.Desk) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), body: &body1{}, desk: d}
+	var err error
 	w.tpmd = tpmtest.StartDaemon(t, tpmtest.DaemonConfig{TPM: tpmtest.New(t), State: t.TempDir(), Domain: w.desk.Domain()})
 	if err := w.tpmd.Init.Extend(t.Context(), label.Running); err != nil {
 		t.Fatal(err)
@@ -125,7 +135,7 @@ func (w *world) install(ctx context.Context, i tpm.Installed) (err error) {
 	if w.key, err = i.StoreKey(); err != nil {
 		return err
 	}
-	s, err := store.Create(ctx, w.storeFile(), w.key, w.tpmd.Client, store.BoxSet{Box: i.Box}, store.OfficerAdd{Name: i.Officer.Name, Hash: i.Officer.Hash})
+	s, err := store.Create(ctx, w.storeFile(), w.key, w.tpmd.Client, store.BoxSet{Box: i.Box}, store.OfficerAdd{Name: i.Officer.Name, Hash: i.Officer.Hash, Duty: store.Chief})
 	if err != nil {
 		return err
 	}
@@ -143,7 +153,9 @@ func fingerprint(t testing.TB, shown string) string {
 	return m[1]
 }
 
-func (w *world) enrol() {
+func (w *world) enrol() { w.t.Helper(); w.enrolAs("box1") }
+
+func (w *world) enrolAs(box string) {
 	w.t.Helper()
 	first, err := desk.NewOfficer(officer, []byte(passphrase))
 	if err != nil {
@@ -155,7 +167,7 @@ func (w *world) enrol() {
 		w.t.Fatal("enrol request shows no PEM block")
 	}
 	bundle, err := w.desk.Enrol(desk.Admission{Request: pem.EncodeToMemory(b), Release: desk.Release{Manifest: desk.Manifest{Version: "v1", Epoch: 1}, Trust: desk.AsObserved},
-		Box:     label.Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+		Box:     label.Box{Name: box, DNS: []string{box + ".example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
 		Officer: first, Seen: fingerprint(w.t, shown)})
 	if err != nil {
 		w.t.Fatal(err)
@@ -262,8 +274,10 @@ func (w *world) start() {
 	roots.AddCert(root)
 	w.Agent, err = New(Config{Mode: console.Enrolled, Domain: w.desk.Domain(), Version: "v1", Roots: roots, Started: time.Now(), TPM: w.fault.tpmd(),
 		Machine: w.body, Store: w.store, HSM: w.fault, Log: w.log, Book: w.book.Load, Prepare: w.prepare,
+		Try:    func(next *store.State) error { _, err := w.prepare(next); return err },
 		Clock:  func() (bool, string) { c := w.store.State().Clock(); return !c.Time.IsZero(), string(c.Source) },
-		Health: func() []string { return nil }})
+		Trust:  func(c store.Clock) { w.vouched = append(w.vouched, c) },
+		Health: func() []string { return nil }, Erase: func() error { return w.body.did("erase") }})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -301,7 +315,7 @@ func (w *world) do(line string, answers ...string) string {
 	if o.Error != "" || o.Ask != nil {
 		w.t.Fatalf("%s: %+v %+v\n%s", line, o, o.Ask, out)
 	}
-	if strings.HasPrefix(line, "log export") {
+	if strings.HasPrefix(line, "log export") || strings.HasSuffix(line, "| json") {
 		return out
 	}
 	for l := range strings.SplitSeq(out, "\n") {
@@ -347,6 +361,7 @@ type faulty struct {
 	*hsm.Client
 	tpm       *tpm.Client
 	certify   error // LeafKeyRelease fails with it
+	holdings  error // Holdings fails with it
 	destroyed int
 }
 
@@ -360,6 +375,13 @@ func (f *faulty) tpmd() platform { return &faultyTPM{f.tpm, f} }
 type faultyTPM struct {
 	*tpm.Client
 	f *faulty
+}
+
+func (p *faultyTPM) Holdings(ctx context.Context) ([]tpm.Holding, error) {
+	if p.f.holdings != nil {
+		return nil, p.f.holdings
+	}
+	return p.Client.Holdings(ctx)
 }
 
 func (p *faultyTPM) LeafKeyRelease(ctx context.Context, spki []byte, access string, u tpm.Usage) ([][]byte, error) {

@@ -20,6 +20,7 @@ type Entry struct {
 	Header  *receipt.Hash     // SHA-256 of the block's header, if there is one
 	Item    *receipt.Item     // the unwrap this record accounts for
 	Answer  *receipt.Hash     // of a key that never left the HSM: kra.Binding.Answer
+	Shown   *receipt.Hash     // of a release to a platform: digest of what it showed on the channel
 	HSM     receipt.ChainHead // hsmd's chain head as it came with the answer; zero Instance = none
 	Private any               // encoded as JSON: decryptor, facts, trace, reason; nil = {}
 
@@ -58,11 +59,12 @@ func (r *record) bytes() int { return recordOverhead + len(r.Public) + len(r.Pri
 
 // A request is one Append that waits for its batch. The committer fills result or err and then closes done.
 type request struct {
-	records []record
-	size    int
-	rekey   *rekey    // instead of records
-	lacking bool      // only the records of items that the log lacks
-	due     time.Time // when its patience ends; zero = it has none
+	records   []record
+	size      int
+	rekey     *rekey    // instead of records
+	essential bool      // it may take the spare
+	lacking   bool      // only the records of items that the log lacks
+	due       time.Time // when its patience ends; zero = it has none
 
 	done   chan struct{}
 	result Committed // without receipts, which the waiting goroutine makes
@@ -92,13 +94,13 @@ func (l *Log) prepare(entries []Entry) (*request, error) {
 	if len(entries) == 0 || len(entries) > maxEntries {
 		return nil, fmt.Errorf("%d entries, want 1 to %d", len(entries), maxEntries)
 	}
-	q := &request{records: make([]record, len(entries)), done: make(chan struct{})}
+	q := &request{records: make([]record, len(entries)), essential: true, done: make(chan struct{})}
 	now, patience := receipt.NewStamp(l.now()), maxPatience
 	for i, e := range entries {
 		if e.Kind == receipt.ReceiptKey {
 			return nil, errors.New("receipt keys are logged by Rekey")
 		}
-		p := receipt.Public{Kind: e.Kind, Time: now, Book: e.Book, Access: e.Access, Header: e.Header, Item: e.Item, Answer: e.Answer}
+		p := receipt.Public{Kind: e.Kind, Time: now, Book: e.Book, Access: e.Access, Header: e.Header, Item: e.Item, Answer: e.Answer, Shown: e.Shown}
 		r, err := newRecord(p, e.Private)
 		if err != nil {
 			return nil, err
@@ -106,6 +108,7 @@ func (l *Log) prepare(entries []Entry) (*request, error) {
 		r.hsm = e.HSM
 		q.records[i] = r
 		q.size += r.bytes()
+		q.essential = q.essential && essential(e.Kind)
 		patience = min(patience, e.Patience)
 	}
 	if patience > 0 {
@@ -161,6 +164,9 @@ func (l *Log) enqueue(q *request) error {
 	defer l.mu.Unlock()
 	if l.failed != nil {
 		return l.failed
+	}
+	if full := l.full.Load(); full != nil && !q.essential {
+		return *full
 	}
 	if len(l.queue) >= maxQueue {
 		return ErrBusy

@@ -3,13 +3,15 @@
 //
 //	Append ──► request ──► queue ──► committer: tree, checkpoint, one write, one fdatasync ──► Committed
 //	                                     │
-//	                                     └─ any error: the log is closed until it is opened again, Health is red
+//	                                     ├─ the disk is full: Health is red until it is not any more (full.go)
+//	                                     └─ any other error: the log is closed until it is opened again, Health is red
 //
 // A folder holds:
 //
 //	seg-<first record, 20 digits>   64 MiB, preallocated: header, then frames; a frame is one batch (frame.go)
 //	hashes                          the tree's stored hashes, rebuilt at each start and never trusted
 //	receipt.key                     the receipt key of this boot, encrypted, to sign the next one in (rekey.go)
+//	bookmark                        how far a reader has come, sealed (follow.go)
 package audit
 
 import (
@@ -22,7 +24,6 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
-	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/kra/receipt"
 )
@@ -70,6 +71,8 @@ type Log struct {
 	disk disk
 	keys keyFile
 
+	bookmarks func(name receipt.Hash) keyFile // by what they are of
+
 	mu     sync.Mutex // guards queue, due and failed
 	queue  []*request
 	due    time.Time // when the first patience in the queue ends
@@ -84,10 +87,13 @@ type Log struct {
 	hsm     *tracker
 	signer  *receipt.Signer
 	scratch scratch
+	short   int64       // room that the segment lacked when the disk was full
+	again   *time.Timer // wakes the committer to look for room; nil: it never had to
 
 	head       atomic.Pointer[Head]
 	lastKey    atomic.Pointer[ed25519.PublicKey] // of the last key record; nil in an empty log
 	broken     atomic.Pointer[error]             // what Health says; set once
+	full       atomic.Pointer[error]             // likewise, while the disk is full
 	writing    atomic.Int64                      // when the write under way began, Unix nanoseconds; 0 = none
 	generation atomic.Uint64
 	reset      atomic.Uint64
@@ -114,6 +120,9 @@ func (l *Log) SetState(generation, reset uint64) {
 // Health returns nil while the log can be written, and otherwise why not and what to do.
 func (l *Log) Health() error {
 	if err := l.broken.Load(); err != nil {
+		return *err
+	}
+	if err := l.full.Load(); err != nil {
 		return *err
 	}
 	if at := l.writing.Load(); at != 0 {
@@ -168,8 +177,8 @@ func (l *Log) fail(err error) {
 	l.failed = err
 	switch {
 	case errors.Is(err, ErrClosed):
-	case errors.Is(err, unix.ENOSPC):
-		l.failed = fmt.Errorf("%w: the disk is full; export the log, enlarge the disk and restart: %w", ErrClosed, err)
+	case noRoom(err):
+		l.failed = fmt.Errorf("%w: the disk is full; enlarge it and restart: %w", ErrClosed, err)
 	default:
 		l.failed = fmt.Errorf("%w; check the disk and restart: %w", ErrClosed, err)
 	}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,6 +21,9 @@ func (l *Log) commitLoop() {
 			batch, err := l.take()
 			if err == nil && len(batch) > 0 {
 				err = l.commit(batch)
+			}
+			if err == nil {
+				err = l.relieve()
 			}
 			if err != nil {
 				l.fail(err)
@@ -102,8 +106,11 @@ func (l *Log) refuse(batch []*request) {
 
 // commit makes one batch durable and answers it. An error leaves the log in no defined state: the caller closes it.
 func (l *Log) commit(batch []*request) error {
-	batch = l.admit(batch)
-	if len(batch) == 0 {
+	batch, err := l.fit(batch)
+	if err != nil {
+		return err
+	}
+	if batch = l.admit(batch); len(batch) == 0 {
 		return nil
 	}
 	first := l.tree.size()
@@ -118,7 +125,9 @@ func (l *Log) commit(batch []*request) error {
 	if err := l.write(first, clear); err != nil {
 		return err
 	}
-	if err := l.tree.flush(); err != nil {
+	if err := l.tree.flush(); noRoom(err) {
+		l.fills(err) // the records are durable, and their hashes in memory
+	} else if err != nil {
 		return err
 	}
 	l.head.Store(head)
@@ -186,17 +195,14 @@ func (l *Log) sign(clear []byte) (*Head, []byte, error) {
 	return &Head{Size: size, Root: root, Checkpoint: signed, HSM: l.hsm.proven}, clear, nil
 }
 
-// write seals the batch into the current segment, or a new one if it does not fit, and waits for the disk.
+// write seals the batch into the current segment, which has room for it, and waits for the disk.
 func (l *Log) write(first int64, clear []byte) error {
 	l.writing.Store(time.Now().UnixNano())
 	defer l.writing.Store(0)
-	need := int64(frameHeader + sealOverhead + len(clear))
-	if l.segment == nil || l.segment.end+need > l.segment.size {
-		if err := l.roll(first); err != nil {
-			return err
-		}
-	}
 	s := l.segment
+	if s.end+int64(frameHeader+sealOverhead+len(clear)) > s.size {
+		return errors.New("write log: the batch is longer than it was said to be")
+	}
 	b := appendFrame(l.scratch.sealed[:0], s.aead, s.end, first, clear)
 	if _, err := s.file.WriteAt(b, s.end); err != nil {
 		return fmt.Errorf("write log: %w", err)
@@ -210,8 +216,10 @@ func (l *Log) write(first int64, clear []byte) error {
 }
 
 // roll starts a new segment; the old one is full.
-func (l *Log) roll(first int64) error {
-	s, err := l.newSegment(first)
+func (l *Log) roll() error {
+	l.writing.Store(time.Now().UnixNano())
+	defer l.writing.Store(0)
+	s, err := l.newSegment(l.tree.size())
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,9 @@ const unfinished = ".new"
 // create preallocates under another name and renames last, so that a cut never leaves half a segment. The rename
 // refuses to replace a file.
 func (osDisk) create(path string, size int64, header []byte) (_ file, err error) {
+	if err := keepFree(filepath.Dir(path), size); err != nil {
+		return nil, err
+	}
 	tmp := path + unfinished
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

@@ -10,13 +10,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
-// TestFullDisk fills a real file system of 4 MiB, in a name space of its own.
+// TestFullDisk fills a real file system of 3.4 MiB, in a name space of its own.
 func TestFullDisk(t *testing.T) {
 	const inside = "KRA_AUDIT_TEST_FULL_DISK"
 	if os.Getenv(inside) != "" {
@@ -38,38 +39,104 @@ func TestFullDisk(t *testing.T) {
 
 func fullDisk(t *testing.T) {
 	b := newBench(t)
-	if err := unix.Mount("none", b.dir, "tmpfs", 0, "size=4m"); err != nil {
+	if err := unix.Mount("none", b.dir, "tmpfs", 0, "size=3400k"); err != nil {
 		t.Fatal("mount a small file system: ", err)
+	}
+	size := func(words string) {
+		t.Helper()
+		if err := unix.Mount("none", b.dir, "tmpfs", unix.MS_REMOUNT, words); err != nil {
+			t.Fatal(err)
+		}
 	}
 	b.opts.SegmentSize = 1 << 20
 	l := b.boot(t)
+	ctx := context.Background()
+	released := func() Entry { return Entry{Kind: receipt.Refusal, Private: strings.Repeat("z", 20_000)} }
 	var err error
 	acknowledged := int64(0)
 	for range 1000 {
-		if _, err = l.Append(context.Background(), Entry{Kind: receipt.Command, Private: strings.Repeat("z", 20_000)}); err != nil {
+		if _, err = l.Append(ctx, released()); err != nil {
 			break
 		}
 		acknowledged = l.Head().Size
 	}
-	if !errors.Is(err, unix.ENOSPC) || !errors.Is(err, ErrClosed) || acknowledged < 50 {
-		t.Fatalf("after %d records Append = %v; want no space left", acknowledged, err)
+	full := func(when string, err error) {
+		t.Helper()
+		if !errors.Is(err, unix.ENOSPC) || !errors.Is(err, ErrFull) || errors.Is(err, ErrClosed) {
+			t.Errorf("%s: %v; want no space left, and not closed", when, err)
+		}
 	}
-	if err := l.Health(); !errors.Is(err, unix.ENOSPC) {
-		t.Errorf("Health() = %v; want no space left", err)
+	if full("Append", err); acknowledged < 50 {
+		t.Fatalf("full after %d records", acknowledged)
 	}
-	l.Close()
-
+	full("Health", l.Health())
 	if half, _ := filepath.Glob(filepath.Join(b.dir, "*"+unfinished)); len(half) != 0 {
 		t.Errorf("a half-made segment takes the last room: %v", half)
 	}
-	if err := unix.Mount("none", b.dir, "tmpfs", unix.MS_REMOUNT, "size=16m"); err != nil {
+	var st unix.Statfs_t
+	if err := unix.Statfs(b.dir, &st); err != nil || int64(st.Bavail)*int64(st.Bsize) < b.opts.SegmentSize/reserveShare {
+		t.Errorf("the log took the last room: %d blocks are left, %v", st.Bavail, err)
+	}
+
+	// what is not the port's goes on, also after a restart, and the whole log is there
+	mustAppend(t, l, Entry{Kind: receipt.Login})
+	l.Close()
+	l = b.boot(t)
+	mustAppend(t, l, Entry{Kind: receipt.Boot})
+	if _, err := l.Append(ctx, released()); err == nil {
+		t.Error("after a restart a full disk takes releases")
+	} else {
+		full("Append after a restart", err)
+	}
+	if got := l.Head().Size; got != acknowledged+3 {
+		t.Errorf("%d records on a full disk; want %d", got, acknowledged+3)
+	}
+
+	// the spare ends too, and then nothing is taken
+	for range 1000 {
+		if _, err = l.Append(ctx, Entry{Kind: receipt.Command, Private: strings.Repeat("z", 5_000)}); err != nil {
+			break
+		}
+	}
+	full("without a spare", err)
+
+	size("size=16m")
+	for end := time.Now().Add(time.Minute); l.Health() != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	}
+	if err := l.Health(); err != nil {
+		t.Fatalf("with more room: %v", err)
+	}
+	mustAppend(t, l, released())
+
+	// no room for hashes: what is durable is acknowledged, and later nothing is taken
+	if err := os.WriteFile(filepath.Join(b.dir, "other"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l = b.boot(t)
-	if got := l.Head().Size; got != acknowledged+1 {
-		t.Errorf("with more room the log has %d records; want %d and the new key", got, acknowledged)
+	other, err := os.OpenFile(filepath.Join(b.dir, "other"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
-	mustAppend(t, l, Entry{Kind: receipt.Command, Private: strings.Repeat("z", 20_000)})
+	for block := make([]byte, 4096); err == nil; {
+		_, err = other.Write(block)
+	}
+	other.Close()
+	for err = nil; err == nil; {
+		_, err = l.Append(ctx, Entry{Kind: receipt.Refusal})
+	}
+	full("without room for hashes", err)
+	if err := os.Remove(other.Name()); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); l.Health() != nil && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	}
+	mustAppend(t, l, released())
+	last := l.Head()
+	l.Close()
+	l = b.boot(t)
+	if got, err := l.RootAt(last.Size); err != nil || got != last.Root {
+		t.Errorf("after a restart the first %d records have another root: %v", last.Size, err)
+	}
+	mustAppend(t, l, released())
 	l.Close()
 	if err := unix.Unmount(b.dir, 0); err != nil {
 		t.Error(err)

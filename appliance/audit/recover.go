@@ -20,6 +20,9 @@ var ErrEdited = errors.New("the log was edited")
 func Open(dir string, o Options) (*Log, error) {
 	l := &Log{dir: dir, box: o.Box, now: o.Now, size: o.SegmentSize, disk: o.disk, seal: newSealer(o.Key),
 		keys: newKeyFile(dir, o.Key), hsm: newTracker()}
+	l.bookmarks = func(name receipt.Hash) keyFile {
+		return sealedFile(l.path(bookmarkFile), o.Key, bookmarkContext+string(name[:]))
+	}
 	if l.size == 0 {
 		l.size = segmentSize
 	}

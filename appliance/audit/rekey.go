@@ -7,8 +7,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/kra/receipt"
 )
@@ -44,7 +47,7 @@ func (l *Log) Rekey(ctx context.Context, key ed25519.PrivateKey, path receipt.Pa
 	if err := l.keys.save(old, key); err != nil {
 		return Committed{}, fmt.Errorf("change receipt key: %w", err)
 	}
-	q := &request{rekey: &rekey{signer, old}, done: make(chan struct{})}
+	q := &request{rekey: &rekey{signer, old}, essential: true, done: make(chan struct{})}
 	if err := l.submit(ctx, q); err != nil {
 		return Committed{}, fmt.Errorf("change receipt key: %w", err)
 	}
@@ -95,12 +98,17 @@ type keyFile struct {
 }
 
 func newKeyFile(dir string, key [32]byte) keyFile {
+	return sealedFile(filepath.Join(dir, keyFileName), key, keyFileContext)
+}
+
+// sealedFile is a file whose content is sealed under a key of its own.
+func sealedFile(path string, key [32]byte, info string) keyFile {
 	return keyFile{
-		path: filepath.Join(dir, keyFileName),
+		path: path,
 		seal: func(plain []byte) ([]byte, error) {
 			salt := make([]byte, 32)
 			rand.Read(salt)
-			aead, err := deriveAEAD(key[:], salt, keyFileContext)
+			aead, err := deriveAEAD(key[:], salt, info)
 			if err != nil {
 				return nil, err
 			}
@@ -110,7 +118,7 @@ func newKeyFile(dir string, key [32]byte) keyFile {
 			if len(sealed) < 32 {
 				return nil, errors.New("too short")
 			}
-			aead, err := deriveAEAD(key[:], sealed[:32], keyFileContext)
+			aead, err := deriveAEAD(key[:], sealed[:32], info)
 			if err != nil {
 				return nil, err
 			}
@@ -119,12 +127,29 @@ func newKeyFile(dir string, key [32]byte) keyFile {
 	}
 }
 
+// maxKeyFile is more than any sealed file has, in bytes.
+const maxKeyFile = 512
+
+// read reads what is sealed. Whoever has the disk may have put anything in its place: it is not read to its end, and not waited for.
+func (k keyFile) read() ([]byte, error) {
+	f, err := os.OpenFile(k.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err == nil && len(b) > maxKeyFile {
+		err = fmt.Errorf("%s is longer than %d bytes", filepath.Base(k.path), maxKeyFile)
+	}
+	return b, err
+}
+
 // find returns the private key of pub, nil if pub is nil.
 func (k keyFile) find(pub ed25519.PublicKey) (ed25519.PrivateKey, error) {
 	if pub == nil {
 		return nil, nil
 	}
-	sealed, err := os.ReadFile(k.path)
+	sealed, err := k.read()
 	if err != nil {
 		return nil, fmt.Errorf("read the receipt key before: %w", err)
 	}

@@ -20,7 +20,7 @@ func Edit(st, old *store.State, diff store.Difference) (e policy.Edit, err error
 		old = store.Empty()
 	}
 	rules(&e, st, diff)
-	accesses(&e, st, diff)
+	accesses(&e, st, old, diff)
 	groups(&e, st, old, diff)
 	roles(&e, st, diff)
 	authorities(&e, st, old, diff)
@@ -42,15 +42,52 @@ func rules(e *policy.Edit, st *store.State, diff store.Difference) {
 	}
 }
 
-func accesses(e *policy.Edit, st *store.State, diff store.Difference) {
-	for _, id := range diff.Access {
+// accesses writes those that changed, and those of a key that opens again or no longer.
+func accesses(e *policy.Edit, st, old *store.State, diff store.Difference) {
+	for _, id := range touched(st, old, diff) {
 		if x, ok := st.Access(id); ok {
-			e.Put.Access = append(e.Put.Access, policy.AccessDef{ID: x.ID, Title: x.Title, Keys: x.Keys, Lists: x.Lists,
+			e.Put.Access = append(e.Put.Access, policy.AccessDef{ID: x.ID, Title: x.Title, Keys: opening(st, x.Keys), Lists: x.Lists,
 				Logic: policy.Logic(x.Logic), Delivery: policy.Delivery(x.Delivery), Portion: policy.Portion(x.Portion)})
 		} else {
 			e.Access = append(e.Access, id)
 		}
 	}
+}
+
+func touched(st, old *store.State, diff store.Difference) []kra.AccessID {
+	turned := map[block.KeyID]bool{}
+	for _, id := range diff.Keys {
+		key, err := block.ParseKeyID(id)
+		if err != nil {
+			continue // keys, below, says so
+		}
+		is, there := st.Key(key)
+		if was, known := old.Key(key); there && known && is.Opens() != was.Opens() {
+			turned[key] = true
+		}
+	}
+	if len(turned) == 0 {
+		return diff.Access
+	}
+	all := slices.Clone(diff.Access)
+	for _, a := range st.Accesses() {
+		if slices.ContainsFunc(a.Keys, func(id block.KeyID) bool { return turned[id] }) && !slices.Contains(all, a.ID) {
+			all = append(all, a.ID)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// opening are the keys with which anything is released.
+func opening(st *store.State, ids []block.KeyID) []block.KeyID {
+	out := make([]block.KeyID, 0, len(ids))
+	for _, id := range ids {
+		if k, ok := st.Key(id); ok && k.Opens() {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // groups writes who joined and who left, not the whole group: a book is logged, and groups are large.

@@ -41,7 +41,7 @@ func (a *author) certify(pub any, ca bool) []byte {
 	a.t.Helper()
 	a.serial++
 	c := &x509.Certificate{SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: "ca"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: ca, BasicConstraintsValid: true, SubjectKeyId: []byte{byte(a.serial), 1}}
+		IsCA: ca, BasicConstraintsValid: true, SubjectKeyId: []byte{byte(a.serial >> 8), byte(a.serial), 1}}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, pub, a.key)
 	if err != nil {
 		a.t.Fatal(err)
@@ -57,7 +57,7 @@ func (a *author) newKey() (hsm.Key, any) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return hsm.Key{ID: block.KeyIDOfSPKI(spki), SPKI: spki, Suite: hsm.P256, Custody: hsm.Bound, Origin: hsm.Generated}, k.Public()
+	return hsm.Key{ID: block.KeyIDOfSPKI(spki), SPKI: spki, Suite: hsm.P256, Custody: hsm.Bound, Origin: hsm.Generated, Mode: hsm.Resident}, k.Public()
 }
 
 var keySet = []byte(`{"keys":[{"kty":"OKP"}]}`)
@@ -94,8 +94,9 @@ func (a *author) changes(r *mrand.Rand, n int) (out []store.Change) {
 			store.SourceRemove{Alias: kra.Anchor(name())},
 			store.KeyAdd{Key: k.Key, Access: access, Chain: [][]byte{a.certify(k.pub, false)}}, store.KeyRemove{ID: k.ID},
 			store.AccessKeys{ID: access, Keys: []block.KeyID{k.ID}}, store.CertificateSet{Access: access, Key: k.ID, Chain: [][]byte{a.certify(k.pub, false)}},
-			store.KeyTag{ID: k.ID}, store.KeyUntag{ID: k.ID},
-		}[r.IntN(28)])
+			store.KeyTag{ID: k.ID}, store.KeyUntag{ID: k.ID}, store.KeyMark{ID: k.ID, State: store.Suspended}, store.KeyMark{ID: k.ID, State: store.Active},
+			store.KeyDoom{ID: k.ID, At: time.Unix(1800000000, 0)}, store.KeyDoom{ID: k.ID},
+		}[r.IntN(32)])
 	}
 	return out
 }
@@ -108,7 +109,7 @@ func TestEditsRebuild(t *testing.T) {
 		var st *store.State
 		var step policy.Definition
 		applied := 0
-		base, err := store.Apply(store.Empty(), store.OfficerAdd{Name: "root", Hash: "$argon2id$x"})
+		base, err := store.Apply(store.Empty(), store.OfficerAdd{Name: "root", Hash: "$argon2id$x", Duty: store.Chief})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -77,7 +77,9 @@ func BenchmarkRelease(b *testing.B) {
 		}
 	}
 	r.echo(box, &bob)
+	r.beside(box, &bob, 64)
 	r.refusals(box, &bob)
+	r.idle(box, &bob)
 	r.start(box, &bob)
 	if *benchKeys > 0 {
 		r.manyKeys(*benchKeys)

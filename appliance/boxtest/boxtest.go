@@ -43,10 +43,8 @@ var programs = sync.OnceValues(func() (string, error) {
 	}
 	dir := filepath.Join(cache, "krabox-test", "box")
 	fresh := dir + "-" + time.Now().Format("150405.000000000")
-	const m = "github.com/keyrelease/krabox/"
-	c := exec.Command("go", "build", "-o", fresh+"/", m+"tpm/cmd/tpmd", m+"hsm/cmd/hsmd", m+"appliance/cmd/krad", m+"boot/cmd/stage1")
-	if out, err := c.CombinedOutput(); err != nil {
-		return "", &buildError{string(out), err}
+	if err := build(fresh); err != nil {
+		return "", err
 	}
 	old, err := os.MkdirTemp(cache, "krabox-old-")
 	if err != nil {
@@ -56,6 +54,16 @@ var programs = sync.OnceValues(func() (string, error) {
 	_ = os.Rename(dir, filepath.Join(old, "box")) // absent the first time
 	return dir, os.Rename(fresh, dir)
 })
+
+// build builds the programs of a box into a folder.
+func build(dir string, flags ...string) error {
+	const m = "github.com/keyrelease/krabox/"
+	args := append(append([]string{"build"}, flags...), "-o", dir+"/", m+"tpm/cmd/tpmd", m+"hsm/cmd/hsmd", m+"appliance/cmd/krad", m+"boot/cmd/stage1")
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return &buildError{string(out), err}
+	}
+	return nil
+}
 
 type buildError struct {
 	out string
@@ -73,18 +81,20 @@ type Box struct {
 
 	t       testing.TB
 	name    string
+	bin     string // folder of its programs
 	dir     string
 	up      chan boot.Up
 	now     boot.Up
 	admin   *wire.Client
 	session wire.Session
+	request []byte // that it was enrolled by
 	output  *output
 	stop    context.CancelFunc
 	ended   chan error
 }
 
-// New starts a factory box.
-func New(t testing.TB) *Box {
+// New starts a factory box, of programs with edits.
+func New(t testing.TB, edits ...Edit) *Box {
 	t.Helper()
 	domain := filepath.Join(hsmtest.Dir(t), "domain")
 	if err := desk.Init(domain, "test"); err != nil {
@@ -94,21 +104,56 @@ func New(t testing.TB) *Box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return factory(t, domain, d, "box1")
+	return factory(t, programsOf(t, edits), domain, d, "box1")
+}
+
+func programsOf(t testing.TB, edits []Edit) string {
+	t.Helper()
+	if len(edits) > 0 {
+		return edited(t, edits)
+	}
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// Beside starts another factory box of the same domain.
+func (b *Box) Beside(name string) *Box {
+	b.t.Helper()
+	return factory(b.t, b.bin, b.Domain, b.Desk, name)
 }
 
 // Another starts another box of the same domain and takes it into service.
 func (b *Box) Another(name string) *Box {
 	b.t.Helper()
-	o := factory(b.t, b.Domain, b.Desk, name)
+	o := b.Beside(name)
 	o.Enrol()
 	o.Login()
 	return o
 }
 
-func factory(t testing.TB, domain string, d *desk.Desk, name string) *Box {
+// StartIn takes a box of a copy of a domain's folder into service.
+func StartIn(t testing.TB, domain, name string) *Box {
 	t.Helper()
-	b := &Box{t: t, TPM: tpmtest.New(t), Domain: domain, Desk: d, name: name, dir: hsmtest.Dir(t), output: &output{}}
+	folder := filepath.Join(hsmtest.Dir(t), "domain")
+	if err := os.CopyFS(folder, os.DirFS(domain)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := desk.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := factory(t, programsOf(t, nil), folder, d, name)
+	b.Enrol()
+	b.Login()
+	return b
+}
+
+func factory(t testing.TB, bin, domain string, d *desk.Desk, name string) *Box {
+	t.Helper()
+	b := &Box{t: t, TPM: tpmtest.New(t), Domain: domain, Desk: d, name: name, bin: bin, dir: hsmtest.Dir(t), output: &output{}}
 	b.State = filepath.Join(t.TempDir(), "state")
 	b.Power()
 	t.Cleanup(func() {
@@ -120,10 +165,10 @@ func factory(t testing.TB, domain string, d *desk.Desk, name string) *Box {
 	return b
 }
 
-// Start starts a box and takes it into service.
-func Start(t testing.TB) *Box {
+// Start starts a box, of programs with edits, and takes it into service.
+func Start(t testing.TB, edits ...Edit) *Box {
 	t.Helper()
-	b := New(t)
+	b := New(t, edits...)
 	b.Enrol()
 	b.Login()
 	return b
@@ -132,13 +177,9 @@ func Start(t testing.TB) *Box {
 // Power starts the daemons of a stopped box, or fails the test. The mode is then in Up.
 func (b *Box) Power() {
 	b.t.Helper()
-	bin, err := programs()
-	if err != nil {
-		b.t.Fatal(err)
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop, b.ended, b.up = stop, make(chan error, 1), make(chan boot.Up, 8)
-	o := boot.Options{Kind: compartment.Open, Run: filepath.Join(b.dir, "run"), State: b.State, BinDir: bin, TPM: b.TPM.Device(),
+	o := boot.Options{Kind: compartment.Open, Run: b.run(), State: b.State, BinDir: b.bin, TPM: b.TPM.Device(),
 		Domain: filepath.Join(b.Domain, desk.DomainFile), Module: hsmtest.Module, Release: "127.0.0.1:0", Health: "127.0.0.1:0",
 		Restart: 200 * time.Millisecond,
 		Reset:   func(context.Context) error { b.TPM.Restart(b.t); return nil },
@@ -163,6 +204,11 @@ func (b *Box) Wait() boot.Up {
 	return b.now
 }
 
+func (b *Box) run() string { return filepath.Join(b.dir, "run") }
+
+// Socket is where a daemon listens for others on this host: tpm, hsm or admin.
+func (b *Box) Socket(name string) string { return filepath.Join(b.run(), name+".sock") }
+
 // Up says what runs.
 func (b *Box) Up() boot.Up { return b.now }
 
@@ -184,6 +230,12 @@ func (b *Box) Reset() {
 	b.Stop()
 	b.TPM.Restart(b.t)
 	b.Power()
+}
+
+// Rebuild has the next start run programs with these edits, and no others.
+func (b *Box) Rebuild(edits ...Edit) {
+	b.t.Helper()
+	b.bin = programsOf(b.t, edits)
 }
 
 // Do runs a console line as the officer and returns what it shows. A failure fails the test.
@@ -225,14 +277,25 @@ func (b *Box) Enrol() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	bundle, err := b.Desk.Enrol(desk.Admission{Request: pemOf(b.t, request), Release: r, Officer: officer, Seen: seen, Box: label.Box{Name: b.name, DNS: []string{b.name + ".test"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}})
+	bundle, err := b.Desk.Enrol(desk.Admission{Request: pemOf(b.t, request), Release: r, Officer: officer, Seen: seen, Replace: b.request != nil, Box: label.Box{Name: b.name, DNS: []string{b.name + ".test"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}})
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.request = pemOf(b.t, request)
 	b.Do("enrol install", string(bundle))
 	if up := b.Wait(); up.Mode != "enrolled" {
 		b.t.Fatalf("after enrolment the box is %s: %s\n%s", up.Mode, up.Reason, b.output)
 	}
+}
+
+// Presence is the passphrase of the box's operators, which the domain has in escrow.
+func (b *Box) Presence() string {
+	b.t.Helper()
+	s, err := b.Desk.Escrow(b.request)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s.Presence
 }
 
 // pemOf cuts the PEM block out of what the console showed.
@@ -249,9 +312,15 @@ func pemOf(t testing.TB, shown string) []byte {
 // Login logs the officer in.
 func (b *Box) Login() {
 	b.t.Helper()
+	b.LoginAs(Officer, Passphrase)
+}
+
+// LoginAs logs somebody in.
+func (b *Box) LoginAs(officer, passphrase string) {
+	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	s, err := b.admin.Login(ctx, wire.Credentials{Officer: Officer, Passphrase: Passphrase})
+	s, err := b.admin.Login(ctx, wire.Credentials{Officer: officer, Passphrase: passphrase})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,13 +24,13 @@ import (
 
 // A challenger speaks to a box over one connection of its own.
 type challenger struct {
-	t     *testing.T
+	t     testing.TB
 	url   string
 	http  *http.Client
 	roots *x509.CertPool
 }
 
-func newChallenger(t *testing.T, b *boxtest.Box) *challenger {
+func newChallenger(t testing.TB, b *boxtest.Box) *challenger {
 	t.Helper()
 	root, err := os.ReadFile(filepath.Join(b.Domain, desk.RootFile))
 	if err != nil {
@@ -103,11 +104,25 @@ func TestChallenge(t *testing.T) {
 	if err := victim.verify(relayed, nonce, channel); err == nil || !strings.Contains(err.Error(), "relays") {
 		t.Errorf("relayed: %v", err)
 	}
-	if status, answer, _ := victim.ask(newNonce(), "root"); status != http.StatusConflict || bytes.Contains(answer, []byte("signature")) {
+	if status, answer, _ := victim.ask(newNonce(), "maintenance"); status != http.StatusConflict || bytes.Contains(answer, []byte("signature")) {
 		t.Errorf("label that the box is not: %d %s", status, answer)
 	}
-	if status, answer, channel = victim.ask(nonce, ""); status != http.StatusOK || victim.verify(answer, nonce, channel) != nil {
-		t.Errorf("all that it can be: %d %s", status, answer)
+	if status, answer, channel = victim.ask(nonce, ""); status != http.StatusOK {
+		t.Fatalf("all that it can be: %d %s", status, answer)
+	}
+	all, err := label.ParseConfirmations(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var can []label.ID
+	for _, c := range all.Confirmations {
+		if _, err := c.Verify(label.Asked{Roots: victim.roots, Now: time.Now(), Nonce: nonce, Channel: channel}); err != nil {
+			t.Errorf("all that it can be: %s: %v", c.Statement.Label, err)
+		}
+		can = append(can, c.Statement.Label)
+	}
+	if !slices.Equal(can, []label.ID{label.KeyRelease, label.Root}) {
+		t.Errorf("it shows that it can be %q", can)
 	}
 }
 

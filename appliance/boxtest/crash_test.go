@@ -26,6 +26,16 @@ const (
 // header is the header of a small file for legal-team.
 func header(t testing.TB, a *client.Agent, content string) (block.Header, io.Reader) {
 	t.Helper()
+	h, rest, err := client.ReadHeader(encrypted(t, a, content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h, rest
+}
+
+// encrypted is a file for legal-team.
+func encrypted(t testing.TB, a *client.Agent, content string) *bytes.Buffer {
+	t.Helper()
 	d, err := a.Directory(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -49,11 +59,7 @@ func header(t testing.TB, a *client.Agent, content string) (block.Header, io.Rea
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h, rest, err := client.ReadHeader(&file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h, rest
+	return &file
 }
 
 // legalTeam makes the access identifier that bob belongs to.

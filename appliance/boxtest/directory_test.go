@@ -17,6 +17,7 @@ import (
 
 	"github.com/keyrelease/krabox/appliance/boxtest"
 	"github.com/keyrelease/krabox/appliance/inform/ldap/ldaptest"
+	"github.com/keyrelease/krabox/appliance/peertest"
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/client"
 )
@@ -99,7 +100,7 @@ func TestUnusableDirectoryIsRefusedOnTheConsole(t *testing.T) {
 	b := boxtest.Start(t)
 	b.Trust("corp")
 	add := `source add directory corp-ldap may group of corp at ldaps://127.0.0.1:9 base `
-	ca := pemText("CERTIFICATE", ldaptest.NewAuthority(t).Root.Raw)
+	ca := pemText("CERTIFICATE", peertest.NewAuthority(t).Root.Raw)
 	if _, why := b.Try(add+`people`, ca); !strings.Contains(why, "base") {
 		t.Errorf("a base that is none: %q", why)
 	}

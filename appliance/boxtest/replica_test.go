@@ -101,6 +101,7 @@ func TestReplicatedBoxReleases(t *testing.T) {
 	refuses(t, two, "take them?", "replica receive from box1", sent)
 	newest := text(t, two.Do("replica request"))
 	refuses(t, two, "older request", "replica receive from box1", sent, "yes")
+	refuses(t, one, "it is who it was when it was admitted", "replica admit box2", newest)
 	one.Do("replica admit box2", newest, "yes")
 	sent = text(t, one.Do("replica send all to box2", "yes"))
 	two.Do("replica receive from box1", sent, "yes")

@@ -35,7 +35,7 @@ func newClient(box string, s Service) *client {
 	return &client{box: box, service: s, turns: make(chan struct{}, s.InFlight), kept: newCache(), http: &http.Client{
 		Transport: &http.Transport{ // no proxy: it would see whom we ask
 			DialContext:            s.dial,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: s.Roots},
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: s.Roots, Time: s.Now},
 			TLSHandshakeTimeout:    s.Timeout,
 			MaxConnsPerHost:        2 * s.InFlight, // settlements do not wait for questions
 			MaxIdleConnsPerHost:    s.InFlight,
@@ -190,6 +190,9 @@ func (c *client) post(ctx context.Context, path, id string, body []byte) (answer
 		return answer{}, 0, reached(err)
 	}
 	defer got.Body.Close()
+	if err := ctx.Err(); err != nil { // what a server sends to who has gone is no answer
+		return answer{}, 0, reached(err)
+	}
 	if got.StatusCode != http.StatusOK {
 		return answer{}, 0, fmt.Errorf("status %d", got.StatusCode)
 	}

@@ -51,6 +51,7 @@ type Service struct {
 	Charge   Payer
 	Value    func() []byte                                                        // the platform's; a copy, which is cleared after use. nil: none
 	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // nil: this host's
+	Now      func() time.Time                                                     // by which the server's certificate is judged; nil: this host's
 	Stamp    string                                                               // while it stays, connections and kept answers stay
 }
 

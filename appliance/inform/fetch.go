@@ -39,7 +39,7 @@ type fetcher struct {
 	http  *http.Client
 }
 
-func newFetcher(where string, limit int64, roots *x509.CertPool, dial Dial) (fetcher, error) {
+func newFetcher(where string, limit int64, roots *x509.CertPool, c Config) (fetcher, error) {
 	u, err := url.Parse(where)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
 		return fetcher{}, fmt.Errorf("address %.100q: want http://HOST/PATH or https://HOST/PATH", where)
@@ -47,8 +47,8 @@ func newFetcher(where string, limit int64, roots *x509.CertPool, dial Dial) (fet
 	return fetcher{where, limit, &http.Client{
 		Timeout: fetchWithin,
 		Transport: &http.Transport{
-			DialContext:            dial.within,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+			DialContext:            c.Dial.within,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Time: c.Now},
 			TLSHandshakeTimeout:    dialWithin,
 			MaxResponseHeaderBytes: maxHeadBytes,
 			DisableKeepAlives:      true, // minutes lie between two of them

@@ -114,7 +114,7 @@ func (k *Keeper) feedsOf(c Config) (all []*feed, err error) {
 		fetch := fetcher{}
 		if r.URL == "" {
 			f.every, f.maxAge = 0, 0
-		} else if fetch, err = newFetcher(under(r.URL, repository.AllFile), repository.MaxImage, r.Roots, c.Dial); err != nil {
+		} else if fetch, err = newFetcher(under(r.URL, repository.AllFile), repository.MaxImage, r.Roots, c); err != nil {
 			return nil, fmt.Errorf("source %s: %w", r.Alias, err)
 		}
 		f.get = func(ctx context.Context, last found) (found, error) { return fetch.repository(ctx, r.Key, last) }
@@ -129,7 +129,7 @@ func (k *Keeper) feedsOf(c Config) (all []*feed, err error) {
 		fetch := fetcher{}
 		if r.URL == "" {
 			f.every = 0
-		} else if fetch, err = newFetcher(r.URL, crl.MaxSize, r.Roots, c.Dial); err != nil {
+		} else if fetch, err = newFetcher(r.URL, crl.MaxSize, r.Roots, c); err != nil {
 			return nil, fmt.Errorf("source %s: %w", r.Alias, err)
 		}
 		f.get = func(ctx context.Context, last found) (found, error) { return fetch.list(ctx, r, last) }

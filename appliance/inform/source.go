@@ -146,7 +146,8 @@ type Config struct {
 	Issuers      []Issuer
 	Repositories []Repository
 	Revocations  []Revocation
-	Dial         Dial // to the servers of repositories and lists
+	Dial         Dial             // to the servers of repositories and lists
+	Now          func() time.Time // by which those servers' certificates are judged; nil: this host's
 }
 
 // Check refuses sources that share an alias or lack what they cannot do without.
@@ -184,7 +185,7 @@ func (c Config) Check() error {
 		if where == "" {
 			return nil
 		}
-		if _, err := newFetcher(where, 0, nil, nil); err != nil {
+		if _, err := newFetcher(where, 0, nil, Config{}); err != nil {
 			return fmt.Errorf("source %s: %w", alias, err)
 		}
 		return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // Limits of what a client may have verified.
@@ -71,11 +72,13 @@ type identity struct {
 	who         kra.Decryptor
 	chain       []*x509.Certificate // verified, leaf first, anchor last
 	from, until time.Time           // every certificate of the chain is valid
+	platform    *platform           // nil: a person, or a service
 }
 
 var (
 	errNoCertificate = errors.New("no client certificate")
 	errLongChain     = errors.New("too many certificates")
+	errLabelled      = errors.New("a label key stands in the chain: nobody's name is believed below one")
 )
 
 // identify verifies a client's certificates, leaf first, as of now. Whether the client has the leaf's private key, TLS
@@ -107,6 +110,9 @@ func (a *Anchors) verify(sent []*x509.Certificate, now time.Time, uses ...x509.E
 		return identity{}, err
 	}
 	chain := slices.MinFunc(chains, func(x, y []*x509.Certificate) int { return len(x) - len(y) })
+	if slices.ContainsFunc(chain, label.IsLabel) {
+		return identity{}, errLabelled
+	}
 	for _, x := range a.all {
 		if x.Certificate.Equal(chain[len(chain)-1]) {
 			return named(x, chain)
@@ -120,8 +126,13 @@ func named(x Anchor, chain []*x509.Certificate) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	id := identity{who: who, chain: chain, from: chain[0].NotBefore, until: chain[0].NotAfter}
-	for _, c := range chain[1:] {
+	return lasting(identity{who: who, chain: chain}), nil
+}
+
+// lasting fills in from when until when all certificates of the chain are valid.
+func lasting(id identity) identity {
+	id.from, id.until = id.chain[0].NotBefore, id.chain[0].NotAfter
+	for _, c := range id.chain[1:] {
 		if c.NotBefore.After(id.from) {
 			id.from = c.NotBefore
 		}
@@ -129,5 +140,5 @@ func named(x Anchor, chain []*x509.Certificate) (identity, error) {
 			id.until = c.NotAfter
 		}
 	}
-	return id, nil
+	return id
 }

@@ -18,8 +18,12 @@ import (
 const (
 	maxChallengers     = 16               // who wait for their turn or have it
 	maxChallengersFrom = 2                // of them from one source
+	maxChallengersNear = 4                // of them from one neighbourhood
 	turnWithin         = 20 * time.Second // until the turn comes
 )
+
+// standbyDetail tells whoever asked for the label of a service that is only potentially there.
+const standbyDetail = "the service is potentially there: a challenge with instantiate starts it"
 
 // ErrNoLabel is what a prover returns when the box cannot be, now, what it was asked to be. Its text is for whoever asked.
 var ErrNoLabel = errors.New("the box cannot be this now")
@@ -35,7 +39,7 @@ type challengers struct {
 
 	mu   sync.Mutex
 	all  int                  // owned by mu
-	from map[netip.Prefix]int // owned by mu; no source is in it without a challenger
+	from map[netip.Prefix]int // of sources and neighbourhoods; owned by mu; none is in it without a challenger
 }
 
 func newChallengers() *challengers {
@@ -47,13 +51,15 @@ func newChallengers() *challengers {
 // enter reports whether somebody from this address may wait. If so, leave must follow.
 func (c *challengers) enter(a netip.Addr) bool {
 	p := sourceOf(a)
+	near := around(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.all >= maxChallengers || c.from[p] >= maxChallengersFrom {
+	if c.all >= maxChallengers || c.from[p] >= maxChallengersFrom || c.from[near] >= maxChallengersNear {
 		return false
 	}
 	c.all++
 	c.from[p]++
+	c.from[near]++
 	return true
 }
 
@@ -62,8 +68,10 @@ func (c *challengers) leave(a netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all--
-	if c.from[p]--; c.from[p] == 0 {
-		delete(c.from, p)
+	for _, of := range [...]netip.Prefix{p, around(p)} {
+		if c.from[of]--; c.from[of] == 0 {
+			delete(c.from, of)
+		}
 	}
 }
 
@@ -108,6 +116,9 @@ func (s *Server) confirm(r *http.Request, c label.Challenge) reply {
 	case <-wait.Done():
 		return busy()
 	}
+	if c.Label == label.KeyRelease && !c.Instantiate && !s.o.Standby.There() {
+		return failure(http.StatusConflict, kra.CodeLabel, standbyDetail)
+	}
 	// The TPM goes on when a challenger hangs up: his turn lasts as long as its work, or the next one's would be added to it.
 	all, err := s.o.Prover.Confirm(context.WithoutCancel(r.Context()), c, channel)
 	switch {
@@ -116,6 +127,13 @@ func (s *Server) confirm(r *http.Request, c label.Challenge) reply {
 	case err != nil:
 		s.o.Log.Error("confirm label", "error", err)
 		return unavailable()
+	}
+	if c.Instantiate {
+		s.o.Standby.Instantiate()
+		s.o.Log.Info("service instantiated on a challenge", "peer", peerOf(r).addr)
+	}
+	if all = s.o.Standby.shown(all); len(all.Confirmations) == 0 {
+		return failure(http.StatusConflict, kra.CodeLabel, standbyDetail)
 	}
 	return reply{code: http.StatusOK, body: all.Bytes()}
 }

@@ -3,7 +3,9 @@ package release
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -49,7 +51,8 @@ func TestChallengersAreBounded(t *testing.T) {
 		t.Error("one source has more than its share")
 	}
 	others := []netip.Addr{}
-	for a := netip.MustParseAddr("198.51.100.1"); len(others) < maxChallengers-maxChallengersFrom; a = a.Next() {
+	for i := byte(1); len(others) < maxChallengers-maxChallengersFrom; i++ {
+		a := netip.AddrFrom4([4]byte{198, 51, i, 1})
 		if !c.enter(a) {
 			t.Fatalf("%s is turned away", a)
 		}
@@ -63,6 +66,46 @@ func TestChallengersAreBounded(t *testing.T) {
 	}
 	if c.all != 0 || len(c.from) != 0 || !c.enter(one) {
 		t.Errorf("%d wait, %d sources are kept", c.all, len(c.from))
+	}
+}
+
+// A neighbourhood has a share, however many sources it has; so other neighbourhoods find room.
+func TestPlacesOfANeighbourhood(t *testing.T) {
+	for name, near := range map[string]func(i int) netip.Addr{
+		"IPv4": func(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}) },
+		"IPv6": func(i int) netip.Addr { return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 1, 0, byte(i)}) },
+	} {
+		other := netip.MustParseAddr("203.0.113.1")
+		c, s := newChallengers(), &strangers{}
+		waiting, working := 0, 0
+		for i := range 256 {
+			if c.enter(near(i)) {
+				waiting++
+			}
+			if s.enter(near(i), 1) {
+				working++
+			}
+		}
+		if waiting != maxChallengersNear || !c.enter(other) {
+			t.Errorf("%s: %d challengers of one neighbourhood, want %d and room for another", name, waiting, maxChallengersNear)
+		}
+		if working != maxFromNear || !s.enter(other, maxBodiesFromOne) {
+			t.Errorf("%s: %d strangers of one neighbourhood, want %d and room for another", name, working, maxFromNear)
+		}
+		c.leave(near(0))
+		s.leave(near(0), 1)
+		if !c.enter(near(255)) || !s.enter(near(255), 1) {
+			t.Errorf("%s: who left makes no room", name)
+		}
+		full := &strangers{}
+		for i := range maxBodiesFromNear / maxBodiesFromOne {
+			if !full.enter(near(i), maxBodiesFromOne) {
+				t.Errorf("%s: body %d is refused", name, i)
+			}
+		}
+		if full.enter(near(255), 1) {
+			t.Errorf("%s: one neighbourhood sends more bytes than may be", name)
+		}
 	}
 }
 
@@ -132,19 +175,23 @@ func TestChallengerHangsUp(t *testing.T) {
 // Half a challenge holds no place.
 func TestHalfAChallengeHoldsNoPlace(t *testing.T) {
 	w := newWorld(t)
-	pr, pw := io.Pipe()
-	defer pw.Close()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+w.addr+kra.PathChallenge, pr)
+	c, err := tls.Dial("tcp", w.addr, w.client().Transport.(*http.Transport).TLSClientConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.ContentLength = 100
-	req.Header.Set("Content-Type", kra.ContentType)
-	go func() { _, _ = w.client().Do(req) }()
-	if _, err := pw.Write([]byte("{")); err != nil {
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(50 * time.Millisecond) // for a place that it must not take
+	_, err = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: box\r\nContent-Type: %s\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n", kra.PathChallenge, kra.ContentType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, len("HTTP/1.1 100 Continue"))
+	if _, err := io.ReadFull(c, answer); err != nil || string(answer) != "HTTP/1.1 100 Continue" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	// The server says so when it begins to read the body: from here on, until the body is there, it does nothing else.
 	w.server.challengers.mu.Lock()
 	defer w.server.challengers.mu.Unlock()
 	if w.server.challengers.all != 0 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
@@ -31,7 +32,8 @@ type claimant struct {
 	inside  bool             // he takes what the HSM sealed
 	binding kra.Binding
 	notes   []string
-	refuse  error // nothing is decided
+	refuse  error         // nothing is decided
+	showed  *label.Digest // what a platform showed on the channel; nil: nothing
 }
 
 // An origin is a request with all that the port knows besides.
@@ -42,11 +44,12 @@ type origin struct {
 	peer    *peer
 	now     time.Time
 	trusted bool
+	permits permits
 }
 
 // look reads everything that may change, at one time.
 func (s *Server) look(r *http.Request) origin {
-	o := origin{http: r, snap: s.o.Snapshot(), world: unknownWorld{}, peer: peerOf(r)}
+	o := origin{http: r, snap: s.o.Snapshot(), world: unknownWorld{}, peer: peerOf(r), permits: s.o.Permits}
 	o.now, o.trusted = s.o.Clock()
 	if s.o.World != nil {
 		if w := s.o.World(); w != nil {
@@ -57,7 +60,9 @@ func (s *Server) look(r *http.Request) origin {
 }
 
 // channel returns whom the secure channel proves.
-func (o origin) channel() (identity, error) { return o.peer.identify(o.http, o.snap.Anchors, o.now) }
+func (o origin) channel() (identity, error) {
+	return o.peer.identify(o.http, o.snap.Anchors, o.snap.Platforms, o.now)
+}
 
 // claimant finds out whom the request is for. ok is false when the form of the request alone says that it is for nobody:
 // the channel proves nobody, and the answer is to go over it, or to a certificate that nothing names.
@@ -65,9 +70,6 @@ func (o origin) claimant(req kra.Request, body []byte) (c claimant, ok bool) {
 	d, shown := req.Delivery(), req.Presented()
 	c = claimant{facts: policy.Facts{Source: o.peer.addr, ClockTrusted: o.trusted, Channel: policy.Authenticated},
 		now: o.now, shown: shown, claim: req.Claim(), to: d.To(), inside: d.Inside()}
-	if c.to != kra.ToChannel {
-		c.binding = kra.NewBinding(o.snap.Domain, o.snap.Box, body)
-	}
 	id, err := o.channel()
 	if err != nil {
 		if d.To() == kra.ToChannel || len(shown.Certificates) == 0 && c.claim == "" {
@@ -76,6 +78,12 @@ func (o origin) claimant(req kra.Request, body []byte) (c claimant, ok bool) {
 		c.facts.Channel = policy.Reencrypted
 	}
 	c.refuse = o.settle(&c, id, req)
+	if c.to != kra.ToChannel {
+		c.binding = kra.NewBinding(o.snap.Domain, o.snap.Box, body)
+		if c.showed != nil {
+			c.binding = c.binding.On(*c.showed)
+		}
+	}
 	return c, true
 }
 
@@ -102,8 +110,10 @@ func (o origin) settle(c *claimant, channel identity, req kra.Request) error {
 	if c.seal, err = o.sealKey(req, target.chain[0]); err != nil {
 		return err
 	}
-	c.facts.Information, c.notes, err = o.resolve(c, speaks.chain)
-	return err
+	if c.facts.Information, c.notes, err = o.resolve(c, speaks.chain); err != nil || speaks.platform == nil {
+		return err
+	}
+	return o.shows(c, speaks.platform)
 }
 
 // target returns whose certificate is delivered to: one that was presented, or of the key repository, or the channel's.

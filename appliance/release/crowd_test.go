@@ -91,6 +91,18 @@ func TestConnectionsOfOneSource(t *testing.T) {
 	room.mu.Unlock()
 }
 
+// TestConnectionsInMemory: a small machine has room for fewer, and no machine for more than were measured.
+func TestConnectionsInMemory(t *testing.T) {
+	for memory, want := range map[uint64]int{64 << 20: leastConns, 512 << 20: 2730, 1 << 30: 5461, 4 << 30: maxConns, 1 << 40: maxConns} {
+		if got := connsIn(memory); got != want {
+			t.Errorf("%d MiB: %d connections; want %d", memory>>20, got, want)
+		}
+	}
+	if got := mostConns(); got < leastConns || got > maxConns {
+		t.Errorf("here %d", got)
+	}
+}
+
 // TestConnectionsOfANeighbourhood: as many sources as one likes of one neighbourhood have a quarter of all connections, and
 // those of another find room. Nothing stays of them.
 func TestConnectionsOfANeighbourhood(t *testing.T) {

@@ -62,7 +62,7 @@ func (s *Server) showGroupNow(r *http.Request) reply {
 	if len(q["group"]) != 1 || len(q["after"]) > 1 || len(q) != len(q["group"])+len(q["after"]) || kra.CheckName(q.Get("group")) != nil {
 		return failure(http.StatusBadRequest, kra.CodeMalformed, "query: want group=NAME and perhaps after=DECRYPTOR")
 	}
-	if s.o.Groups == nil || o.world.Revoked(id.chain, o.now) != nil {
+	if s.o.Groups == nil || o.stands(id) != nil {
 		return failure(http.StatusForbidden, kra.CodeRefused, "")
 	}
 	g, err := s.o.Groups.Show(id.who, q.Get("group"), q.Get("after"))
@@ -98,7 +98,7 @@ func (s *Server) editGroupNow(r *http.Request, body body) reply {
 		return failure(http.StatusUnauthorized, kra.CodeCertificate, "")
 	case s.o.Health() != nil:
 		return unavailable()
-	case s.o.Groups == nil, o.world.Revoked(id.chain, o.now) != nil:
+	case s.o.Groups == nil, o.stands(id) != nil:
 		return failure(http.StatusForbidden, kra.CodeRefused, "")
 	}
 	g, err := s.o.Groups.Edit(r.Context(), id.who, id.chain[0], e)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/board"
 )
 
 // A reply is one answer of the port. The zero Code is no reply.
@@ -15,6 +16,7 @@ type reply struct {
 	allow string // for 405
 	after string // for 503: seconds until trying again makes sense
 	clear bool   // body holds keys
+	kind  string // of a document of the board; empty: JSON of the port
 
 	complete time.Time // of a refusal: when the last byte of its request was here
 	done     func()    // called when it was sent; may be nil
@@ -52,10 +54,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		out = s.group(r)
 	case kra.PathChallenge:
 		out = only(http.MethodPost, r, func() reply { return s.challenge(r) })
+	case kra.PathPlatform:
+		out = only(http.MethodPost, r, func() reply { return s.platform(r) })
 	case kra.PathStatus:
 		out = only(http.MethodGet, r, s.status)
 	default:
-		out = failure(http.StatusNotFound, kra.CodePath, "")
+		out = s.document(r)
 	}
 	out.send(w, peerOf(r))
 }
@@ -75,7 +79,11 @@ func (o reply) send(w http.ResponseWriter, p *peer) {
 		defer o.done()
 	}
 	h := w.Header()
-	h["Content-Type"] = []string{kra.ContentType}
+	if o.kind != "" {
+		board.Headers(h, o.kind)
+	} else {
+		h["Content-Type"] = []string{kra.ContentType}
+	}
 	h["Content-Length"] = []string{strconv.Itoa(len(o.body))}
 	h["Cache-Control"] = []string{"no-store"}
 	if o.allow != "" {
@@ -149,6 +157,28 @@ func (s *Server) directory(r *http.Request, dir *Directory) reply {
 	return reply{code: http.StatusOK, body: whole, done: giveBack}
 }
 
+// document answers with a part of the box's board. All of it was made before anybody asked; a source has its turn until it is sent.
+func (s *Server) document(r *http.Request) reply {
+	if s.o.Documents == nil {
+		return failure(http.StatusNotFound, kra.CodePath, "")
+	}
+	all := s.o.Documents()
+	d, ok := all[r.URL.Path]
+	switch {
+	case all == nil && r.URL.Path == board.PathPage:
+		return unavailable()
+	case !ok:
+		return failure(http.StatusNotFound, kra.CodePath, "")
+	}
+	return only(http.MethodGet, r, func() reply {
+		giveBack, ok := take(&s.lists, sourceOf(peerOf(r).addr))
+		if !ok {
+			return busy()
+		}
+		return reply{code: http.StatusOK, kind: d.Kind, body: d.Body, done: giveBack}
+	})
+}
+
 // release answers a key release request. What depends on certificates and form only is answered at once; a refusal
 // leaves when a multiple of the delay has passed since the request was complete, so that its time says nothing about its
 // reason.
@@ -219,6 +249,9 @@ func (s *Server) releaseTo(r *http.Request) reply {
 	}
 	if s.o.Health() != nil {
 		return unavailable()
+	}
+	if err := s.o.Standby.enter(); err != nil && c.refuse == nil {
+		c.refuse = err
 	}
 	out, refused := s.respond(r, o.snap.Book, &c, jobs)
 	if refused {

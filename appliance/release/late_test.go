@@ -152,3 +152,36 @@ func TestDelayBeginsWithTheLastByte(t *testing.T) {
 		}
 	})
 }
+
+// TestPlaceUntilTheRefusalLeaves: a stranger's place is free again when his refusal leaves and not when the work is done, which would tell
+// others how long it took.
+func TestPlaceUntilTheRefusalLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := hsmtest.New(t)
+		w := newWorldOn(t, tokenOf(inside{c}))
+		w.clock.Store(&moment{time.Now(), true})
+		mallory := w.corp.person(t, "mallory", "Example")
+		body := compose(t, "", kra.Presented{Certificates: []*x509.Certificate{leafOf(t, mallory)}}, toCertificate(t), w.hsm.header(t, "board")).Encode()
+		r := httptest.NewRequest(http.MethodPost, kra.PathRelease, bytes.NewReader(body))
+		r.Header.Set("Content-Type", kra.ContentType)
+		r.TLS = &tls.ConnectionState{}
+		rec, done := httptest.NewRecorder(), make(chan struct{})
+		go func() {
+			defer close(done)
+			w.server.serve(rec, r.WithContext(withThisPeer(r.Context(), &peer{addr: netip.MustParseAddr("192.0.2.7")})))
+		}()
+		synctest.Wait() // the work is done: the refusal waits for its time
+		held := func() int {
+			w.server.strangers.mu.Lock()
+			defer w.server.strangers.mu.Unlock()
+			return w.server.strangers.all
+		}
+		if n := held(); n != 1 {
+			t.Errorf("%d places are held while the refusal waits, want 1", n)
+		}
+		<-done
+		if rec.Code != http.StatusForbidden || held() != 0 {
+			t.Errorf("%d; %d places are held afterwards", rec.Code, held())
+		}
+	})
+}

@@ -196,7 +196,7 @@ func (j *job) take(c *claimant, result int, u Unwrapped, instance receipt.Instan
 	if err != nil {
 		j.refuse(c, "unwrap: "+err.Error())
 	} else {
-		j.entry = audit.Entry{Kind: receipt.Release, Access: string(j.grant.Access()), Private: j.released(c), Answer: j.answer(c, result)}
+		j.entry = audit.Entry{Kind: receipt.Release, Access: string(j.grant.Access()), Private: j.released(c), Answer: j.answer(c, result), Shown: (*receipt.Hash)(c.showed)}
 	}
 	j.entry.Book, j.entry.Header = j.trace.Version(), &j.hash
 	j.gone = errors.Is(u.Err, ErrNoKey)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -84,7 +85,8 @@ func certificates(w *world) map[string][]*http.Client {
 // call sends a request and holds the answer to the description of its operation.
 func (d *description) call(t *testing.T, w *world, c *http.Client, method, target string, body []byte, change ...func(*http.Request)) int {
 	t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), method, "https://"+w.addr+target, bytes.NewReader(body))
+	at := strings.Replace(target, "{hash}", w.document, 1)
+	req, err := http.NewRequestWithContext(context.Background(), method, "https://"+w.addr+at, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +107,11 @@ func (d *description) call(t *testing.T, w *world, c *http.Client, method, targe
 	}
 	path, _, _ := strings.Cut(target, "?")
 	described, ok := d.Paths[path][strings.ToLower(method)].Responses[fmt.Sprint(resp.StatusCode)]
-	want := described.Content[kra.ContentType].Schema
+	kind := kra.ContentType
+	for k := range described.Content { // there is one
+		kind = k
+	}
+	want := described.Content[kind].Schema
 	if !ok && (resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed) {
 		want, ok = d.Components.Schemas["Error"], true
 	}
@@ -113,11 +119,16 @@ func (d *description) call(t *testing.T, w *world, c *http.Client, method, targe
 		t.Fatalf("%s %s: %d is not described: %s", method, target, resp.StatusCode, got)
 	}
 	if method != http.MethodHead {
+		if kind != kra.ContentType {
+			if got, err = json.Marshal(string(got)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if err := d.check(want, got); err != nil {
 			t.Errorf("%s %s: %d: %v\n%s", method, target, resp.StatusCode, err, got)
 		}
 	}
-	if h := resp.Header; h.Get("Content-Type") != kra.ContentType || h.Get("Cache-Control") != "no-store" || h.Get("Server") != "" {
+	if h := resp.Header; h.Get("Content-Type") != kind || h.Get("Cache-Control") != "no-store" || h.Get("Server") != "" {
 		t.Errorf("%s %s: headers %v", method, target, h)
 	}
 	if resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") == "" {
@@ -176,6 +187,21 @@ func TestPortKeepsItsDescription(t *testing.T) {
 		seen[strings.ToLower(bad.method)+strings.Split(bad.target, "?")[0]+fmt.Sprint(bad.want)] = true
 		asked++
 	}
+	f := newFleet(t, "fleet.example")
+	w.trusts(f, "analysis", false)
+	m := f.machine("build7", x509.ExtKeyUsageClientAuth, false)
+	for _, bad := range platformRequests(m) {
+		c := w.client(m.leaf(nil))
+		if bad.name == "crowd" {
+			w.server.showers.all = maxChallengers
+		}
+		if got := d.call(t, w, c, bad.method, bad.target, bad.body, bad.change); got != bad.want {
+			t.Errorf("%s: %d; want %d", bad.name, got, bad.want)
+		}
+		w.server.showers.all = 0
+		seen[strings.ToLower(bad.method)+bad.target+fmt.Sprint(bad.want)] = true
+		asked++
+	}
 	for path, methods := range d.Paths {
 		for method, op := range methods {
 			for code := range op.Responses {
@@ -186,6 +212,20 @@ func TestPortKeepsItsDescription(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests", asked)
+}
+
+// platformRequests are what a platform may send.
+func platformRequests(m *machine) []badRequest {
+	show := func(name, body string, want int) badRequest {
+		return badRequest{name, "POST", kra.PathPlatform, []byte(body), func(*http.Request) {}, want}
+	}
+	n := make([]byte, label.NonceSize)
+	whole := string(label.Showing{Confirmation: m.confirms(n, n), Interpretation: m.means(m.f.document, n, n)}.Bytes())
+	chunked, form := show("chunked", whole, 411), show("form", whole, 415)
+	chunked.change = func(r *http.Request) { r.ContentLength = -1 }
+	form.change = func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }
+	return []badRequest{show("nonce", "{}", 200), show("no nonce", whole, 403), show("space", "{ }", 400), show("more", `{"label":"x"}`, 400), show("null", `{"confirmation":null}`, 400),
+		show("long", "{"+strings.Repeat(" ", label.MaxShowing)+"}", 413), show("crowd", whole, 503), chunked, form}
 }
 
 // A variant is one form of the request of an operation.
@@ -222,7 +262,7 @@ func TestPortOtherMethodsAndPaths(t *testing.T) {
 				}
 			}
 		}
-		for _, path := range []string{"/", "/v1", "/v1/", "/v1/release/", "/v1//release", "/V1/release", "/v1/keys/..", "/metrics", "/healthz", "/debug/pprof/", "/v1/do"} {
+		for _, path := range []string{"/v1", "/v1/", "/v1/release/", "/v1//release", "/V1/release", "/v1/keys/..", "/metrics", "/healthz", "/debug/pprof/", "/v1/do"} {
 			if got := d.call(t, w, c, "GET", path, nil); got != http.StatusNotFound {
 				t.Errorf("GET %s: %d", path, got)
 			}

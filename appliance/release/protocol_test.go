@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
@@ -56,10 +57,13 @@ func limits() map[string]int {
 		"tokens in a request": kra.MaxTokens, "bytes of a token": kra.MaxToken, "bytes of a value for a service": kra.MaxValue,
 		"items that are known of a decryptor": policy.MaxItems,
 
+		"bytes of what a platform shows": label.MaxShowing, "seconds that a platform has to answer": seconds(nonceWithin),
+		"platforms that wait to be verified": maxChallengers, "platforms that wait to be verified, of a source": maxChallengersFrom,
+
 		"bytes of a statement about a group": kra.MaxGroupBody, "decryptors in a statement about a group": kra.MaxGroupEdit,
 		"members of a group in an answer": kra.MaxGroupPage, "access identifiers in a query for keys": kra.MaxHeaders,
 
-		"connections": maxConns, "connections of a source": maxConnsOf, "connections of a neighbourhood": maxConnsNear, "certificates of a client in the handshake": maxChain,
+		"connections, with 2.3 GiB of memory; fewer with less, and 2048 at least": maxConns, "connections of a source": maxConnsOf, "connections of a neighbourhood": maxConnsNear, "certificates of a client in the handshake": maxChain,
 		"bytes of request line and header fields":                              maxHeadBytes,
 		"seconds until a handshake, or a request's header fields, are through": seconds(headWithin),
 		"seconds until a request is through":                                   seconds(bodyWithin),
@@ -68,9 +72,10 @@ func limits() map[string]int {
 		"milliseconds, of which a refusal leaves after a multiple":             int(RefusalDelay / time.Millisecond),
 
 		"requests at work": maxInFlight, "bytes of bodies at work": maxBodies, "bytes of bodies at work, of a decryptor": maxBodiesOfOne,
-		"requests of strangers at work": maxStrangers, "requests of strangers at work, of a source": maxFromOne,
+		"requests of strangers at work": maxStrangers, "requests of strangers at work, of a source": maxFromOne, "requests of strangers at work, of a neighbourhood": maxFromNear,
 		"bytes of bodies of strangers at work": maxStrangersBodies, "bytes of bodies of strangers at work, of a source": maxBodiesFromOne,
-		"headers of strangers in a second": rateOfAll, "headers of strangers at once, after a rest": burstOfAll,
+		"bytes of bodies of strangers at work, of a neighbourhood": maxBodiesFromNear,
+		"headers of strangers in a second":                         rateOfAll, "headers of strangers at once, after a rest": burstOfAll,
 		"headers of strangers in a second, of a source": rateFromOne, "headers of strangers at once, after a rest, of a source": burstFromOne,
 
 		"requests of a decryptor for `/v1/whoami` or a group, at work": maxWalksOf,
@@ -79,5 +84,8 @@ func limits() map[string]int {
 		"statements about groups at work":                              maxEdits,
 		"whole directories being sent":                                 maxLists,
 		"whole directories being sent to a source":                     maxListsOf,
+
+		"challengers who wait": maxChallengers, "challengers who wait, of a source": maxChallengersFrom,
+		"challengers who wait, of a neighbourhood": maxChallengersNear,
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/board"
 	"github.com/keyrelease/krabox/kra/policy"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
@@ -24,7 +25,9 @@ import (
 const (
 	RefusalDelay = 100 * time.Millisecond // T: no refusal leaves before; above the slowest suite and a slow disk
 
-	maxConns     = 4096             // open connections
+	maxConns     = 12_288           // open connections, where there is memory for them
+	leastConns   = 2048             // of them on any machine
+	connBytes    = 48 << 10         // of memory, for one that is idle
 	maxConnsOf   = 256              // of them from one source
 	maxConnsNear = 1024             // of them from the sources of one IPv6 /48 or IPv4 /24
 	maxInFlight  = 1024             // requests at work; a refusal that waits for its time is not at work, but a stranger's
@@ -75,10 +78,11 @@ type Snapshot struct {
 	Domain, Box string
 	Book        *policy.Book
 	Anchors     *Anchors
+	Platforms   *Platforms // nil: no platform is a decryptor
 	Directory   *Directory
 }
 
-// Options are what a server needs. All but World, Groups, Prover, Services, Unlogged and Log are required.
+// Options are what a server needs. All but World, Groups, Prover, Services, Permits, Documents, Standby, Unlogged and Log are required.
 type Options struct {
 	Custody     custody
 	Journal     journal
@@ -90,6 +94,9 @@ type Options struct {
 	Groups      groups                                               // nil: no group has a maintainer
 	Prover      prover                                               // nil: challenges are not answered
 	Services    services                                             // nil: none is configured
+	Permits     permits                                              // nil: no domain revokes platforms
+	Documents   func() map[string]board.Document                     // the box's board, by path, made beforehand; nil: it has none
+	Standby     *Standby                                             // nil: the service is always there
 	Unlogged    func()                                               // called at once when the log did not take what the HSM did; it must not wait; nil: nobody
 	Log         *slog.Logger                                         // for operators; nil: none
 }

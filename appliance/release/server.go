@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+	"golang.org/x/sys/unix"
 )
 
 // A Server serves the release port. Its counters and spare buffers are all of its state that changes.
@@ -29,6 +30,7 @@ type Server struct {
 
 	strangers   strangers
 	challengers *challengers
+	showers     *challengers // platforms whose confirmations wait to be verified
 }
 
 type counters struct {
@@ -52,13 +54,29 @@ func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Standby == nil {
+		o.Standby = NewStandby(func() time.Duration { return 0 })
+	}
 	return &Server{o: o, delay: RefusalDelay, held: newShares(), walks: newTurns(maxWalksOf, int64(maxWalks*runtime.GOMAXPROCS(0))),
-		edits: newTurns(maxEditsOf, maxEdits), lists: newTurns(maxListsOf, maxLists), challengers: newChallengers()}, nil
+		edits: newTurns(maxEditsOf, maxEdits), lists: newTurns(maxListsOf, maxLists), challengers: newChallengers(), showers: newChallengers()}, nil
 }
 
 // Counts returns the counts so far.
 func (s *Server) Counts() Counts {
 	return Counts{s.count.requests.Load(), s.count.released.Load(), s.count.refused.Load(), s.count.failed.Load()}
+}
+
+// mostConns is how many connections may be open: all of them together have a quarter of the machine's memory.
+func mostConns() int {
+	var m unix.Sysinfo_t
+	if unix.Sysinfo(&m) != nil {
+		return leastConns
+	}
+	return connsIn(uint64(m.Totalram) * uint64(m.Unit))
+}
+
+func connsIn(memory uint64) int {
+	return int(min(max(memory/4/connBytes, leastConns), maxConns))
 }
 
 // Serve serves the port on a TCP listener until ctx ends, then finishes what is under way. It closes the listener.
@@ -70,7 +88,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		defer cancel()
 		stopped <- srv.Shutdown(drain)
 	})
-	err := srv.ServeTLS(netutil.LimitListener(&crowd{Listener: l}, maxConns), "", "")
+	err := srv.ServeTLS(netutil.LimitListener(&crowd{Listener: l}, mostConns()), "", "")
 	if !stop() && errors.Is(err, http.ErrServerClosed) {
 		err = <-stopped
 		srv.Close()

@@ -13,8 +13,10 @@ import (
 const (
 	maxStrangers       = 128      // requests at work
 	maxFromOne         = 16       // of them from one source
+	maxFromNear        = 32       // of them from one neighbourhood
 	maxStrangersBodies = 16 << 20 // bytes of their bodies
 	maxBodiesFromOne   = 2 << 20  // of them from one source
+	maxBodiesFromNear  = 4 << 20  // of them from one neighbourhood
 	maxSources         = 4096     // sources that are counted one by one
 	sweepEvery         = time.Second
 
@@ -52,7 +54,7 @@ type Source struct {
 // strangers bounds and counts what they do.
 type strangers struct {
 	mu    sync.Mutex
-	at    map[netip.Prefix]atWork // owned by mu
+	at    map[netip.Prefix]atWork // of sources and neighbourhoods, owned by mu
 	all   int                     // at work, owned by mu
 	bytes int64                   // of their bodies, owned by mu
 	rest  allowance               // of all, owned by mu
@@ -60,7 +62,7 @@ type strangers struct {
 	swept time.Time               // when seen was last looked through, owned by mu
 }
 
-// atWork is what one source has at work.
+// atWork is what one source or neighbourhood has at work.
 type atWork struct {
 	requests int
 	bytes    int64 // of their bodies
@@ -90,14 +92,15 @@ func (s *strangers) enter(a netip.Addr, n int64) bool {
 	p := sourceOf(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	of := s.at[p]
-	if s.all >= maxStrangers || of.requests >= maxFromOne || s.bytes+n > maxStrangersBodies || of.bytes+n > maxBodiesFromOne {
+	of, near := s.at[p], s.at[around(p)]
+	if s.all >= maxStrangers || of.requests >= maxFromOne || near.requests >= maxFromNear ||
+		s.bytes+n > maxStrangersBodies || of.bytes+n > maxBodiesFromOne || near.bytes+n > maxBodiesFromNear {
 		return false
 	}
 	if s.at == nil {
 		s.at = map[netip.Prefix]atWork{}
 	}
-	s.at[p] = atWork{of.requests + 1, of.bytes + n}
+	s.at[p], s.at[around(p)] = atWork{of.requests + 1, of.bytes + n}, atWork{near.requests + 1, near.bytes + n}
 	s.all++
 	s.bytes += n
 	return true
@@ -124,9 +127,11 @@ func (s *strangers) leave(a netip.Addr, n int64) {
 	p := sourceOf(a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	of := s.at[p]
-	if s.at[p] = (atWork{of.requests - 1, of.bytes - n}); of.requests == 1 {
-		delete(s.at, p)
+	for _, at := range [...]netip.Prefix{p, around(p)} {
+		of := s.at[at]
+		if s.at[at] = (atWork{of.requests - 1, of.bytes - n}); of.requests == 1 {
+			delete(s.at, at)
+		}
 	}
 	s.all--
 	s.bytes -= n

@@ -66,7 +66,7 @@ func tokenOf(real opener) *token {
 type daemon struct{ c *wire.Client }
 
 func (d daemon) generate(s wire.Suite) (wire.Key, error) {
-	k, _, err := d.c.Generate(context.Background(), s, wire.Replicable)
+	k, _, err := d.c.Generate(context.Background(), s, wire.Replicable, wire.Resident)
 	return k, err
 }
 
@@ -87,7 +87,7 @@ func (d daemon) since(n uint64) ([]receipt.Item, receipt.ChainHead, error) {
 type inside struct{ c *hsm.Custodian }
 
 func (d inside) generate(s wire.Suite) (wire.Key, error) {
-	k, _, err := d.c.Generate(s, wire.Replicable)
+	k, _, err := d.c.Generate(s, wire.Replicable, wire.Resident)
 	return k, err
 }
 

@@ -20,6 +20,14 @@ func (s *Server) whoAmI(r *http.Request) reply {
 		s.o.Log.Debug("client certificate not accepted", "peer", o.peer.addr, "error", err)
 		return failure(http.StatusUnauthorized, kra.CodeCertificate, "")
 	}
+	if id.platform != nil {
+		c := claimant{facts: facts}
+		if err := o.shows(&c, id.platform); err != nil {
+			s.o.Log.Debug("platform not accepted", "peer", o.peer.addr, "error", err)
+			return failure(http.StatusUnauthorized, kra.CodeCertificate, "")
+		}
+		facts = c.facts
+	}
 	w := kra.WhoAmI{Decryptor: id.who.String(), Access: o.snap.Book.WhoAmI(facts, o.now), Unavailable: facts.Information.Unavailable()}
 	for _, i := range facts.Information.Items() {
 		w.Information = append(w.Information, kra.Known{Kind: i.Kind.String(), Name: i.Name, Value: i.Value, Authority: i.Authority,

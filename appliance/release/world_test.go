@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -15,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,6 +25,9 @@ import (
 	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/board"
+	"github.com/keyrelease/krabox/kra/board/boardtest"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/policy"
 	"github.com/keyrelease/krabox/kra/receipt"
 	"github.com/keyrelease/krabox/kra/receipt/receipttest"
@@ -43,7 +48,11 @@ type world struct {
 	health  atomic.Pointer[error]
 	jour    *faultyJournal
 
+	pages    map[string]board.Document
+	document string // hash of one of the pages, in its path
+
 	groups         *ledger
+	platforms      *Platforms
 	corp, stranger authority
 	box            authority
 	def            policy.Definition
@@ -119,7 +128,7 @@ func (w *world) publish() {
 		}
 	}
 	dir := NewDirectory("example", "box1", keys)
-	w.snap.Store(&Snapshot{"example", "box1", book, anchors, dir})
+	w.snap.Store(&Snapshot{Domain: "example", Box: "box1", Book: book, Anchors: anchors, Platforms: w.platforms, Directory: dir})
 }
 
 // listed are the keys of a directory.
@@ -136,9 +145,23 @@ func (l listed) PublicKey(id kra.AccessID) (kra.PublicKey, bool) {
 	return kra.PublicKey{}, false
 }
 
+// paint makes the pages of the box's board.
+func (w *world) paint() {
+	w.t.Helper()
+	d := boardtest.New(w.t, "example.org")
+	p := d.Permissions(1, label.Revoke, 0, label.Permission{Name: "box2", State: label.Revoked, Reason: "stolen"})
+	b := board.New(d.Name, []label.SignedAdvert{d.Platform("box1", label.KeyRelease, label.Server, "127.0.0.1").Advert(1, "https://127.0.0.1:8443")}, &p)
+	var err error
+	if w.pages, err = board.Draw(board.View{Box: "box1", At: "https://127.0.0.1:8443", Root: d.Root, Board: b}, d.Roots, time.Now()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.document = strings.TrimPrefix(label.DescriptionPath(sha256.Sum256([]byte(boardtest.Explanation))), board.PathDocuments)
+}
+
 // make makes the server.
 func (w *world) make() {
 	w.t.Helper()
+	w.paint()
 	serverCert := w.box.issue(w.t, pkix.Name{CommonName: "box1"}, x509.ExtKeyUsageServerAuth)
 	s, err := New(Options{
 		Custody: w.hsm, Journal: w.jour, Snapshot: w.snap.Load, Groups: w.groups,
@@ -153,6 +176,7 @@ func (w *world) make() {
 		World:       func() World { return w.info.now() },
 		Services:    askable{w},
 		Prover:      w.box,
+		Documents:   func() map[string]board.Document { return w.pages },
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -53,7 +53,7 @@ func write(t *testing.T, f *file, bucket, key string, value []byte) {
 // testKeyNumbered makes up the public part of a key; the store never uses it as one.
 func testKeyNumbered(n int) hsm.Key {
 	spki := fmt.Appendf(nil, "subject public key info %d", n)
-	return hsm.Key{ID: block.KeyIDOfSPKI(spki), SPKI: spki, Suite: hsm.P256, Custody: hsm.Replicable, Origin: hsm.Generated}
+	return hsm.Key{ID: block.KeyIDOfSPKI(spki), SPKI: spki, Suite: hsm.P256, Custody: hsm.Replicable, Origin: hsm.Generated, Mode: hsm.Resident}
 }
 
 // authority makes a CA certificate and a leaf under it.
@@ -77,14 +77,14 @@ func authority(t testing.TB) (ca, leaf []byte, id block.KeyID, key hsm.Key) {
 		t.Fatal(err)
 	}
 	id = block.KeyIDOfSPKI(spki)
-	return ca, leaf, id, hsm.Key{ID: id, SPKI: spki, Suite: hsm.P256, Custody: hsm.Bound, Origin: hsm.Generated}
+	return ca, leaf, id, hsm.Key{ID: id, SPKI: spki, Suite: hsm.P256, Custody: hsm.Bound, Origin: hsm.Generated, Mode: hsm.Resident}
 }
 
 // TestInvalidChanges: each is refused with a text that says why, and the state is as before.
 func TestInvalidChanges(t *testing.T) {
 	ca, leaf, id, key := authority(t)
 	one, two := testKeyNumbered(1), testKeyNumbered(2)
-	base, err := Apply(newState(), OfficerAdd{Name: "alice", Hash: "$argon2id$x"}, AccessAdd{"legal-team", "Legal team"},
+	base, err := Apply(newState(), OfficerAdd{Name: "alice", Hash: "$argon2id$x", Duty: Chief}, AccessAdd{"legal-team", "Legal team"},
 		RuleAdd{"office", "true"}, RuleAdd{"counsel", `groups.has("legal")`}, GroupAdd{"legal", "corp:CN=alice"},
 		AccessLists{"legal-team", []string{"office && counsel"}}, AnchorAdd{"corp", kra.WholeName, ca},
 		KeyAdd{Key: key, Access: "legal-team", Chain: [][]byte{leaf, ca}}, KeyAdd{Key: one, Access: "legal-team"},
@@ -96,9 +96,22 @@ func TestInvalidChanges(t *testing.T) {
 		change Change
 		want   string
 	}{
-		{OfficerAdd{Name: "alice", Hash: "$argon2id$x"}, "exists already"},
-		{OfficerAdd{Name: "Alice", Hash: "$argon2id$x"}, "want a-z"},
-		{OfficerAdd{Name: "bob", Hash: "secret"}, "not hashed"},
+		{OfficerAdd{Name: "alice", Hash: "$argon2id$x", Duty: Chief}, "exists already"},
+		{OfficerAdd{Name: "Alice", Hash: "$argon2id$x", Duty: Chief}, "want a-z"},
+		{OfficerAdd{Name: "bob", Hash: "secret", Duty: Chief}, "not hashed"},
+		{OfficerAdd{Name: "bob", Hash: "$argon2id$x"}, "is no duty"},
+		{OfficerAdd{Name: "bob", Hash: "$argon2id$x", Duty: "owner"}, "is no duty"},
+		{OfficerAdd{Name: "bob", Hash: "$argon2id$x", Duty: Chief, Group: "legal"}, "only a maintainer"},
+		{OfficerDuty{Name: "alice", Duty: Auditor}, "the last one"},
+		{OfficerDuty{Name: "alice", Duty: Chief}, "already"},
+		{OfficerDuty{Name: "nobody", Duty: Chief}, "no officer"},
+		{ControlSet{}, "so already"},
+		{RequestEnd{Number: 1}, "no request 1"},
+		{RequestAdd{Request{By: "nobody", Line: "status", Told: []string{"x"}, Until: time.Unix(9, 0)}}, "no officer"},
+		{RequestAdd{Request{By: "alice", Told: []string{"x"}, Until: time.Unix(9, 0)}}, "empty"},
+		{RequestAdd{Request{By: "alice", Line: "status", Told: []string{"x"}, Hash: "secret", Until: time.Unix(9, 0)}}, "malformed"},
+		{RequestAdd{Request{By: "alice", Line: "status", Told: []string{"x"}}}, "no time"},
+		{RequestAdd{Request{Number: 4, By: "alice", Line: "status", Told: []string{"x"}, Until: time.Unix(9, 0)}}, "has a number"},
 		{OfficerRemove{"alice"}, "last one"},
 		{OfficerRemove{"bob"}, `no officer "bob"`},
 		{OfficerPassphrase{"bob", "$argon2id$x"}, `no officer "bob"`},
@@ -145,7 +158,7 @@ func TestInvalidChanges(t *testing.T) {
 		{KeyMark{two.ID, Active}, "stays so"},
 		{KeyMark{two.ID, "lost"}, "unknown state"},
 		{KeyMark{block.KeyID{1}, Active}, "no key"},
-		{KeyRemove{ID: id}, "in use by legal-team"},
+		{KeyRemove{ID: one.ID}, "current key of legal-team"},
 		{KeyTag{id}, "already"},
 		{KeyTag{one.ID}, "stock age cannot"},
 		{KeyTag{block.KeyID{1}}, "no key"},
@@ -159,8 +172,10 @@ func TestInvalidChanges(t *testing.T) {
 		{PINSet{User: NewSecret(make([]byte, 300))}, "longer than"},
 		{NetworkSet{machine.Network{Mode: "wifi"}}, "network"},
 		{NetworkSet{machine.Network{Mode: machine.Static}}, "network"},
-		{ClockSet{time.Now(), "sundial"}, "unknown source"},
-		{ClockSet{time.Time{}, Manual}, "year 1"},
+		{ClockSet{time.Now(), "sundial", 0}, "unknown source"},
+		{ClockSet{time.Time{}, Manual, 0}, "year 1"},
+		{ClockSet{time.Now(), Manual, 1}, "steps of 1ns"},
+		{ClockSet{time.Now(), NTS, -1}, "steps of -1ns"},
 		{BoxSet{label.Box{Name: "box2"}}, "the name stays"},
 		{BoxSet{label.Box{}}, "want a-z"},
 		{ReceiptKeyAdd{0, nil}, "0 certificates"},
@@ -215,17 +230,19 @@ func randomChanges(r *mrand.Rand, n int) []Change {
 	var out []Change
 	for range n {
 		out = append(out, []Change{
-			OfficerAdd{Name: name(), Hash: "$argon2id$x"}, OfficerRemove{name()}, OfficerFailures{Name: name(), Failures: r.IntN(9)},
+			OfficerAdd{Name: name(), Hash: "$argon2id$x", Duty: Chief}, OfficerRemove{name()}, OfficerFailures{Name: name(), Failures: r.IntN(9)},
 			RuleAdd{name(), "true"}, RuleSet{name(), "false"}, RuleRemove{name()},
 			AccessAdd{access(), "title " + name()}, AccessTitle{access(), name()}, AccessRemove{access()},
 			AccessLists{access(), []string{name() + " && " + name()}}, AccessKeys{access(), []block.KeyID{key().ID, key().ID}},
 			GroupAdd{name(), "corp:CN=" + name()}, GroupRemove{name(), "corp:CN=" + name()}, GroupRemove{name(), ""},
 			KeyAdd{Key: key(), Access: access(), Files: map[string][]byte{name(): []byte(name()), name() + "x": nil}},
 			KeyAdd{Key: key()}, KeyRemove{ID: key().ID}, KeyMark{key().ID, Deactivated}, KeyMark{key().ID, Active},
+			KeyMark{key().ID, Suspended}, KeyDoom{key().ID, time.Unix(1800000000, 0)}, KeyDoom{ID: key().ID}, KeyExpire{key().ID, time.Unix(1800000000, 0)},
+			AccessRotate{ID: "legal-team", Rotation: Rotation{Every: 86400, Next: time.Unix(1800000000, 0)}},
 			TokenSet{map[string][]byte{name(): nil}}, PINSet{User: NewSecret([]byte(name()))},
 			NetworkSet{machine.Network{Mode: machine.Static, Address: netip.MustParsePrefix("10.0.2.15/24")}},
-			ClockSet{time.Unix(int64(1_800_000_000+r.IntN(9)), 0), Manual},
-			OfficerAdd{Name: name(), Hash: "$argon2id$x", Group: name()}, GroupAdd{name(), ""},
+			ClockSet{time.Unix(int64(1_800_000_000+r.IntN(9)), 0), NTS, time.Duration(r.IntN(9))},
+			OfficerAdd{Name: name(), Hash: "$argon2id$x", Group: name(), Duty: Maintainer}, GroupAdd{name(), ""},
 			GroupNest{name(), name()}, GroupUnnest{name(), name()}, MaintainerAdd{name(), "corp:CN=" + name()},
 			MaintainerRemove{name(), "corp:CN=" + name()},
 			GroupEdit{name(), []string{"corp:CN=" + name()}, nil, uint64(r.IntN(9)), "corp:CN=" + name()},
@@ -234,7 +251,11 @@ func randomChanges(r *mrand.Rand, n int) []Change {
 			LevelsSet{[]string{name()}}, SourceSet{Source{Alias: kra.Anchor(name()), May: []InformationKind{GroupInformation},
 				Issuer: &TokenIssuer{Issuer: name(), Audience: "kra", Keys: []byte(`{"keys":[{"kty":"OKP"}]}`)}}},
 			SourceRemove{kra.Anchor(name())},
-		}[r.IntN(38)])
+			OfficerDuty{Name: name(), Duty: Maintainer, Group: name()}, OfficerDuty{Name: name(), Duty: Chief}, OfficerDuty{Name: name(), Duty: TeamOfficer, Team: "x"}, ControlSet{r.IntN(2) == 0, r.IntN(2) == 0},
+			RequestAdd{Request{By: name(), Line: "trust remove " + name(), Pasted: []Secret{NewSecret([]byte(name()))}, Told: []string{name()},
+				Made: time.Unix(1_800_000_000, 0).UTC(), Until: time.Unix(1_800_000_009, 0).UTC()}}, RequestEnd{uint64(r.IntN(9))}, ConsoleFailures{r.IntN(9)},
+			TeamGive{"x", ThingAccess, name()}, TeamGive{"x", ThingRule, name()}, TeamGive{"", ThingGroup, name()},
+		}[r.IntN(53)])
 	}
 	return out
 }
@@ -244,7 +265,7 @@ func randomChanges(r *mrand.Rand, n int) []Change {
 func TestApplyIsDeterministic(t *testing.T) {
 	for seed := range uint64(40) {
 		changes := randomChanges(mrand.New(mrand.NewPCG(seed, 0)), 120)
-		start, err := Apply(newState(), OfficerAdd{Name: "root", Hash: "$argon2id$x"})
+		start, err := Apply(newState(), OfficerAdd{Name: "root", Hash: "$argon2id$x", Duty: Chief})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +341,7 @@ func FuzzParseChange(f *testing.F) {
 	if err != nil || len(seeds) == 0 {
 		f.Fatal("no seeds: ", err)
 	}
-	start, err := Apply(newState(), OfficerAdd{Name: "root", Hash: "$argon2id$x"}, AccessAdd{"a", ""})
+	start, err := Apply(newState(), OfficerAdd{Name: "root", Hash: "$argon2id$x", Duty: Chief}, AccessAdd{"a", ""})
 	if err != nil {
 		f.Fatal(err)
 	}

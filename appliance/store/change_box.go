@@ -1,7 +1,7 @@
 package store
 
 import (
-	"crypto/x509"
+	"fmt"
 	"slices"
 	"time"
 
@@ -30,7 +30,7 @@ func (c AnchorAdd) apply(d *State) error {
 	if _, err := kra.ParseAnchor(string(c.Alias)); err != nil {
 		return invalid("alias %.80q: want a-z, 0-9 and '-', at most %d of them, not '-' first", c.Alias, kra.MaxID)
 	}
-	if d.anchors.has(string(c.Alias)) || d.sources.has(string(c.Alias)) {
+	if d.aliased(string(c.Alias)) {
 		return invalid("alias %q is taken", c.Alias)
 	}
 	if c.Naming != kra.WholeName && c.Naming != kra.CommonName {
@@ -39,15 +39,12 @@ func (c AnchorAdd) apply(d *State) error {
 	if d.anchors.size() >= MaxAnchors {
 		return invalid("there are %d authorities already, which is the limit", MaxAnchors)
 	}
-	cert, err := x509.ParseCertificate(c.Cert)
-	if err != nil || len(c.Cert) > maxCertificate {
-		return invalid("authority %q: not a certificate", c.Alias)
+	cert, err := authorityCertificate(fmt.Sprintf("authority %q", c.Alias), c.Cert)
+	if err != nil {
+		return err
 	}
-	if err := kra.CheckCertificateKey(cert); err != nil {
-		return invalid("authority %q: %v: to verify by it takes too long", c.Alias, err)
-	}
-	if !cert.IsCA || !cert.BasicConstraintsValid {
-		return invalid("authority %q: the certificate of %q is not an authority's", c.Alias, cert.Subject)
+	if d.labelsPlatforms(cert) {
+		return invalid("authority %q certifies labels of platforms: people need another one", c.Alias)
 	}
 	for _, a := range d.anchors.all() {
 		if slices.Equal(a.Cert, c.Cert) {
@@ -93,8 +90,9 @@ func (c NetworkSet) apply(d *State) error {
 
 // ClockSet remembers a trusted time. Setting it back is the caller's to allow.
 type ClockSet struct {
-	Time   time.Time   `json:"time"`
-	Source ClockSource `json:"source"`
+	Time    time.Time     `json:"time"`
+	Source  ClockSource   `json:"source"`
+	Stepped time.Duration `json:"stepped"`
 }
 
 func (ClockSet) kind() string { return "clock-set" }
@@ -106,7 +104,10 @@ func (c ClockSet) apply(d *State) error {
 	if y := c.Time.UTC().Year(); y < 2020 || y > 9999 {
 		return invalid("clock: the year %d cannot be", y)
 	}
-	d.clock.put(only, Clock{Time: c.Time.UTC().Truncate(time.Second), Source: c.Source})
+	if c.Stepped < 0 || c.Stepped > 0 && c.Source == Manual {
+		return invalid("clock: steps of %s on the word of %q", c.Stepped, string(c.Source))
+	}
+	d.clock.put(only, Clock{Time: c.Time.UTC().Truncate(time.Second), Source: c.Source, Stepped: c.Stepped})
 	return nil
 }
 
@@ -130,6 +131,32 @@ func (c BoxSet) apply(d *State) error {
 	d.box.put(only, c.Box)
 	return nil
 }
+
+// A Standby is when the key-release service is only potentially there: after so long without a request, until a challenge starts it.
+type Standby struct {
+	Minutes int `json:"minutes"` // 0: it is always there
+}
+
+// MaxStandby bounds the time for which the service stays, in minutes.
+const MaxStandby = 24 * 60
+
+// StandbySet has the service be there on challenge, or always.
+type StandbySet struct {
+	Minutes int `json:"minutes"` // 0: always
+}
+
+func (StandbySet) kind() string { return "standby-set" }
+
+func (c StandbySet) apply(d *State) error {
+	if c.Minutes < 0 || c.Minutes > MaxStandby {
+		return invalid("the service ends after 1 to %d minutes without a request, or never (0)", MaxStandby)
+	}
+	d.standby.put(only, Standby(c))
+	return nil
+}
+
+// Standby says when the service is only potentially there.
+func (s *State) Standby() Standby { return s.standby.single() }
 
 // ReceiptKeyAdd remembers the receipt key in use since record Index of the log.
 type ReceiptKeyAdd struct {

@@ -134,6 +134,7 @@ func (c GroupRemove) apply(d *State) error {
 		d.retired.put(only, Retired{g.Version})
 	}
 	d.groups.remove(c.Group)
+	d.forget(ThingGroup, c.Group)
 	return nil
 }
 

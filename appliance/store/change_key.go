@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // Limits of keys and token files.
@@ -24,6 +26,8 @@ const (
 	maxChainBytes = 32 << 10
 	maxPIN        = 255
 	maxKeyNames   = 256 // that certificates gave one key; the latest stay
+
+	maxLabelSecret = 4 << 10 // bytes of a blob of the TPM
 )
 
 // KeyAdd takes a key that the token has made or imported, together with the token files that changed by it: the key is
@@ -34,6 +38,7 @@ type KeyAdd struct {
 	Files  map[string][]byte `json:"files"` // nil value: removed
 	Access kra.AccessID      `json:"access,omitempty"`
 	Chain  [][]byte          `json:"chain,omitempty"`
+	Bound  *Binding          `json:"bound,omitempty"` // of a Labelled key
 }
 
 func (KeyAdd) kind() string { return "key-add" }
@@ -43,7 +48,7 @@ func (c KeyAdd) apply(d *State) error {
 	if err := (TokenSet{c.Files}).apply(d); err != nil {
 		return err
 	}
-	if err := d.putKey(Key{Key: k, State: Active, Made: c.Made}); err != nil {
+	if err := d.putKey(Key{Key: k, State: Active, Made: c.Made, Bound: c.Bound}); err != nil {
 		return err
 	}
 	if c.Access == "" {
@@ -68,9 +73,12 @@ func (s *State) putKey(k Key) error {
 		return invalid("key %s exists already", id)
 	case s.keys.size() >= MaxTotalKeys:
 		return invalid("there are %d keys already, which is the limit", MaxTotalKeys)
-	case k.Suite < hsm.P256 || k.Suite > hsm.Hybrid, k.Custody < hsm.Bound || k.Custody > hsm.Replicable,
-		k.Origin < hsm.Generated || k.Origin > hsm.Imported:
-		return invalid("key %s: suite, custody or origin is not set", id)
+	case k.Suite < hsm.P256 || k.Suite > hsm.SuiteLast, k.Custody < hsm.Bound || k.Custody > hsm.Labelled,
+		k.Origin < hsm.Generated || k.Origin > hsm.Imported, k.Mode < hsm.Resident || k.Mode > hsm.Vault:
+		return invalid("key %s: suite, custody, origin or mode is not set", id)
+	}
+	if err := s.checkBinding(k); err != nil {
+		return err
 	}
 	k.Made = k.Made.UTC().Truncate(time.Second)
 	s.keys.put(id, k)
@@ -78,6 +86,36 @@ func (s *State) putKey(k Key) error {
 		s.tags.put(id, Tag{r})
 	}
 	return nil
+}
+
+// checkBinding wants a binding of the keys that are nowhere else, and of no others.
+func (s *State) checkBinding(k Key) error {
+	b := k.Bound
+	switch {
+	case (k.Custody == hsm.Labelled) != (b != nil):
+		return invalid("key %s: only a key that is bound to a label has what opens it, and each of those", k.ID)
+	case b == nil:
+		return nil
+	case len(b.Secret) == 0 || len(b.Secret) > maxLabelSecret || len(b.Sealed) == 0 || len(b.Sealed) > hsm.MaxEnclosed:
+		return invalid("key %s: what opens it is missing or too long", k.ID)
+	case len(s.Labelled()) >= hsm.MaxLoaded:
+		return invalid("%d keys are bound to labels already, which is the limit", hsm.MaxLoaded)
+	}
+	if _, err := label.ParseID(string(b.Label)); err != nil {
+		return invalid("key %s: it is bound to no label", k.ID)
+	}
+	return nil
+}
+
+// Labelled returns the keys that are bound to labels, by id.
+func (s *State) Labelled() (out []Key) {
+	for _, k := range s.keys.all() {
+		if k.Custody == hsm.Labelled {
+			out = append(out, *k)
+		}
+	}
+	slices.SortFunc(out, func(a, b Key) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return out
 }
 
 // KeyMark changes what a key may be used for. A current key cannot be marked: give its identifiers another one first.
@@ -93,17 +131,17 @@ func (c KeyMark) apply(d *State) error {
 	if !ok {
 		return invalid("there is no key %s", c.ID)
 	}
-	switch c.State {
-	case Active:
-		if k.State == Compromised {
-			return invalid("key %s is compromised and stays so", c.ID)
-		}
-	case Deactivated, Compromised:
-		if users := d.usersOfKey(c.ID, 1); len(users) > 0 {
-			return invalid("key %s is the current key of %s", c.ID, strings.Join(users, ", "))
-		}
-	default:
+	may, known := transitions[k.State]
+	switch {
+	case transitions[c.State] == nil:
 		return invalid("key %s: unknown state %.40q", c.ID, c.State)
+	case !known || !slices.Contains(may, c.State):
+		return invalid("key %s is %s and stays so: it cannot become %s", c.ID, k.State, c.State)
+	case !k.Destroy.IsZero():
+		return invalid("key %s is to be destroyed; keep it first (key keep)", c.ID)
+	}
+	if users := d.usersOfKey(c.ID, 1); c.State != Active && len(users) > 0 {
+		return invalid("key %s is the current key of %s", c.ID, strings.Join(users, ", "))
 	}
 	k.State = c.State
 	d.keys.put(c.ID.String(), k)
@@ -158,31 +196,6 @@ func (c KeyUntag) apply(d *State) error {
 	}
 	d.tags.remove(c.ID.String())
 	return nil
-}
-
-// KeyRemove forgets a key that the token has destroyed and that no access identifier uses.
-type KeyRemove struct {
-	ID    block.KeyID       `json:"id"`
-	Files map[string][]byte `json:"files"` // nil value: removed
-}
-
-func (KeyRemove) kind() string { return "key-remove" }
-
-func (c KeyRemove) apply(d *State) error {
-	if !d.keys.has(c.ID.String()) {
-		return invalid("there is no key %s", c.ID)
-	}
-	if users := d.usersOfKey(c.ID, MaxKeys); len(users) > 0 {
-		return invalid("key %s is in use by %s", c.ID, strings.Join(users, ", "))
-	}
-	if k, _ := d.Key(c.ID); k.Custody == hsm.Replicable {
-		d.gone.put(c.ID.String(), Gone{true})
-	}
-	d.keys.remove(c.ID.String())
-	if d.tags.has(c.ID.String()) {
-		d.tags.remove(c.ID.String())
-	}
-	return TokenSet{c.Files}.apply(d)
 }
 
 // usersOfKey names the access identifiers that have the key among their first n, a few of them.

@@ -75,6 +75,7 @@ func (c RuleRemove) apply(d *State) error {
 		return invalid("rule %q is in use by %s", c.Name, strings.Join(users, ", "))
 	}
 	d.rules.remove(c.Name)
+	d.forget(ThingRule, c.Name)
 	return nil
 }
 
@@ -276,6 +277,7 @@ func (c AccessRemove) apply(d *State) error {
 	err := d.changeAccess(c.ID, func(a *Access) error { return d.setKeys(a, nil) })
 	if err == nil {
 		d.access.remove(string(c.ID))
+		d.forget(ThingAccess, string(c.ID))
 	}
 	return err
 }

@@ -5,15 +5,12 @@ import (
 
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra"
-	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/label"
 )
 
 // Limits of other boxes.
 const (
-	MaxPeers     = 64
-	maxTransport = 2 << 10
-	maxLetter    = 2 << 10
+	MaxPeers = 64
 )
 
 // A Peer is another box of the domain, to which copies of keys may be sent.
@@ -45,19 +42,33 @@ func (PeerSet) kind() string { return "peer-set" }
 
 func (c PeerSet) apply(d *State) error {
 	p := c.Peer
+	if err := d.CheckPeer(p); err != nil {
+		return err
+	}
 	switch {
-	case kra.CheckName(p.Box) != nil:
-		return invalid("box name %.80q: want a-z, 0-9 and '-', at most 63 of them, not '-' first", p.Box)
-	case p.Box == d.Box().Name:
-		return invalid("%q is this box", p.Box)
-	case len(p.Transport) == 0 || len(p.Transport) > maxTransport || len(p.Letter) == 0 || len(p.Letter) > maxLetter || p.Label == label.Digest{}:
-		return invalid("box %q: its keys are missing or too long", p.Box)
 	case !d.peers.has(p.Box) && d.peers.size() >= MaxPeers:
 		return invalid("there are %d boxes already, which is the limit", MaxPeers)
 	}
 	p.Since = p.Since.UTC().Truncate(time.Second)
 	d.peers.put(p.Box, p)
 	return TokenSet{c.Files}.apply(d)
+}
+
+// CheckPeer says what is wrong with the form of a box that is, or is to be, admitted.
+func (s *State) CheckPeer(p Peer) error {
+	switch {
+	case kra.CheckName(p.Box) != nil:
+		return invalid("box name %.80q: want a-z, 0-9 and '-', at most 63 of them, not '-' first", p.Box)
+	case p.Box == s.Box().Name:
+		return invalid("%q is this box", p.Box)
+	case len(p.Transport) != hsm.TransportSize:
+		return invalid("box %q: a transport key of %d bytes, want %d", p.Box, len(p.Transport), hsm.TransportSize)
+	case len(p.Letter) != hsm.LetterSize:
+		return invalid("box %q: a sealed transfer key of %d bytes, want %d", p.Box, len(p.Letter), hsm.LetterSize)
+	case p.Label == label.Digest{} || p.Request == label.Digest{}:
+		return invalid("box %q: its label key or its request is not known", p.Box)
+	}
+	return nil
 }
 
 // PeerRemove admits a box no longer. What it was sent, it has.
@@ -101,15 +112,6 @@ func (c CopyAdd) apply(d *State) error {
 	}
 	return d.putKey(Key{Key: c.Key, State: c.State, Made: c.Made, From: &c.From})
 }
-
-// A Gone key was replicable and was destroyed here; a copy of it is not taken. They stay for ever, some bytes for each key
-// that an officer has made and destroyed by hand.
-type Gone struct {
-	Gone bool `json:"gone"`
-}
-
-// WasDestroyed says whether a replicable key was destroyed here.
-func (s *State) WasDestroyed(id block.KeyID) bool { return s.gone.has(id.String()) }
 
 // Asked is the box's newest request for copies, the only one whose answers count.
 type Asked struct {

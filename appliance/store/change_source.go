@@ -48,7 +48,7 @@ func (c SourceSet) apply(d *State) error {
 	switch {
 	case kra.CheckName(alias) != nil:
 		return invalid("source %.80q: want a-z, 0-9 and '-', at most %d of them, not '-' first", alias, kra.MaxID)
-	case d.anchors.has(alias):
+	case d.anchors.has(alias), d.platforms.has(alias):
 		return invalid("alias %q is taken by a certification authority", alias)
 	case s.Kind() == "":
 		return invalid("source %q: it must be exactly one thing", alias)

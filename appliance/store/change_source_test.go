@@ -68,7 +68,7 @@ func worldOfSources(t testing.TB) (*State, map[SourceKind]Source) {
 	t.Helper()
 	ca, leaf, _, _ := authority(t)
 	all := sources(t, ca, leaf)
-	changes := []Change{OfficerAdd{Name: "alice", Hash: "$argon2id$x"}, AnchorAdd{"corp", kra.WholeName, ca}}
+	changes := []Change{OfficerAdd{Name: "alice", Hash: "$argon2id$x", Duty: Chief}, AnchorAdd{"corp", kra.WholeName, ca}}
 	for _, k := range []SourceKind{AttributeSource, DirectorySource, IssuerSource, RepositorySource, ServiceSource, RevocationSource} {
 		changes = append(changes, SourceSet{all[k]})
 	}
@@ -77,7 +77,7 @@ func worldOfSources(t testing.TB) (*State, map[SourceKind]Source) {
 		RoleSet{"clerk", []Need{{Kind: RoleInformation, Name: "teller"}}},
 		RuleAdd{"sales", `attributes.has("department","sales","corp-ldap")`}, RuleAdd{"paid", `external.allows("credit")`},
 		GroupAdd{"staff", "corp:CN=alice"}, GroupAdd{"legal", ""}, GroupNest{"staff", "legal"}, MaintainerAdd{"staff", "corp:CN=mia"},
-		OfficerAdd{Name: "mick", Hash: "$argon2id$x", Group: "legal"}, AccessAdd{"legal-team", ""},
+		OfficerAdd{Name: "mick", Hash: "$argon2id$x", Group: "legal", Duty: Maintainer}, AccessAdd{"legal-team", ""},
 	)...)
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +192,7 @@ func TestInvalidSources(t *testing.T) {
 		{GroupEdit{"staff", nil, []string{"corp:CN=bob"}, 2, "corp:CN=mia"}, "is not in group"},
 		{GroupRemove{"staff", ""}, "in use by group legal, role teller"},
 		{GroupRemove{"legal", ""}, "in use by maintainer mick"},
-		{OfficerAdd{Name: "mona", Hash: "$argon2id$x", Group: "other"}, `no group "other"`},
+		{OfficerAdd{Name: "mona", Hash: "$argon2id$x", Group: "other", Duty: Maintainer}, `no group "other"`},
 		{OfficerRemove{"alice"}, "the last one"},
 		{AccessLogic{"legal-team", "prolog", nil}, "unknown logic"},
 		{AccessLogic{"nobody", Cedar, nil}, "no access identifier"},

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/keyrelease/krabox/kra"
@@ -13,6 +14,7 @@ type Difference struct {
 	Anchors, Sources     []kra.Anchor
 	Keys, Tagged         []string // ids
 	Levels               bool     // the classification levels
+	Platforms            bool     // the domains whose platforms may be decryptors
 	Published            bool     // anything that the directory shows: the box's name, or a current key, its title or certificate
 }
 
@@ -25,6 +27,7 @@ func (s *State) Since(old *State) Difference {
 	d := Difference{
 		Rules: s.rules.since(&old.rules), Groups: s.groups.since(&old.groups), Roles: s.roles.since(&old.roles),
 		Keys: s.keys.since(&old.keys), Tagged: s.tags.since(&old.tags), Levels: len(s.levels.since(&old.levels)) > 0,
+		Platforms: len(s.platforms.since(&old.platforms)) > 0,
 	}
 	for _, alias := range s.anchors.since(&old.anchors) {
 		d.Anchors = append(d.Anchors, kra.Anchor(alias))
@@ -52,4 +55,31 @@ func (s *State) publishes(old *State, d Difference) bool {
 func (s *State) accessOf(id kra.AccessID) Access {
 	a, _ := s.access.get(string(id))
 	return a
+}
+
+// A Changed is a record that changes would make another: its JSON before and after, nil where there is none.
+type Changed struct {
+	Bucket, Key   string
+	Before, After []byte
+}
+
+// Changes lists the records that changes would make others, sorted, or returns an *Invalid. Of files it has the names only.
+func Changes(s *State, changes ...Change) ([]Changed, error) {
+	next, err := Apply(s, changes...)
+	if err != nil {
+		return nil, err
+	}
+	buckets := map[string]bucket{}
+	for _, b := range s.buckets() {
+		buckets[b.bucketName()] = b
+	}
+	var out []Changed
+	for _, e := range next.edits {
+		before, _, err := buckets[e.bucket].encode(e.key)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s record: %w", e.bucket, err)
+		}
+		out = append(out, Changed{e.bucket, e.key, before, e.value})
+	}
+	return out, nil
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func TestSinceNamesTheChange(t *testing.T) {
-	start, err := Apply(newState(), OfficerAdd{Name: "alice", Hash: "$argon2id$x"}, RuleAdd{"office", "true"}, RuleAdd{"staff", "true"},
+	start, err := Apply(newState(), OfficerAdd{Name: "alice", Hash: "$argon2id$x", Duty: Chief}, RuleAdd{"office", "true"}, RuleAdd{"staff", "true"},
 		GroupAdd{"legal", "corp:CN=bob"}, AccessAdd{"legal-team", "Legal"}, AccessAdd{"tax", "Tax"})
 	if err != nil {
 		t.Fatal(err)
@@ -21,7 +21,7 @@ func TestSinceNamesTheChange(t *testing.T) {
 		want    Difference
 	}{
 		"nothing":        {nil, Difference{}},
-		"officer":        {[]Change{OfficerAdd{Name: "bob", Hash: "$argon2id$x"}}, Difference{}},
+		"officer":        {[]Change{OfficerAdd{Name: "bob", Hash: "$argon2id$x", Duty: Chief}}, Difference{}},
 		"rules":          {[]Change{RuleSet{"staff", "false"}, RuleRemove{"office"}}, Difference{Rules: []string{"office", "staff"}}},
 		"group":          {[]Change{GroupAdd{"legal", "corp:CN=carol"}}, Difference{Groups: []string{"legal"}}},
 		"lists":          {[]Change{AccessLists{"tax", []string{"staff"}}}, Difference{Access: []kra.AccessID{"tax"}}},

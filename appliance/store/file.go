@@ -2,6 +2,7 @@ package store
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,9 +19,10 @@ import (
 var ErrDamaged = errors.New("the state file is damaged")
 
 const (
-	metaBucket  = "meta" // salt in the clear, mark sealed
-	saltName    = "salt"
+	metaBucket  = "meta" // wraps in the clear, mark and secret sealed
+	wrapsName   = "wraps"
 	markName    = "mark"
+	secretName  = "secret"
 	lockTimeout = 2 * time.Second
 )
 
@@ -32,8 +34,13 @@ type markRecord struct {
 
 // A file is a state's bbolt file. One goroutine at a time.
 type file struct {
-	db   *bolt.DB
-	seal sealer
+	path   string
+	db     *bolt.DB
+	seal   sealer
+	holder holder   // of the wrap in force
+	lock   *Lock    // of that wrap
+	gone   int      // of that wrap
+	secret [32]byte // see Accepted.Secret
 }
 
 // guarded runs f and turns what bbolt does on a damaged file, panics and faults of its memory map, into an error.
@@ -59,43 +66,163 @@ func openBolt(path string) (db *bolt.DB, err error) {
 }
 
 // createFile writes a state to a new file and only then gives it the name, replacing what is there.
-func createFile(path string, key [32]byte, st *State) (_ *file, err error) {
+func createFile(path string, key [32]byte, st *State) (*file, error) {
+	h, err := newHolder(key)
+	if err != nil {
+		return nil, err
+	}
+	f := &file{holder: h}
+	rand.Read(f.secret[:])
+	k := newDataKey()
+	defer clear(k[:])
+	w, err := h.wrap(k, nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.place(path, k, []wrap{w}, func() error { return f.write(st) }); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// place makes the file under another name with fill and gives it its own, replacing what is there. With an error it is closed.
+func (f *file) place(path string, k dataKey, wraps []wrap, fill func() error) (err error) {
 	tmp := path + ".new"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+		return err
 	}
-	db, err := openBolt(tmp)
+	if f.seal, err = newSealer(k); err != nil {
+		return err
+	}
+	if f.db, err = openBolt(tmp); err != nil {
+		return err
+	}
+	f.path = path
+	err = f.head(wraps)
+	if err == nil {
+		err = fill()
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
 	if err != nil {
-		return nil, err
+		return errors.Join(err, f.close(), os.Remove(tmp))
 	}
-	f := &file{db: db}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.close())
-		}
-	}()
-	salt := make([]byte, saltSize)
-	rand.Read(salt)
-	if f.seal, err = newSealer(key, salt); err != nil {
-		return nil, err
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return errors.Join(errPlaced, err, f.close())
 	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		b, err := tx.CreateBucket([]byte(metaBucket))
-		if err != nil {
-			return err
-		}
-		return b.Put([]byte(saltName), salt)
+	return nil
+}
+
+// errPlaced is wrapped by an error that came when the name was already the new file's.
+var errPlaced = errors.New("the file was replaced")
+
+// head writes what comes before any record: the wraps, and the secret.
+func (f *file) head(wraps []wrap) error {
+	all, err := json.Marshal(wraps)
+	if err != nil {
+		return err
+	}
+	return guarded(func() error {
+		return f.db.Update(func(tx *bolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte(metaBucket))
+			if err != nil {
+				return err
+			}
+			_, sealed := f.seal.seal(metaBucket, secretName, 0, f.secret[:])
+			return errors.Join(b.Put([]byte(wrapsName), all), b.Put([]byte(secretName), sealed))
+		})
 	})
+}
+
+// settle drops all wraps but the one in force.
+func (f *file) settle() error {
+	return guarded(func() error {
+		return f.db.Update(func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte(metaBucket))
+			all, err := readWraps(b.Get([]byte(wrapsName)))
+			if err != nil {
+				return err
+			}
+			k, w, err := f.holder.unwrapAny(all)
+			clear(k[:])
+			if err != nil || len(all) == 1 {
+				return err
+			}
+			one, err := json.Marshal([]wrap{w})
+			if err != nil {
+				return err
+			}
+			return b.Put([]byte(wrapsName), one)
+		})
+	})
+}
+
+// rekeyed puts the same records into the place of the file under a fresh data key, wrapped by the holder in force and by next. The file itself is
+// as it was, and no longer has a name.
+func (f *file) rekeyed(next holder, lock *Lock, gone int) (*file, error) {
+	k := newDataKey()
+	defer clear(k[:])
+	old, err := f.holder.wrap(k, f.lock, f.gone)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.write(st); err != nil {
+	fresh, err := next.wrap(k, lock, gone)
+	if err != nil {
 		return nil, err
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	n := &file{holder: f.holder, lock: f.lock, gone: f.gone, secret: f.secret}
+	err = n.place(f.path, k, []wrap{old, fresh}, func() error { return guarded(func() error { return f.copyTo(n) }) })
+	if err != nil {
 		return nil, err
 	}
-	return f, syncDir(filepath.Dir(path))
+	return n, nil
+}
+
+// copyBatch is how many records one transaction copies.
+const copyBatch = 4096
+
+// copyTo copies every record, mark included, each with its generation.
+func (f *file) copyTo(n *file) error {
+	return f.db.View(func(from *bolt.Tx) error {
+		return from.ForEach(func(bucket []byte, b *bolt.Bucket) error {
+			c := b.Cursor()
+			name, sealed := c.First()
+			for more := true; more; more = name != nil {
+				err := n.db.Update(func(to *bolt.Tx) error {
+					into, err := to.CreateBucketIfNotExists(bucket)
+					for i := 0; err == nil && name != nil && i < copyBatch; i++ {
+						err = f.copyRecord(n, into, string(bucket), name, sealed)
+						name, sealed = c.Next()
+					}
+					return err
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+func (f *file) copyRecord(n *file, into *bolt.Bucket, bucket string, name, sealed []byte) error {
+	if bucket == metaBucket {
+		if string(name) != markName {
+			return nil // the new file has its own
+		}
+		name = f.seal.name(metaBucket, markName)
+	}
+	key, value, err := f.seal.open(bucket, name, sealed)
+	if err != nil {
+		return fmt.Errorf("%w: a %s record: %w", ErrDamaged, bucket, err)
+	}
+	defer clear(value)
+	named, again := n.seal.seal(bucket, key, binary.BigEndian.Uint64(sealed), value)
+	if bucket == metaBucket {
+		named = []byte(markName)
+	}
+	return into.Put(named, again)
 }
 
 func syncDir(dir string) error {
@@ -150,7 +277,7 @@ func openFile(path string, key [32]byte) (*file, *State, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	f, st := &file{db: db}, newState()
+	f, st := &file{path: path, db: db}, newState()
 	err = guarded(func() error {
 		return db.View(func(tx *bolt.Tx) error { return f.read(tx, key, st) })
 	})
@@ -162,11 +289,10 @@ func openFile(path string, key [32]byte) (*file, *State, error) {
 
 func (f *file) read(tx *bolt.Tx, key [32]byte, st *State) error {
 	meta := tx.Bucket([]byte(metaBucket))
-	if meta == nil || len(meta.Get([]byte(saltName))) != saltSize {
+	if meta == nil {
 		return fmt.Errorf("%w: it is no state file", ErrDamaged)
 	}
-	var err error
-	if f.seal, err = newSealer(key, meta.Get([]byte(saltName))); err != nil {
+	if err := f.unlock(meta, key); err != nil {
 		return err
 	}
 	_, plain, err := f.seal.open(metaBucket, f.seal.name(metaBucket, markName), meta.Get([]byte(markName)))
@@ -191,6 +317,33 @@ func (f *file) read(tx *bolt.Tx, key [32]byte, st *State) error {
 	if st.root != m.Root {
 		return fmt.Errorf("%w: its records are not those of generation %d", ErrDamaged, m.Generation)
 	}
+	return nil
+}
+
+// unlock opens what comes before any record.
+func (f *file) unlock(meta *bolt.Bucket, key [32]byte) (err error) {
+	if f.holder, err = newHolder(key); err != nil {
+		return err
+	}
+	all, err := readWraps(meta.Get([]byte(wrapsName)))
+	if err != nil {
+		return err
+	}
+	k, w, err := f.holder.unwrapAny(all)
+	if err != nil {
+		return err
+	}
+	defer clear(k[:])
+	f.lock, f.gone = w.Lock, w.Gone
+	if f.seal, err = newSealer(k); err != nil {
+		return err
+	}
+	_, secret, err := f.seal.open(metaBucket, f.seal.name(metaBucket, secretName), meta.Get([]byte(secretName)))
+	if err != nil || len(secret) != len(f.secret) {
+		return fmt.Errorf("%w: its secret does not open", ErrDamaged)
+	}
+	defer clear(secret)
+	copy(f.secret[:], secret)
 	return nil
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/keyrelease/krabox/kra/label"
 )
 
-// TestDestroyedKeyStaysAway: what was destroyed here is not taken as a copy again; what was bound needs no such mark.
+// TestDestroyedKeyStaysAway: what was destroyed here is not taken as a copy again, and it can be read what it was.
 func TestDestroyedKeyStaysAway(t *testing.T) {
 	k, bound := testKeyNumbered(1), testKeyNumbered(2)
 	k.Custody, bound.Custody = hsm.Replicable, hsm.Bound
@@ -18,7 +18,7 @@ func TestDestroyedKeyStaysAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !s.WasDestroyed(k.ID) || s.WasDestroyed(bound.ID) {
+	if !s.WasDestroyed(k.ID) || !s.WasDestroyed(bound.ID) || s.Destroyed()[bound.ID.String()].Custody != hsm.Bound {
 		t.Errorf("destroyed: %v, bound: %v", s.WasDestroyed(k.ID), s.WasDestroyed(bound.ID))
 	}
 	if _, err := Apply(s, copied); err == nil || !strings.Contains(err.Error(), "was destroyed here") {

@@ -56,7 +56,7 @@ func TestKeyKeepsItsNames(t *testing.T) {
 	}
 	id := block.KeyIDOfSPKI(spki)
 	other := testKeyNumbered(1)
-	k := hsm.Key{ID: id, SPKI: spki, Suite: hsm.P256, Custody: hsm.Bound, Origin: hsm.Generated}
+	k := hsm.Key{ID: id, SPKI: spki, Suite: hsm.P256, Custody: hsm.Bound, Origin: hsm.Generated, Mode: hsm.Resident}
 	s, err := Apply(newState(), AccessAdd{"legal-team", ""}, KeyAdd{Key: k, Access: "legal-team", Chain: certify(1)},
 		CertificateSet{"legal-team", id, certify(300)}, KeyAdd{Key: other, Access: "legal-team"}, AccessKeys{"legal-team", []block.KeyID{other.ID}})
 	if err != nil {

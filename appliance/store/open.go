@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/keyrelease/krabox/kra/label"
 )
@@ -44,7 +45,7 @@ func Create(ctx context.Context, path string, key [32]byte, nv recorder, changes
 		return nil, fmt.Errorf("create state: %w", err)
 	}
 	first.edits = nil
-	s := &Store{nv: nv, log: emptyLog, file: f}
+	s := &Store{nv: nv, log: emptyLog, dir: filepath.Dir(path), file: f}
 	if err := s.record(ctx, first); err != nil {
 		return nil, errors.Join(fmt.Errorf("create state: %w", err), f.close())
 	}
@@ -63,7 +64,7 @@ type Accepted struct {
 }
 
 // Open reads the state at path and accepts it if NV holds its root or the root that it names as prev. A *Rollback says
-// that it is another state, ErrDamaged that the file was edited or belongs to another box.
+// that it is another state, ErrDamaged that the file was edited or belongs to another box, an *Attended that it wants shares too.
 func Open(path string, key [32]byte, nv label.Record) (*Accepted, error) {
 	f, st, err := openFile(path, key)
 	if errors.Is(err, os.ErrNotExist) {
@@ -103,7 +104,10 @@ func (a *Accepted) Boot(ctx context.Context, nv recorder, log Position, changes 
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{nv: nv, log: log, file: a.file, recorded: a.nv}
+	if err := a.file.settle(); err != nil { // the key that opened it is the one in force
+		return nil, errors.Join(fmt.Errorf("boot state: %w", err), a.file.close())
+	}
+	s := &Store{nv: nv, log: log, dir: filepath.Dir(a.file.path), file: a.file, recorded: a.nv}
 	s.state.Store(a.state)
 	if err := s.advance(ctx, next); err != nil {
 		return nil, errors.Join(fmt.Errorf("boot state: %w", s.fail(err)), a.file.close())

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -11,24 +12,26 @@ import (
 
 // TestPeers: boxes are admitted, admitted again and dismissed, each under its own name.
 func TestPeers(t *testing.T) {
-	good := Peer{Box: "box2", Label: label.Digest{1}, Transport: []byte("transport"), Letter: []byte("letter"), Since: time.Unix(1790000000, 5)}
+	good := Peer{Box: "box2", Label: label.Digest{1}, Transport: make([]byte, hsm.TransportSize), Letter: make([]byte, hsm.LetterSize), Request: label.Digest{2}, Since: time.Unix(1790000000, 5)}
 	s, err := Apply(newState(), PeerSet{Peer: good, Files: map[string][]byte{"a/b": []byte("key")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, ok := s.Peer("box2"); !ok || p.ID() != hsm.PeerOf([]byte("transport")) || p.Since.Nanosecond() != 0 || !s.HasFiles() {
+	if p, ok := s.Peer("box2"); !ok || p.ID() != hsm.PeerOf(good.Transport) || p.Since.Nanosecond() != 0 || !s.HasFiles() {
 		t.Errorf("admitted %+v", p)
 	}
 	again := good
-	again.Letter = []byte("another")
-	if s, err = Apply(s, PeerSet{Peer: again}); err != nil || len(s.Peers()) != 1 || string(s.Peers()[0].Letter) != "another" {
+	again.Letter = bytes.Repeat([]byte{7}, hsm.LetterSize)
+	if s, err = Apply(s, PeerSet{Peer: again}); err != nil || len(s.Peers()) != 1 || s.Peers()[0].Letter[0] != 7 {
 		t.Errorf("admitted again: %+v, %v", s.Peers(), err)
 	}
 	for why, spoil := range map[string]func(*Peer){
-		"box name": func(p *Peer) { p.Box = "Box 2" },
-		"missing":  func(p *Peer) { p.Letter = nil },
-		"too long": func(p *Peer) { p.Transport = make([]byte, maxTransport+1) },
-		"keys are": func(p *Peer) { p.Label = label.Digest{} },
+		"box name":                         func(p *Peer) { p.Box = "Box 2" },
+		"a sealed transfer key of 0 bytes": func(p *Peer) { p.Letter = nil },
+		"want 1201":                        func(p *Peer) { p.Letter = make([]byte, hsm.LetterSize+1) },
+		"a transport key of 1250 bytes":    func(p *Peer) { p.Transport = make([]byte, hsm.TransportSize+1) },
+		"its label key or its request":     func(p *Peer) { p.Label = label.Digest{} },
+		"or its request is not known":      func(p *Peer) { p.Request = label.Digest{} },
 	} {
 		p := good
 		spoil(&p)

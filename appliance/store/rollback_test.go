@@ -207,12 +207,12 @@ func TestCreateCutAndRepeated(t *testing.T) {
 	for _, f := range []fault{notDone, butDone} {
 		b := newBench(t)
 		b.nv = &nvram{fault: f}
-		if _, err := Create(context.Background(), b.path, testKey, b.nv, OfficerAdd{Name: "bob", Hash: "$argon2id$y"}); !errors.Is(err, errFault) {
+		if _, err := Create(context.Background(), b.path, testKey, b.nv, OfficerAdd{Name: "bob", Hash: "$argon2id$y", Duty: Chief}); !errors.Is(err, errFault) {
 			t.Fatalf("Create = %v; want the injected fault", err)
 		}
 		b.nv.fault = works
 		if f == notDone {
-			s, err := Create(context.Background(), b.path, testKey, b.nv, OfficerAdd{Name: "bob", Hash: "$argon2id$y"})
+			s, err := Create(context.Background(), b.path, testKey, b.nv, OfficerAdd{Name: "bob", Hash: "$argon2id$y", Duty: Chief})
 			if err != nil {
 				t.Fatal(err)
 			}

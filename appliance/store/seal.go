@@ -11,7 +11,7 @@ import (
 	"fmt"
 )
 
-// Contexts of what is derived from the store key, and of the associated data.
+// Contexts of what is derived from the data key, and of the associated data.
 const (
 	valueContext = "kra/store-values/v1"
 	nameContext  = "kra/store-names/v1"
@@ -24,7 +24,7 @@ const (
 //	value   generation 8 | nonce 12 | AES-256-GCM of (key length 4 ‖ key ‖ value) | tag 16
 //
 // with associated data aadContext ‖ 0 ‖ bucket ‖ 0 ‖ name ‖ generation, so that no record can take another's place and
-// no name can be read. Both keys come from the store key and a salt that is the file's own.
+// no name can be read. Both keys come from the data key, which is the file's own.
 type sealer struct {
 	name func(bucket, key string) []byte
 	aead cipher.AEAD
@@ -32,19 +32,18 @@ type sealer struct {
 
 const (
 	nameSize   = 16
-	saltSize   = 32
 	sealedSize = 8 + 12 + 16 + 4 // of an empty record with an empty key
 )
 
 var errSeal = errors.New("record does not open under this box's key")
 
-func newSealer(key [32]byte, salt []byte) (sealer, error) {
-	values, err := hkdf.Key(sha256.New, key[:], salt, valueContext, 32)
+func newSealer(key dataKey) (sealer, error) {
+	values, err := hkdf.Key(sha256.New, key[:], nil, valueContext, 32)
 	if err != nil {
 		return sealer{}, fmt.Errorf("derive store key: %w", err)
 	}
 	defer clear(values)
-	names, err := hkdf.Key(sha256.New, key[:], salt, nameContext, 32)
+	names, err := hkdf.Key(sha256.New, key[:], nil, nameContext, 32)
 	if err != nil {
 		return sealer{}, fmt.Errorf("derive store key: %w", err)
 	}

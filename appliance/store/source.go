@@ -156,6 +156,17 @@ type Revocation struct {
 	MaxAge int `json:"max_age"` // seconds from a list's own date on, after which it is overdue; 0: when it says so itself, if it was pasted
 }
 
+// Secrets is how many secrets of the box the source holds: a password, or a value that is presented.
+func (s Source) Secrets() (n int) {
+	if s.Directory != nil && s.Directory.Password.size() > 0 {
+		n++
+	}
+	if s.Service != nil && s.Service.Value.size() > 0 {
+		n++
+	}
+	return n
+}
+
 // Kind says what the source is, or "" if not exactly one of its parts is set.
 func (s Source) Kind() (kind SourceKind) {
 	n := 0

@@ -29,6 +29,7 @@ type State struct {
 	receipts table[ReceiptKey]
 	network  table[machine.Network] // at most one row, as the three below
 	clock    table[Clock]
+	times    table[TimeSource]
 	box      table[label.Box]
 	pins     table[PINs]
 	sources  table[Source]
@@ -39,7 +40,20 @@ type State struct {
 	peers    table[Peer]
 	gone     table[Gone]
 	asked    table[Asked]
-	files    fileTable
+	standby  table[Standby]
+
+	platforms table[PlatformDomain]
+	board     table[Board] // at most one row, as the next
+	permit    table[Permit]
+	control   table[Control] // at most one row
+	requests  table[Request]
+	counter   table[Counter]   // at most one row
+	owners    table[Owner]     // by thing and name
+	door      table[Door]      // at most one row
+	backup    table[BackupKey] // the box's, and the one that waits to be approved
+	syslog    table[Syslog]    // at most one row
+	keeping   table[Keeping]   // at most one row
+	files     fileTable
 
 	mark  mark
 	root  [32]byte
@@ -59,9 +73,10 @@ func newState() *State {
 	s := &State{tree: newTree()}
 	for name, t := range map[string]*string{"officer": &s.officers.name, "rule": &s.rules.name, "access": &s.access.name,
 		"group": &s.groups.name, "anchor": &s.anchors.name, "key": &s.keys.name, "certificate": &s.certs.name,
-		"receipt": &s.receipts.name, "network": &s.network.name, "clock": &s.clock.name, "box": &s.box.name,
+		"receipt": &s.receipts.name, "network": &s.network.name, "clock": &s.clock.name, "time-source": &s.times.name, "box": &s.box.name,
 		"pin": &s.pins.name, "source": &s.sources.name, "role": &s.roles.name, "levels": &s.levels.name, "retired": &s.retired.name, "tag": &s.tags.name, "peer": &s.peers.name,
-		"gone": &s.gone.name, "asked": &s.asked.name,
+		"gone": &s.gone.name, "asked": &s.asked.name, "board": &s.board.name, "permissions": &s.permit.name, "platform": &s.platforms.name, "standby": &s.standby.name,
+		"control": &s.control.name, "request": &s.requests.name, "counter": &s.counter.name, "owner": &s.owners.name, "door": &s.door.name, "backup": &s.backup.name, "syslog": &s.syslog.name, "keeping": &s.keeping.name,
 		fileBucket: &s.files.name} {
 		*t = name
 	}
@@ -71,7 +86,7 @@ func newState() *State {
 // buckets returns all tables, always in this order.
 func (s *State) buckets() []bucket {
 	return []bucket{&s.officers, &s.rules, &s.access, &s.groups, &s.anchors, &s.keys, &s.certs, &s.receipts, &s.network,
-		&s.clock, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.tags, &s.peers, &s.gone, &s.asked, &s.files}
+		&s.clock, &s.times, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.tags, &s.peers, &s.gone, &s.asked, &s.platforms, &s.standby, &s.board, &s.permit, &s.control, &s.requests, &s.counter, &s.owners, &s.door, &s.backup, &s.syslog, &s.keeping, &s.files}
 }
 
 // draft returns a copy that may be changed.
@@ -87,10 +102,13 @@ func (s *State) settle() {
 	}
 }
 
-// An Officer is an administrator; one who maintains a group may do nothing else.
+// An Officer is somebody who administers the box, or the part of it that the duty is about.
 type Officer struct {
 	Name     string    `json:"name"`
-	Hash     string    `json:"hash"`               // argon2id, PHC form
+	Hash     string    `json:"hash"` // argon2id, PHC form
+	Duty     Duty      `json:"duty"`
+	Team     string    `json:"team,omitempty"`     // of an officer of a team
+	Given    bool      `json:"given,omitempty"`    // somebody else has chosen the passphrase
 	Group    string    `json:"group,omitempty"`    // the group that a maintainer maintains
 	Failures int       `json:"failures,omitempty"` // wrong passphrases since the last right one
 	Failed   time.Time `json:"failed,omitzero"`    // when the last of them was
@@ -112,6 +130,7 @@ type Access struct {
 	Logic    Logic    `json:"logic,omitempty"`    // what the lists are written in
 	Delivery Delivery `json:"delivery,omitempty"` // whom its keys may be handed to
 	Portion  Portion  `json:"portion,omitempty"`  // how much of an age header must be there
+	Rotation Rotation `json:"rotation,omitzero"`  // when it gets a new current key
 }
 
 // A Logic is what rule lists are written in. The zero Logic is that of package policy.
@@ -173,6 +192,7 @@ type KeyState string
 // The key states, after SP 800-57 part 1, section 7.
 const (
 	Active      KeyState = "active"      // may be an access identifier's current key
+	Suspended   KeyState = "suspended"   // opens nothing for the time being
 	Deactivated KeyState = "deactivated" // opens old blocks only
 	Compromised KeyState = "compromised" // opens old blocks only, and is shown as what it is
 )
@@ -180,10 +200,20 @@ const (
 // A Key is a key-release key in the token.
 type Key struct {
 	hsm.Key
-	State KeyState    `json:"state"`
-	From  *Copy       `json:"from,omitempty"`  // of a copy, else nil
-	Made  time.Time   `json:"made"`            // by the box's clock
-	Names []block.Ref `json:"names,omitempty"` // that certificates of it ever gave it: issuer and serial number, key identifier
+	State   KeyState    `json:"state"`
+	From    *Copy       `json:"from,omitempty"`   // of a copy, else nil
+	Made    time.Time   `json:"made"`             // by the box's clock
+	Until   time.Time   `json:"until,omitzero"`   // when its cryptoperiod ends
+	Destroy time.Time   `json:"destroy,omitzero"` // when it is destroyed: until then it opens nothing
+	Names   []block.Ref `json:"names,omitempty"`  // that certificates of it ever gave it: issuer and serial number, key identifier
+	Bound   *Binding    `json:"bound,omitempty"`  // of a key that is in no token but while the box has a label, else nil
+}
+
+// A Binding is what a key is made usable from while the box has its label. See hsm/LABEL.md.
+type Binding struct {
+	Label  label.ID `json:"label"`
+	Secret []byte   `json:"secret"` // a blob of the TPM
+	Sealed []byte   `json:"sealed"` // the key, under that secret
 }
 
 // A Tag is the recipient by which stock age encrypts to a key without naming it. Each costs a trial for each stanza of
@@ -244,9 +274,12 @@ const (
 )
 
 // A Clock is the last time that was trusted, and whose word it was. The floor is never below it.
+//
+// Stepped is by how far the sources of time have set the clock since an officer's word, less what a crystal may have gone wrong meanwhile.
 type Clock struct {
-	Time   time.Time   `json:"time"`
-	Source ClockSource `json:"source"`
+	Time    time.Time     `json:"time"`
+	Source  ClockSource   `json:"source"`
+	Stepped time.Duration `json:"stepped"` // nanoseconds
 }
 
 // A Secret is text that opens something. It prints as an address; only its JSON, which records and changes are made
@@ -293,6 +326,16 @@ func (s *Secret) UnmarshalJSON(b []byte) error {
 type PINs struct {
 	User Secret `json:"user"`
 	SO   Secret `json:"so"`
+}
+
+// Set is how many of the two there are.
+func (p PINs) Set() (n int) {
+	for _, s := range []Secret{p.User, p.SO} {
+		if s.size() > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // Generation counts the states of this box; it never repeats and never goes back.
@@ -372,6 +415,9 @@ func (s *State) Network() machine.Network { return s.network.single() }
 
 // Clock returns the last trusted time; zero means never.
 func (s *State) Clock() Clock { return s.clock.single() }
+
+// TimeSources returns the sources of time by address.
+func (s *State) TimeSources() []TimeSource { return s.times.sorted() }
 
 // Box returns how the box is called.
 func (s *State) Box() label.Box { return s.box.single() }

@@ -44,6 +44,7 @@ type Position func() (size uint64, root [32]byte)
 type Store struct {
 	nv  recorder
 	log Position
+	dir string // of the file
 
 	mu       sync.Mutex // one writer
 	file     *file
@@ -65,7 +66,7 @@ func (s *Store) Record() label.Record {
 }
 
 // Commit applies the changes as one and returns the new state when it is durable and recorded in NV. An *Invalid error
-// means that nothing happened; any other that the store is closed.
+// and an ErrFull mean that nothing happened; any other that the store is closed.
 func (s *Store) Commit(ctx context.Context, changes ...Change) (*State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,6 +76,9 @@ func (s *Store) Commit(ctx context.Context, changes ...Change) (*State, error) {
 	next, err := Apply(s.State(), changes...)
 	if err != nil {
 		return nil, err
+	}
+	if err := s.file.room(next); err != nil {
+		return nil, fmt.Errorf("commit state: %w", err)
 	}
 	if err := s.advance(ctx, next); err != nil {
 		return nil, fmt.Errorf("commit state: %w", s.fail(err))

@@ -54,7 +54,7 @@ type bench struct {
 func newBench(t testing.TB, changes ...Change) *bench {
 	t.Helper()
 	b := &bench{path: filepath.Join(t.TempDir(), "store.db"), nv: &nvram{}}
-	changes = append([]Change{OfficerAdd{Name: "alice", Hash: "$argon2id$x"}}, changes...)
+	changes = append([]Change{OfficerAdd{Name: "alice", Hash: "$argon2id$x", Duty: Chief}}, changes...)
 	s, err := Create(context.Background(), b.path, testKey, b.nv, changes...)
 	if err != nil {
 		t.Fatal(err)

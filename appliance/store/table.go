@@ -110,6 +110,7 @@ func (t *table[V]) since(old *table[V]) []string {
 type bucket interface {
 	bucketName() string
 	changed() iter.Seq[string]                             // keys that changed in this draft
+	rowKeys() []string                                     // of all rows, sorted
 	encode(key string) (value []byte, there bool, e error) // the row's one encoding; not there: it was removed
 	decode(key string, value []byte) error
 	settle() // ends the draft
@@ -117,6 +118,7 @@ type bucket interface {
 
 func (t *table[V]) bucketName() string        { return t.name }
 func (t *table[V]) changed() iter.Seq[string] { return maps.Keys(t.dirty) }
+func (t *table[V]) rowKeys() []string         { return t.keys() }
 
 func (t *table[V]) settle() {
 	if t.draft != nil {

@@ -26,6 +26,12 @@ func NewClient(conn net.Conn) *Client {
 // Reboot asks for a restart of the machine. When it returns nil the restart has begun: all daemons get SIGTERM.
 func (c *Client) Reboot(ctx context.Context) error { return c.do(ctx, request{Do: verbReboot}) }
 
+// Maintenance asks for a restart into maintenance, once: that boot opens nothing and releases nothing. When it returns nil the restart
+// has begun.
+func (c *Client) Maintenance(ctx context.Context) error {
+	return c.do(ctx, request{Do: verbMaintenance})
+}
+
 // PowerOff asks to stop the machine and turn it off. When it returns nil the stop has begun.
 func (c *Client) PowerOff(ctx context.Context) error { return c.do(ctx, request{Do: verbPowerOff}) }
 
@@ -38,6 +44,15 @@ func (c *Client) Lock(ctx context.Context, reason string) error {
 // SetClock sets the system clock and the clock chip to t, in whole seconds. Whether t is to be trusted is krad's to know.
 func (c *Client) SetClock(ctx context.Context, t time.Time) error {
 	return c.do(ctx, request{Do: verbClock, Unix: t.Unix()})
+}
+
+// AdjustClock has the system clock gain by, or lose it, slowly: 0.5 ms in a second at most, so that time never goes back. An
+// adjustment of less than a microsecond is none.
+func (c *Client) AdjustClock(ctx context.Context, by time.Duration) error {
+	if by.Microseconds() == 0 {
+		return nil
+	}
+	return c.do(ctx, request{Do: verbAdjust, Micro: by.Microseconds()})
 }
 
 // SetNetwork puts n on the port, at once and until the next boot. With DHCP it returns when the client runs, not when it has a

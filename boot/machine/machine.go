@@ -1,8 +1,9 @@
-// Package machine is what krad may ask of process 1: restart, stop, lock, set the clock, set the network, tell how it is.
+// Package machine is what krad may ask of process 1: restart, stop, lock, set the clock or adjust it, set the network, have the state's key
+// renewed, tell how it is.
 //
 // One request is in flight at a time on one connected stream that process 1 hands to krad. Each message is one line of JSON in
 // one encoding; anything else ends the connection. The requests cannot name a program, a path or a stage: a krad in the wrong
-// hands gains no verb here but to stop, to lock, and to lie about the time and the network.
+// hands gains no verb here but to stop, to lock, to lose its own state, and to lie about the time and the network.
 package machine
 
 import (
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Limits of the protocol.
@@ -20,6 +22,9 @@ const (
 	MaxReason = 4 << 10  // bytes in the reason of a lock
 	MaxDNS    = 3        // name servers, as many as a resolver reads
 )
+
+// MaxAdjust bounds one slow adjustment of the clock, either way.
+const MaxAdjust = 500 * time.Millisecond
 
 // A Refused is a request that process 1 understood and did not do.
 type Refused struct{ Reason string }
@@ -32,10 +37,17 @@ type verb string
 const (
 	verbReboot   verb = "reboot"
 	verbPowerOff verb = "poweroff"
-	verbLock     verb = "lock"
-	verbClock    verb = "clock"
-	verbNetwork  verb = "network"
-	verbStatus   verb = "status"
+
+	verbMaintenance verb = "maintenance"
+	verbLock        verb = "lock"
+	verbClock       verb = "clock"
+	verbAdjust      verb = "adjust"
+	verbNetwork     verb = "network"
+	verbStatus      verb = "status"
+
+	verbUnlock verb = "unlock"
+	verbRenew  verb = "renew"
+	verbTurn   verb = "turn"
 )
 
 // request is one line from krad. Only the fields of its verb are set.
@@ -43,20 +55,26 @@ type request struct {
 	Do      verb     `json:"do"`
 	Reason  string   `json:"reason,omitempty"`
 	Unix    int64    `json:"unix,omitempty"`
+	Micro   int64    `json:"micro,omitempty"`
 	Network *Network `json:"network,omitempty"`
+	Opening Opening  `json:"opening,omitempty"`
+	Secret  *Key     `json:"secret,omitempty"`
 }
 
-// reply is one line from process 1: an error, a status, or neither when it is done.
+// reply is one line from process 1: an error, a status, a key, or nothing when it is done.
 type reply struct {
 	Error  string  `json:"error,omitempty"`
 	Status *Status `json:"status,omitempty"`
+	Key    *Key    `json:"key,omitempty"`
 }
 
 // check refuses a request whose fields are not exactly those of its verb.
 func (r request) check() error {
 	want := request{Do: r.Do}
 	switch r.Do {
-	case verbReboot, verbPowerOff, verbStatus:
+	case verbReboot, verbPowerOff, verbMaintenance, verbStatus:
+	case verbUnlock, verbRenew, verbTurn:
+		return r.checkKey()
 	case verbLock:
 		if r.Reason == "" || len(r.Reason) > MaxReason {
 			return fmt.Errorf("reason has %d bytes, want 1 to %d", len(r.Reason), MaxReason)
@@ -67,6 +85,11 @@ func (r request) check() error {
 			return fmt.Errorf("time %d is before 1970", r.Unix)
 		}
 		want.Unix = r.Unix
+	case verbAdjust:
+		if most := MaxAdjust.Microseconds(); r.Micro == 0 || r.Micro < -most || r.Micro > most {
+			return fmt.Errorf("adjustment of %d microseconds, limit %s", r.Micro, MaxAdjust)
+		}
+		want.Micro = r.Micro
 	case verbNetwork:
 		if r.Network == nil {
 			return errors.New("network is missing")

@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -22,13 +23,20 @@ type box struct {
 
 func (b *box) note(s string) error { b.did = append(b.did, s); return b.refuse }
 
-func (b *box) Reboot() error              { return b.note("reboot") }
-func (b *box) PowerOff() error            { return b.note("poweroff") }
-func (b *box) Lock(reason string) error   { return b.note("lock " + reason) }
-func (b *box) SetClock(t time.Time) error { return b.note("clock " + t.Format(time.RFC3339)) }
+func (b *box) Reboot() error                      { return b.note("reboot") }
+func (b *box) Maintenance() error                 { return b.note("maintenance") }
+func (b *box) PowerOff() error                    { return b.note("poweroff") }
+func (b *box) Lock(reason string) error           { return b.note("lock " + reason) }
+func (b *box) SetClock(t time.Time) error         { return b.note("clock " + t.Format(time.RFC3339)) }
+func (b *box) AdjustClock(by time.Duration) error { return b.note("adjust " + by.String()) }
 func (b *box) SetNetwork(_ context.Context, n Network) error {
 	return b.note("network " + string(n.Mode) + " " + n.Address.String())
 }
+func (b *box) Unlock(k Key) (Key, error) { return Key{k[0] + 1}, b.note("unlock") }
+func (b *box) Renew(how Opening, k Key) (Key, error) {
+	return Key{k[0] + 2}, b.note("renew " + string(how))
+}
+func (b *box) Turn(context.Context) error { return b.note("turn") }
 func (b *box) Status() Status {
 	return Status{Mode: "locked", Reason: "PCR \xff 4", Services: []Service{{Name: "krad", State: Ready, PID: 7}}}
 }
@@ -50,21 +58,44 @@ func TestEveryRequestReachesTheHandler(t *testing.T) {
 	c, ended := pair(t, b)
 	err := errors.Join(
 		c.SetClock(ctx, time.Date(2026, 11, 21, 22, 0, 0, 500, time.UTC)),
+		c.AdjustClock(ctx, -20*time.Millisecond),
+		c.AdjustClock(ctx, time.Nanosecond),
 		c.SetNetwork(ctx, Network{Mode: Static, Address: netip.MustParsePrefix("10.0.2.15/24"), Gateway: netip.MustParseAddr("10.0.2.2")}),
 		c.SetNetwork(ctx, Network{Mode: DHCP}),
 		c.Lock(ctx, "state is older than the record"),
 		c.Reboot(ctx),
+		c.Maintenance(ctx),
 		c.PowerOff(ctx),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.AdjustClock(ctx, MaxAdjust+time.Millisecond) == nil || c.AdjustClock(ctx, -time.Second) == nil {
+		t.Error("a long adjustment was sent")
+	}
 	s, err := c.Status(ctx)
 	if err != nil || s.Reason != "PCR \ufffd 4" || len(s.Services) != 1 {
 		t.Errorf("Status() = %+v, %v", s, err)
 	}
-	want := []string{"clock 2026-11-21T22:00:00Z", "network static 10.0.2.15/24", "network dhcp invalid Prefix",
-		"lock state is older than the record", "reboot", "poweroff"}
+	for _, of := range []func() (Key, error){
+		func() (Key, error) { k, err := c.Unlock(ctx, Key{8}); return k, err },
+		func() (Key, error) { return c.Renew(ctx, WithSecret, Key{7}) },
+		func() (Key, error) { k, err := c.Renew(ctx, AsBefore, Key{7}); return Key{k[0] + 7}, err },
+		func() (Key, error) { k, err := c.Renew(ctx, Unattended, Key{7}); return Key{k[0] + 7}, err },
+	} {
+		if k, err := of(); err != nil || k != (Key{9}) {
+			t.Errorf("a key: %v of %d, %v", k, k[0], err)
+		}
+	}
+	if err := c.Turn(ctx); err != nil {
+		t.Error(err)
+	}
+	if text := fmt.Sprintf("%v %+v %#v %s", Key{65}, Key{65}, Key{65}, Key{65}); strings.Contains(text, "65") || strings.Contains(text, "41") || strings.Contains(text, "A") {
+		t.Errorf("a key prints as %s", text)
+	}
+	want := []string{"clock 2026-11-21T22:00:00Z", "adjust -20ms", "network static 10.0.2.15/24", "network dhcp invalid Prefix",
+		"lock state is older than the record", "reboot", "maintenance", "poweroff",
+		"unlock", "renew with secret", "renew as before", "renew unattended", "turn"}
 	if d := cmp.Diff(want, b.did); d != "" {
 		t.Error(d)
 	}
@@ -134,6 +165,11 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		"field of another": `{"do":"reboot","reason":"x"}` + "\n",
 		"no reason":        `{"do":"lock"}` + "\n",
 		"long":             strings.Repeat("x", MaxLine) + "\n",
+		"no secret":        `{"do":"unlock"}` + "\n",
+		"short secret":     `{"do":"unlock","secret":"00"}` + "\n",
+		"renew somehow":    `{"do":"renew","opening":"x"}` + "\n",
+		"renew by what":    `{"do":"renew","opening":"with secret"}` + "\n",
+		"turn with secret": `{"do":"turn","secret":"` + strings.Repeat("00", 32) + `"}` + "\n",
 		"time before 1970": `{"do":"clock","unix":-5}` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,15 +12,21 @@ import (
 
 // A Handler does what krad asks. Its methods are called one after the other.
 //
-// Reboot, PowerOff and Lock only note the wish and return at once: their answer must reach krad before krad is stopped. An error
-// of any method is krad's answer and must hold no secret.
+// Reboot, Maintenance, PowerOff and Lock only note the wish and return at once: their answer must reach krad before krad is stopped. An error
+// of any method is krad's answer and must hold no secret: only a Key does.
 type Handler interface {
 	Reboot() error
+	Maintenance() error
 	PowerOff() error
 	Lock(reason string) error
 	SetClock(t time.Time) error
+	AdjustClock(by time.Duration) error
 	SetNetwork(ctx context.Context, n Network) error
 	Status() Status
+	// Unlock, Renew and Turn are what the Client's say.
+	Unlock(secret Key) (Key, error)
+	Renew(how Opening, secret Key) (Key, error)
+	Turn(ctx context.Context) error
 }
 
 // Serve answers krad until it hangs up (nil) or says something that is no request (an error). It closes conn.
@@ -53,17 +59,31 @@ func answer(ctx context.Context, r request, h Handler) reply {
 	switch r.Do {
 	case verbReboot:
 		err = h.Reboot()
+	case verbMaintenance:
+		err = h.Maintenance()
 	case verbPowerOff:
 		err = h.PowerOff()
 	case verbLock:
 		err = h.Lock(r.Reason)
 	case verbClock:
 		err = h.SetClock(time.Unix(r.Unix, 0).UTC())
+	case verbAdjust:
+		err = h.AdjustClock(time.Duration(r.Micro) * time.Microsecond)
 	case verbNetwork:
 		err = h.SetNetwork(ctx, *r.Network)
 	case verbStatus:
 		s := h.Status()
 		return reply{Status: &s}
+	case verbUnlock:
+		return replyKey(h.Unlock(*r.Secret))
+	case verbRenew:
+		var secret Key
+		if r.Secret != nil {
+			secret = *r.Secret
+		}
+		return replyKey(h.Renew(r.Opening, secret))
+	case verbTurn:
+		err = h.Turn(ctx)
 	default:
 		panic("machine: request was not checked")
 	}

@@ -31,10 +31,13 @@ type Port struct {
 
 // Status is how the machine is.
 type Status struct {
-	Mode     string    `json:"mode"`   // factory, enrolled or locked
-	Reason   string    `json:"reason"` // why it is locked
+	Mode     string    `json:"mode"`   // factory, enrolled, maintenance or locked
+	Reason   string    `json:"reason"` // why it is locked or in maintenance
 	Stage    string    `json:"stage"`  // last stage extended into PCR 14 in this boot
 	Services []Service `json:"services"`
 	Ports    []Port    `json:"ports"`
 	Network  string    `json:"network"` // what the network is doing, in words
+
+	Programs  []string `json:"programs,omitempty"`  // of those that the image's manifest lists, which run
+	Strangers []string `json:"strangers,omitempty"` // what else runs: nothing, on a sound box
 }

@@ -13,8 +13,8 @@ type Dialer struct{ path string }
 // At returns a dialer of the broker's unix socket. It asks nobody yet.
 func At(path string) Dialer { return Dialer{path} }
 
-// DialContext connects to HOST:PORT; the only network is tcp. The connection ends with the broker. ctx ends the attempt, not the
-// connection. The error says in the broker's words why there is none: the target is not outside the box, the name is not known,
+// DialContext connects to HOST:PORT over tcp or udp. The connection ends with the broker, one over udp also soon and after few
+// datagrams: a Write is one, and so is a Read. ctx ends the attempt, not the connection. The error says in the broker's words why there is none: the target is not outside the box, the name is not known,
 // nobody answers, or there are too many.
 func (d Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	c, err := d.dial(ctx, network, address)
@@ -25,10 +25,7 @@ func (d Dialer) DialContext(ctx context.Context, network, address string) (net.C
 }
 
 func (d Dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if network != "tcp" {
-		return nil, net.UnknownNetworkError(network)
-	}
-	t, err := parseTarget(address)
+	t, err := parseTarget(network, address)
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +46,9 @@ func (d Dialer) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		c.Close()
 		return nil, err
+	}
+	if t.over == overUDP {
+		return datagrams{c}, nil
 	}
 	return c, nil
 }

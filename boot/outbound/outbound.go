@@ -4,6 +4,8 @@
 //	krad --unix socket--> outboundd --TCP--> HOST:PORT
 //	     request, answer; from then on the bytes of one connection, both ways
 //
+// For the time there are exchanges over UDP, too: a few datagrams with one peer, for half a minute at most.
+//
 // outboundd lives in the machine's network namespace under a user of its own, with no capabilities and no file but the list of
 // name servers. It looks the name up, refuses what is not outside (see permit), connects, and copies. TLS is krad's: what passes
 // here is what passes on the wire.
@@ -13,10 +15,10 @@
 // it. So krad never holds a socket that was made for it in the machine's network, the bound on open connections is one, and
 // no connection outlives the broker. (Those of the release port are such sockets too: see the BUG of package boot.)
 //
-// What a krad in the wrong hands gains by this: it may speak TCP, and ask for names, wherever the box's network lets the box
+// What a krad in the wrong hands gains by this: it may speak TCP and a little UDP, and ask for names, wherever the box's network lets the box
 // itself; so it can carry out what it knows, to whom it likes, at the pace of the limits below. That outboundd does not know the
 // configured servers is meant: krad would be who names them. Where that is too much, a firewall before the box is who can tell.
-// It gains no datagrams, no raw packets, no listening, no word with the box's own services, and no files. What outboundd in
+// It gains few datagrams (see the limits), no raw packets, no listening, no word with the box's own services, and no files. What outboundd in
 // the wrong hands gains: it sees whom krad asks, what is fetched without TLS (all of that is signed), and the wire's view of the
 // rest; it may be silent, or lie about addresses, which TLS finds.
 package outbound
@@ -39,26 +41,50 @@ const (
 	maxReason = 200 // bytes of an answer
 
 	maxOpen    = 1024             // connections at once
+	maxOpenTo  = maxOpen / 4      // of them to one target: who is slow there has not all
 	maxWaiting = 64               // besides those, while they ask
 	perMinute  = 3000             // connections begun
 	dialWithin = 10 * time.Second // look-up and connection; also a request that is slow to arrive
 	askWithin  = dialWithin + 5*time.Second
+
+	maxExchanges   = 16               // over UDP at once
+	perMinuteUDP   = 60               // of them begun
+	exchangeWithin = 30 * time.Second // one of them lasts
+	maxDatagrams   = 16               // each way in one of them
+	maxDatagram    = 1280             // bytes, as every IPv6 path carries it
 )
 
-// version begins a request; another form gets another.
-const version = 1
+// A transport begins a request. The zero transport is none.
+type transport byte
 
-// A target is where a connection is wanted: a name in lower case without the last dot, or an address in its usual form, and a
-// port. The zero target is nowhere.
+const (
+	overTCP transport = 1
+	overUDP transport = 2
+)
+
+// transports are what Go calls them.
+var transports = map[transport]string{overTCP: "tcp", overUDP: "udp"}
+
+// A target is where a connection is wanted: over what, a name in lower case without the last dot, or an address in its usual form,
+// and a port. The zero target is nowhere.
 //
-//	version 1 byte | length of host 1 byte | host | port 2 bytes, big-endian
+//	transport 1 byte | length of host 1 byte | host | port 2 bytes, big-endian
 type target struct {
+	over transport
 	host string
 	port uint16
 }
 
-// parseTarget reads HOST:PORT. Names lose their upper case and one dot at the end, addresses get their usual form.
-func parseTarget(address string) (target, error) {
+// parseTarget reads HOST:PORT over tcp or udp. Names lose their upper case and one dot at the end, addresses get their usual form.
+func parseTarget(network, address string) (target, error) {
+	over := overTCP
+	switch network {
+	case "tcp":
+	case "udp":
+		over = overUDP
+	default:
+		return target{}, net.UnknownNetworkError(network)
+	}
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
 		return target{}, err
@@ -71,7 +97,7 @@ func parseTarget(address string) (target, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		host = a.String()
 	}
-	t := target{host, uint16(port)}
+	t := target{over, host, uint16(port)}
 	return t, t.check()
 }
 
@@ -121,7 +147,7 @@ func isName(s string) bool {
 
 // append adds the target's one encoding.
 func (t target) append(b []byte) []byte {
-	b = append(b, version, byte(len(t.host)))
+	b = append(b, byte(t.over), byte(len(t.host)))
 	return binary.BigEndian.AppendUint16(append(b, t.host...), t.port)
 }
 
@@ -131,14 +157,14 @@ func readTarget(r io.Reader) (target, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return target{}, fmt.Errorf("read request: %w", err)
 	}
-	if head[0] != version || head[1] == 0 || head[1] > maxHost {
+	if transports[transport(head[0])] == "" || head[1] == 0 || head[1] > maxHost {
 		return target{}, fmt.Errorf("request begins with %x", head)
 	}
 	rest := make([]byte, int(head[1])+2)
 	if _, err := io.ReadFull(r, rest); err != nil {
 		return target{}, fmt.Errorf("read request: %w", err)
 	}
-	t := target{string(rest[:head[1]]), binary.BigEndian.Uint16(rest[head[1]:])}
+	t := target{transport(head[0]), string(rest[:head[1]]), binary.BigEndian.Uint16(rest[head[1]:])}
 	if err := t.check(); err != nil {
 		return target{}, fmt.Errorf("request: %w", err)
 	}

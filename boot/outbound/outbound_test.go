@@ -16,7 +16,7 @@ func TestTargets(t *testing.T) {
 		"[2001:DB8:0:0::1]:636":       "[2001:db8::1]:636",
 		"ldap_1.corp-x.example:65535": "ldap_1.corp-x.example:65535",
 	} {
-		got, err := parseTarget(in)
+		got, err := parseTarget("tcp", in)
 		if err != nil || got.String() != want {
 			t.Errorf("parseTarget(%q) = %v, %v; want %s", in, got, err, want)
 		}
@@ -28,7 +28,7 @@ func TestTargets(t *testing.T) {
 		"hyphen first": "-ca.example:80", "not ASCII": "\u212aay.example:80", "long part": strings.Repeat("a", 64) + ".example:80",
 		"long": strings.Repeat("a.", 127) + "a:80", "control": "ca\x00.example:80", "slash": "ca/x.example:80",
 	} {
-		if got, err := parseTarget(in); err == nil {
+		if got, err := parseTarget("tcp", in); err == nil {
 			t.Errorf("%s: parseTarget(%q) = %v", name, in, got)
 		}
 	}
@@ -41,7 +41,7 @@ func TestRequestsHaveOneForm(t *testing.T) {
 		"dot at the end":      "\x01\x0bca.example.\x00\x50",
 		"address in words":    "\x01\x0f0:0:0:0:0:0:0:1\x00\x50",
 		"zone":                "\x01\x0cfe80::1%eth0\x00\x50",
-		"other version":       "\x02\x0aca.example\x00\x50",
+		"other transport":     "\x03\x0aca.example\x00\x50",
 		"no host":             "\x01\x00\x00\x50",
 		"port zero":           "\x01\x0aca.example\x00\x00",
 		"longer than a name":  "\x01\xfe" + strings.Repeat("a", 254) + "\x00\x50",
@@ -51,6 +51,9 @@ func TestRequestsHaveOneForm(t *testing.T) {
 		if got, err := readTarget(strings.NewReader(in)); err == nil {
 			t.Errorf("%s: read as %v", name, got)
 		}
+	}
+	if got, err := readTarget(strings.NewReader("\x02\x0aca.example\x00\x50")); err != nil || got != (target{overUDP, "ca.example", 80}) {
+		t.Errorf("over UDP: readTarget = %v, %v", got, err)
 	}
 	in := strings.NewReader("\x01\x0aca.example\x00\x50more")
 	if got, err := readTarget(in); err != nil || got.String() != "ca.example:80" || in.Len() != 4 {
@@ -102,7 +105,7 @@ func FuzzRequest(f *testing.F) {
 		if again := append(got.append(nil), rest...); !bytes.Equal(again, in) {
 			t.Errorf("%x was read, and is written %x", in, again)
 		}
-		if asked, err := parseTarget(got.String()); err != nil || asked != got {
+		if asked, err := parseTarget(transports[got.over], got.String()); err != nil || asked != got {
 			t.Errorf("parseTarget(%q) = %v, %v", got, asked, err)
 		}
 	})

@@ -111,8 +111,8 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 			t.Errorf("%s: %v; want %s", address, err, want)
 		}
 	}
-	if _, err := d.DialContext(t.Context(), "udp", closed); err == nil {
-		t.Error("there is a connection over UDP")
+	if _, err := d.DialContext(t.Context(), "unix", closed); err == nil {
+		t.Error("there is a connection over another network")
 	}
 	if _, err := At("/nowhere").DialContext(t.Context(), "tcp", closed); err == nil {
 		t.Error("there is a connection without a broker")
@@ -163,27 +163,126 @@ func TestOwnAddressesAreRefused(t *testing.T) {
 // The bounds are those of connections that are open, and of those begun in a minute; a place is free again at once.
 func TestBounds(t *testing.T) {
 	s, now := newServer(""), time.Now()
+	to := func(n int) target { return target{overTCP, "ca.example", uint16(n + 1)} }
 	for n := range maxOpen {
-		must(t, s.enter(now))
+		must(t, s.enter(to(n), now))
 		if s.open != n+1 {
 			t.Fatalf("%d open after %d", s.open, n+1)
 		}
 	}
-	if err := s.enter(now); err != errOpen {
+	if err := s.enter(to(0), now); err != errOpen {
 		t.Errorf("one more: %v", err)
 	}
-	s.leave()
-	must(t, s.enter(now))
-	s.open = 0
-	for range perMinute - maxOpen - 1 {
-		must(t, s.enter(now))
-		s.leave()
+	s.leave(to(0))
+	must(t, s.enter(to(0), now))
+	for n := range maxOpen {
+		s.leave(to(n))
 	}
-	if err := s.enter(now); err != errPace {
+	if s.open != 0 || len(s.to) != 0 {
+		t.Errorf("%d are open, %d targets are kept", s.open, len(s.to))
+	}
+	for range perMinute - maxOpen - 1 {
+		must(t, s.enter(to(0), now))
+		s.leave(to(0))
+	}
+	if err := s.enter(to(0), now); err != errPace {
 		t.Errorf("one more in the minute: %v", err)
 	}
-	must(t, s.enter(now.Add(time.Minute/perMinute+time.Millisecond)))
-	must(t, newServer("").enter(now.Add(time.Hour)))
+	must(t, s.enter(to(0), now.Add(time.Minute/perMinute+time.Millisecond)))
+	must(t, newServer("").enter(to(0), now.Add(time.Hour)))
+}
+
+// One target has a share of the connections: where it is slow, others are still reached.
+func TestShareOfATarget(t *testing.T) {
+	s, now := newServer(""), time.Now()
+	slow, other := target{overTCP, "slow.example", 443}, target{overTCP, "slow.example", 444}
+	for range maxOpenTo {
+		must(t, s.enter(slow, now))
+	}
+	if err := s.enter(slow, now); err != errOpenTo {
+		t.Errorf("one more: %v", err)
+	}
+	must(t, s.enter(other, now))
+	s.leave(slow)
+	must(t, s.enter(slow, now))
+}
+
+// Who is dialled hears of an asker who has gone: the broker gives up, and its place is free.
+func TestAskerHasGone(t *testing.T) {
+	s := anywhere()
+	dialled := make(chan struct{}, 16)
+	s.permit = func(netip.Addr) error { dialled <- struct{}{}; return nil }
+	to := crowded(t)
+	d, _ := broker(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan error, 1)
+	go func() { _, err := d.DialContext(ctx, "tcp", to); asked <- err }()
+	<-dialled
+	cancel()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Errorf("who gave up: %v", err)
+	}
+	free(t, s)
+}
+
+// crowded returns the address of a listener that accepts nobody and has no room for more who wait: who connects hears nothing.
+func crowded(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	must(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	must(t, unix.Listen(fd, 0))
+	name, err := unix.Getsockname(fd)
+	must(t, err)
+	to := net.JoinHostPort("127.0.0.1", fmt.Sprint(name.(*unix.SockaddrInet4).Port))
+	for range 8 {
+		c, err := net.DialTimeout("tcp", to, 200*time.Millisecond)
+		if err != nil {
+			return to
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Fatal("there is always room")
+	return ""
+}
+
+// free waits until no connection is open.
+func free(t *testing.T, s *server) {
+	t.Helper()
+	for end := time.Now().Add(dialWithin / 2); ; time.Sleep(time.Millisecond) { // by itself a dial ends later
+		s.mu.Lock()
+		n := s.open
+		s.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d connections are open", n)
+		}
+	}
+}
+
+// Who never ends his side does not keep the place for good once the other has ended his.
+func TestLastWords(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	held := make(chan net.Conn, 1)
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			held <- c // and never closes it
+		}
+	}()
+	s := anywhere()
+	s.last = 10 * time.Millisecond
+	d, _ := broker(t, s)
+	c, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
+	must(t, err)
+	defer c.Close()
+	defer (<-held).Close()
+	must(t, c.(*net.UnixConn).CloseWrite())
+	free(t, s)
 }
 
 // A broker that is full says so, and one connection's end is another's beginning.

@@ -27,6 +27,7 @@ func NewClient(path string) *Client {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		},
 		DisableCompression: true,
+		DisableKeepAlives:  true, // the agent may be another one by the next request
 	}}}
 }
 

@@ -63,7 +63,7 @@ func Handler(e Executor) http.Handler {
 		}
 		out := &frames{w: w, enc: json.NewEncoder(w)}
 		o := e.Do(r.Context(), q, out)
-		out.flush()
+		out.Flush()
 		out.send(frame{Done: true, Outcome: o})
 	})
 	return mux
@@ -121,7 +121,8 @@ func (f *frames) Write(p []byte) (int, error) {
 	return len(p), f.err
 }
 
-func (f *frames) flush() {
+// Flush sends what was written: a command that waits for somebody says so first.
+func (f *frames) Flush() {
 	if len(f.text) > 0 {
 		f.send(frame{Text: string(f.text)})
 		f.text = nil

@@ -16,7 +16,7 @@ import (
 
 // Limits of one exchange.
 const (
-	MaxPaste   = 256 << 10 // bytes of one answer
+	MaxPaste   = 768 << 10 // bytes of one answer: the largest backup
 	MaxAnswers = 8         // answers to one command
 	MaxNames   = 200       // names that are listed for completion
 	maxRequest = 2*MaxPaste + (64 << 10)

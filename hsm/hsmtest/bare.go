@@ -48,7 +48,7 @@ func bareOperation(t testing.TB, lib *p11.Ctx, sh p11.SessionHandle, s wire.Suit
 	if s == wire.P256 {
 		return bareDerive(t, lib, sh)
 	}
-	return bareDecrypt(t, lib, sh, map[wire.Suite]int{wire.RSA2048: 2048, wire.RSA3072: 3072}[s])
+	return bareDecrypt(t, lib, sh, map[wire.Suite]int{wire.RSA2048: 2048, wire.RSA3072: 3072, wire.RSA4096: 4096}[s])
 }
 
 func must(t testing.TB, err error) {

@@ -22,6 +22,7 @@ import (
 type Daemon struct {
 	t        testing.TB
 	dir      string
+	domain   string // file
 	binary   *os.File
 	listener *os.File
 
@@ -63,7 +64,11 @@ func Start(t testing.TB) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{t: t, dir: Config(t).Dir, binary: binary}
+	c := Config(t)
+	d := &Daemon{t: t, dir: c.Dir, domain: filepath.Join(t.TempDir(), "domain.json"), binary: binary}
+	if err := os.WriteFile(d.domain, c.Domain.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: d.Path(), Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +145,7 @@ func (d *Daemon) start() error {
 	}
 	feed.Close()
 	// The shell is there because only the new process knows the number that LISTEN_PID must have.
-	cmd := exec.Command("/bin/sh", "-c", `export LISTEN_PID=$$; exec /proc/self/fd/5 "$@"`, "hsmd", "-module", Module, "-tokens", d.dir)
+	cmd := exec.Command("/bin/sh", "-c", `export LISTEN_PID=$$; exec /proc/self/fd/5 "$@"`, "hsmd", "-module", Module, "-tokens", d.dir, "-domain", d.domain, "-box", Box)
 	cmd.ExtraFiles = []*os.File{d.listener, secret, d.binary}
 	cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=hsm:secret", "NOTIFY_SOCKET="+notify.LocalAddr().String())
 	cmd.Stderr = os.Stderr

@@ -20,7 +20,7 @@ func Config(t testing.TB) hsm.Config {
 	if _, err := os.Stat(Module); err != nil {
 		t.Fatalf("find SoftHSM: %v (apt-get install libsofthsm2)", err)
 	}
-	return hsm.Config{Module: Module, Dir: Dir(t), Label: "kra"}
+	return hsm.Config{Module: Module, Dir: Dir(t), Label: "kra", Domain: Domain(t), Box: Box}
 }
 
 // Dir returns a new folder, on a tmpfs where there is one, that goes with the test.

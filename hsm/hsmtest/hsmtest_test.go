@@ -94,7 +94,7 @@ func TestDaemonKeepsNothing(t *testing.T) {
 	c := d.Client()
 	ctx := context.Background()
 	b := open(t, c)
-	key, changed, err := c.Generate(ctx, wire.P256, wire.Replicable)
+	key, changed, err := c.Generate(ctx, wire.P256, wire.Replicable, wire.Resident)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	c.Recover(b)
 	var keys []wire.Key
 	for range 2 {
-		k, changed, err := c.Generate(t.Context(), wire.P256, wire.Bound)
+		k, changed, err := c.Generate(t.Context(), wire.P256, wire.Bound, wire.Resident)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +193,7 @@ func TestLostBeforeCommit(t *testing.T) {
 	c := d.Client()
 	b := open(t, c)
 	c.Recover(b)
-	k, changed, err := c.Generate(t.Context(), wire.P256, wire.Bound)
+	k, changed, err := c.Generate(t.Context(), wire.P256, wire.Bound, wire.Resident)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestKilledWhileKeysChange(t *testing.T) {
 	for i := range 20 {
 		done := make(chan error, 1)
 		go func() {
-			k, changed, err := c.Generate(t.Context(), wire.P256, wire.Replicable)
+			k, changed, err := c.Generate(t.Context(), wire.P256, wire.Replicable, wire.Resident)
 			if err == nil {
 				b.commit(changed)
 				keys[k.ID] = k

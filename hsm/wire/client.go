@@ -242,17 +242,17 @@ func (c *Client) Status(ctx context.Context) (i Instance, err error) {
 }
 
 // Generate makes a key. It may be used for nothing before the changed files are committed.
-func (c *Client) Generate(ctx context.Context, s Suite, custody Custody) (k Key, changed Files, err error) {
+func (c *Client) Generate(ctx context.Context, s Suite, custody Custody, m Mode) (k Key, changed Files, err error) {
 	err = c.simple(ctx, verbGenerate,
-		func(w *writer) { w.u8(uint8(s)); w.u8(uint8(custody)) },
+		func(w *writer) { w.u8(uint8(s)); w.u8(uint8(custody)); w.u8(uint8(m)) },
 		func(r *reader) { k, changed = r.key(), r.files() })
 	return k, changed, err
 }
 
 // Import takes a private key in PKCS#8 DER into the token. The caller clears pkcs8.
-func (c *Client) Import(ctx context.Context, pkcs8 []byte, custody Custody) (k Key, changed Files, err error) {
+func (c *Client) Import(ctx context.Context, pkcs8 []byte, custody Custody, m Mode) (k Key, changed Files, err error) {
 	err = c.simple(ctx, verbImport,
-		func(w *writer) { w.u8(uint8(custody)); w.bytes(pkcs8) },
+		func(w *writer) { w.u8(uint8(custody)); w.u8(uint8(m)); w.bytes(pkcs8) },
 		func(r *reader) { k, changed = r.key(), r.files() })
 	return k, changed, err
 }

@@ -27,7 +27,7 @@ func stub() Service {
 		Open:     func(Token) (Instance, error) { return Instance{}, nil },
 		Status:   func() (Instance, error) { return Instance{}, nil },
 		List:     func() ([]Key, error) { return nil, nil },
-		Generate: func(Suite, Custody) (Key, Files, error) { return Key{}, nil, Refused{"no"} },
+		Generate: func(Suite, Custody, Mode) (Key, Files, error) { return Key{}, nil, Refused{"no"} },
 		Unwrap: func(w []block.Wrap, done func([]Result, receipt.ChainHead)) error {
 			done(make([]Result, len(w)), receipt.ChainHead{N: uint64(len(w))})
 			return nil
@@ -71,7 +71,7 @@ func start(t *testing.T, s Service) *Client {
 func TestEveryOperation(t *testing.T) {
 	head := receipt.ChainHead{Instance: receipt.Instance{9}, N: 8, Head: receipt.Hash{7}, MAC: receipt.Hash{6}}
 	items := []receipt.Item{{Instance: head.Instance, N: 7, Key: receipt.Hash{1}}, {Instance: head.Instance, N: 8, Ciphertext: receipt.Hash{2}}}
-	key := Key{SPKI: []byte("spki"), ID: block.KeyIDOfSPKI([]byte("spki")), Suite: P256, Custody: Bound, Origin: Generated}
+	key := Key{SPKI: []byte("spki"), ID: block.KeyIDOfSPKI([]byte("spki")), Suite: P256, Custody: Bound, Origin: Generated, Mode: Resident}
 	instance := Instance{head.Instance, Files{"a/b": []byte("c")}, Report{"module", 1, []Check{{"x", "y"}}}}
 	changed := Files{"a/b": nil, "a/c": []byte("d")}
 	s := Service{
@@ -82,8 +82,8 @@ func TestEveryOperation(t *testing.T) {
 			return instance, nil
 		},
 		Status:   func() (Instance, error) { return instance, nil },
-		Generate: func(s Suite, c Custody) (Key, Files, error) { return key, changed, nil },
-		Import: func(b []byte, c Custody) (Key, Files, error) {
+		Generate: func(s Suite, c Custody, m Mode) (Key, Files, error) { return key, changed, nil },
+		Import: func(b []byte, c Custody, _ Mode) (Key, Files, error) {
 			if string(b) != "der" || c != Replicable {
 				return Key{}, nil, Refused{"another key"}
 			}
@@ -122,10 +122,10 @@ func TestEveryOperation(t *testing.T) {
 	}
 	i, err = c.Status(ctx)
 	same("Status", i, instance, err)
-	k, f, err := c.Generate(ctx, P256, Bound)
+	k, f, err := c.Generate(ctx, P256, Bound, Resident)
 	same("Generate", k, key, err)
 	same("Generate", f, changed, err)
-	k, f, err = c.Import(ctx, []byte("der"), Replicable)
+	k, f, err = c.Import(ctx, []byte("der"), Replicable, Resident)
 	same("Import", k, key, err)
 	same("Import", f, changed, err)
 	f, err = c.Destroy(ctx, key.ID)
@@ -142,7 +142,7 @@ func TestEveryOperation(t *testing.T) {
 	if _, err := c.Destroy(ctx, block.KeyID{}); !errors.Is(err, ErrNoKey) {
 		t.Errorf("Destroy = %v, want %v", err, ErrNoKey)
 	}
-	if _, _, err := c.Import(ctx, nil, Bound); err != (Refused{"another key"}) {
+	if _, _, err := c.Import(ctx, nil, Bound, Resident); err != (Refused{"another key"}) {
 		t.Errorf("Import = %v, want the reason", err)
 	}
 }

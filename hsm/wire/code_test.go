@@ -40,10 +40,12 @@ func rewriteRequest(w *writer, r *reader, v verb) {
 	case verbOpen:
 		w.token(r.token())
 	case verbGenerate:
-		w.u8(r.enum(uint8(suiteLast)))
+		w.u8(r.enum(uint8(SuiteLast)))
 		w.u8(r.enum(uint8(Replicable)))
+		w.u8(r.enum(uint8(Vault)))
 	case verbImport:
 		w.u8(r.enum(uint8(Replicable)))
+		w.u8(r.enum(uint8(Vault)))
 		w.bytes(r.bytes(MaxPKCS8))
 	case verbDestroy:
 		var id block.KeyID
@@ -58,6 +60,8 @@ func rewriteRequest(w *writer, r *reader, v verb) {
 		w.u64(r.u64())
 	case verbCheck:
 		w.head(r.head())
+	case verbEnclose, verbLoad, verbUnload, verbLoaded:
+		rewriteLabelled(w, r, v)
 	default:
 		rewriteTransfer(w, r, v)
 	}
@@ -92,6 +96,8 @@ func rewriteAnswer(w *writer, r *reader, v verb) {
 		w.batch(results, head)
 	case verbSince:
 		w.items(r.items())
+	case verbEnclose, verbLoad, verbLoaded:
+		rewriteLabelledAnswer(w, r, v)
 	default:
 		rewriteTransferred(w, r, v)
 	}
@@ -123,11 +129,11 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 	files := Files{"a/b": []byte("x"), "a/c": nil, "d/e": {}}
 	fileKey, _ := block.NewFileKey(make([]byte, block.FileKeySize))
 	contentKey, _ := block.NewFileKey(make([]byte, block.MaxKeySize))
-	k := Key{SPKI: spki, Suite: P256, Custody: Bound, Origin: Imported}
+	k := Key{SPKI: spki, Suite: P256, Custody: Bound, Origin: Imported, Mode: Vault}
 	s := map[string]func(*writer){
 		"open":     func(w *writer) { w.u8(uint8(verbOpen)); w.token(Token{files, []byte("1234"), []byte("5678")}) },
-		"generate": func(w *writer) { w.u8(uint8(verbGenerate)); w.u8(3); w.u8(2) },
-		"import":   func(w *writer) { w.u8(uint8(verbImport)); w.u8(1); w.bytes([]byte("0")) },
+		"generate": func(w *writer) { w.u8(uint8(verbGenerate)); w.u8(3); w.u8(2); w.u8(2) },
+		"import":   func(w *writer) { w.u8(uint8(verbImport)); w.u8(1); w.u8(1); w.bytes([]byte("0")) },
 		"destroy":  func(w *writer) { w.u8(uint8(verbDestroy)); w.fixed(make([]byte, 32)) },
 		"list":     func(w *writer) { w.u8(uint8(verbList)) },
 		"unwrap":   func(w *writer) { w.u8(uint8(verbUnwrap)); w.wraps([]block.Wrap{wrap, wrap}) },
@@ -145,8 +151,17 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 			w.fixed(make([]byte, 32))
 			w.ids([]block.KeyID{{1}, {2}})
 		},
-		"receive": func(w *writer) { w.u8(uint8(verbReceive)); w.bytes([]byte("sealed")); w.parcels(someParcels) },
+		"receive": func(w *writer) { w.u8(uint8(verbReceive)); w.u8(2); w.bytes([]byte("sealed")); w.parcels(someParcels) },
 		"dismiss": func(w *writer) { w.u8(uint8(verbDismiss)); w.fixed(make([]byte, 32)) },
+		"enclose": func(w *writer) {
+			w.u8(uint8(verbEnclose))
+			w.u8(1)
+			w.string("attended")
+			w.fixed(make([]byte, LabelSecret))
+		},
+		"load":   func(w *writer) { w.u8(uint8(verbLoad)); w.enclosed(someEnclosed); w.fixed(make([]byte, LabelSecret)) },
+		"unload": func(w *writer) { w.u8(uint8(verbUnload)); w.fixed(make([]byte, 32)) },
+		"loaded": func(w *writer) { w.u8(uint8(verbLoaded)) },
 		"transcrypt": func(w *writer) {
 			w.u8(uint8(verbTranscrypt))
 			w.recipient(Recipient{bytes.Repeat([]byte{0x81}, minRecipient), 3})
@@ -179,6 +194,9 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 			"pack":      ok(verbPack, func(w *writer) { w.head(head); w.parcels(someParcels) }),
 			"receive":   ok(verbReceive, func(w *writer) { w.keys([]Key{k, k}); w.files(files) }),
 			"dismiss":   ok(verbDismiss, func(w *writer) { w.files(files) }),
+			"enclose":   ok(verbEnclose, func(w *writer) { w.key(k); w.enclosed(someEnclosed) }),
+			"load":      ok(verbLoad, func(w *writer) { w.key(k) }),
+			"loaded":    ok(verbLoaded, func(w *writer) { w.keys([]Key{k}) }),
 			"refused":   func(w *writer) { w.u8(uint8(verbList)); w.err(Refused{"no"}) },
 			"closed":    func(w *writer) { w.u8(uint8(verbList)); w.err(ErrClosed) },
 		}
@@ -254,12 +272,12 @@ func TestErrorsCross(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for s := P256; s <= suiteLast; s++ {
+	for s := P256; s <= SuiteLast; s++ {
 		if got, err := ParseSuite(s.String()); err != nil || got != s || s.Wraps() == 0 {
 			t.Errorf("ParseSuite(%q) = %v, %v", s, got, err)
 		}
 	}
-	for c := Bound; c <= Replicable; c++ {
+	for c := Bound; c <= Labelled; c++ {
 		if got, err := ParseCustody(c.String()); err != nil || got != c {
 			t.Errorf("ParseCustody(%q) = %v, %v", c, got, err)
 		}

@@ -28,7 +28,11 @@ const (
 	verbReceive
 	verbDismiss
 	verbTranscrypt
-	verbLast = verbTranscrypt
+	verbEnclose
+	verbLoad
+	verbUnload
+	verbLoaded
+	verbLast = verbLoaded
 )
 
 // A status begins an answer. The numbers are the protocol's: a new one goes last.
@@ -121,12 +125,13 @@ func (w *writer) key(k Key) {
 	w.u8(uint8(k.Suite))
 	w.u8(uint8(k.Custody))
 	w.u8(uint8(k.Origin))
+	w.u8(uint8(k.Mode))
 	w.bytes(k.SPKI)
 }
 
 // key computes the id: it is never taken from the message.
 func (r *reader) key() Key {
-	k := Key{Suite: Suite(r.enum(uint8(suiteLast))), Custody: Custody(r.enum(uint8(Replicable))), Origin: Origin(r.enum(uint8(Imported)))}
+	k := Key{Suite: Suite(r.enum(uint8(SuiteLast))), Custody: Custody(r.enum(uint8(custodyLast))), Origin: Origin(r.enum(uint8(Imported))), Mode: Mode(r.enum(uint8(modeLast)))}
 	k.SPKI = bytes.Clone(r.bytes(MaxPKCS8))
 	k.ID = block.KeyIDOfSPKI(k.SPKI)
 	return k
@@ -140,7 +145,7 @@ func (w *writer) keys(keys []Key) {
 }
 
 func (r *reader) keys() []Key {
-	n := r.count(MaxKeys, 7)
+	n := r.count(MaxKeys, 8)
 	keys := make([]Key, 0, n)
 	for range n {
 		keys = append(keys, r.key())

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/receipt"
@@ -13,11 +12,18 @@ import (
 // Limits of what goes from token to token.
 const (
 	MaxParcels   = 64       // keys in one transfer
-	MaxTransport = 2 << 10  // bytes of a transport key; one has 1249
-	MaxSealed    = 2 << 10  // bytes of a sealed transfer key; one has 1201
+	MaxTransport = 2 << 10  // bytes of a transport key; one has TransportSize
+	MaxRequest   = 64 << 10 // bytes of a signed request; one has some 6 KiB
+	MaxSealed    = 2 << 10  // bytes of a sealed transfer key; one has LetterSize
 	MaxWrapped   = 4 << 10  // bytes of a wrapped key; RSA-3072 takes 1.8 KiB
 	MaxSeed      = 512      // bytes of a sealed seed; one has 92
 	maxTransfer  = 64 << 10 // bytes set aside for a request
+)
+
+// The sizes of what every box has, in bytes: see hsm/REPLICA.md.
+const (
+	TransportSize = 1249 // MLKEM768-P256
+	LetterSize    = 1201
 )
 
 // A Peer is another box's token, by the hash of its transport key.
@@ -37,31 +43,50 @@ type Parcel struct {
 	Seed    []byte // hybrid: the seed under that key
 }
 
-// Hash is SHA-256 of the parcel: a context, then each part after its length, 4 bytes.
+// Hash is SHA-256 of the parcel: a context, then its one form.
 func (p Parcel) Hash() [32]byte {
-	b := []byte("kra/parcel/v1\x00")
-	for _, part := range [][]byte{p.SPKI, p.Wrapped, p.SeedKey, p.Seed} {
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
-	}
-	return sha256.Sum256(b)
+	return sha256.Sum256(append([]byte("kra/parcel/v1\x00"), p.Bytes()...))
+}
+
+// Bytes is the one form of a parcel: each part after its length, 4 bytes.
+func (p Parcel) Bytes() []byte {
+	w := &writer{}
+	w.parcel(p)
+	return w.b
+}
+
+// ParseParcel reads the one form.
+func ParseParcel(b []byte) (Parcel, error) {
+	r := &reader{b: b}
+	p := r.parcel()
+	return p, r.done()
+}
+
+func (w *writer) parcel(p Parcel) {
+	w.bytes(p.SPKI)
+	w.bytes(p.Wrapped)
+	w.bytes(p.SeedKey)
+	w.bytes(p.Seed)
+}
+
+func (r *reader) parcel() Parcel {
+	return Parcel{SPKI: bytes.Clone(r.bytes(MaxPKCS8)), Wrapped: bytes.Clone(r.bytes(MaxWrapped)),
+		SeedKey: bytes.Clone(r.bytes(MaxWrapped)), Seed: bytes.Clone(r.bytes(MaxSeed))}
 }
 
 // A Replication is the part of a Service that carries keys between tokens.
 type Replication struct {
 	Transport func() ([]byte, error)
-	Admit     func(t Token, transport []byte) (sealed []byte, changed Files, err error)
+	Admit     func(t Token, request []byte) (sealed []byte, changed Files, err error)
 	Pack      func(p Peer, ids []block.KeyID) ([]Parcel, receipt.ChainHead, error)
-	Receive   func(sealed []byte, parcels []Parcel) ([]Key, Files, error)
+	Receive   func(sealed []byte, parcels []Parcel, m Mode) ([]Key, Files, error)
 	Dismiss   func(p Peer) (Files, error)
 }
 
 func (w *writer) parcels(all []Parcel) {
 	w.u32(uint32(len(all)))
 	for _, p := range all {
-		w.bytes(p.SPKI)
-		w.bytes(p.Wrapped)
-		w.bytes(p.SeedKey)
-		w.bytes(p.Seed)
+		w.parcel(p)
 	}
 }
 
@@ -69,8 +94,7 @@ func (r *reader) parcels() []Parcel {
 	n := r.count(MaxParcels, 16)
 	all := make([]Parcel, 0, n)
 	for range n {
-		all = append(all, Parcel{SPKI: bytes.Clone(r.bytes(MaxPKCS8)), Wrapped: bytes.Clone(r.bytes(MaxWrapped)),
-			SeedKey: bytes.Clone(r.bytes(MaxWrapped)), Seed: bytes.Clone(r.bytes(MaxSeed))})
+		all = append(all, r.parcel())
 	}
 	return all
 }
@@ -114,11 +138,11 @@ func (x Replication) do(w *writer, v verb, r *reader) error {
 		w.parcels(all)
 		return err
 	case verbReceive:
-		sealed, all := r.bytes(MaxSealed), r.parcels()
+		mode, sealed, all := Mode(r.enum(uint8(modeLast))), r.bytes(MaxSealed), r.parcels()
 		if err := r.done(); err != nil {
 			return err
 		}
-		keys, changed, err := x.Receive(sealed, all)
+		keys, changed, err := x.Receive(sealed, all, mode)
 		w.keys(keys)
 		w.files(changed)
 		return err
@@ -138,11 +162,11 @@ func (x Replication) do(w *writer, v verb, r *reader) error {
 func (x Replication) doAdmit(w *writer, r *reader) error {
 	t := r.token()
 	defer t.Clear()
-	transport := r.bytes(MaxTransport)
+	request := r.bytes(MaxRequest)
 	if err := r.done(); err != nil {
 		return err
 	}
-	sealed, changed, err := x.Admit(t, transport)
+	sealed, changed, err := x.Admit(t, request)
 	w.bytes(sealed)
 	w.files(changed)
 	return err
@@ -155,11 +179,12 @@ func (c *Client) Transport(ctx context.Context) (key []byte, err error) {
 	return key, err
 }
 
-// Admit makes a transfer key for the token with this transport key, replacing an earlier one. It takes both PINs, for only
+// Admit makes a transfer key for the token of the box that made a request, replacing an earlier one. The request is as that box signed it
+// (label.ReplicaRequest): hsmd verifies it against its own copy of the domain and refuses this box's own. It takes both PINs, for only
 // the security officer can make a key that is trusted; t has no files and is cleared. Nothing is unwrapped meanwhile.
-func (c *Client) Admit(ctx context.Context, t Token, transport []byte) (sealed []byte, changed Files, err error) {
+func (c *Client) Admit(ctx context.Context, t Token, request []byte) (sealed []byte, changed Files, err error) {
 	defer t.Clear()
-	err = c.simple(ctx, verbAdmit, func(w *writer) { w.token(t); w.bytes(transport) },
+	err = c.simple(ctx, verbAdmit, func(w *writer) { w.token(t); w.bytes(request) },
 		func(r *reader) { sealed, changed = bytes.Clone(r.bytes(MaxSealed)), r.files() })
 	return sealed, changed, err
 }
@@ -186,8 +211,8 @@ func Departed(p Peer, all []Parcel, head receipt.ChainHead) []receipt.Item {
 
 // Receive takes all the parcels that were packed under the sealed transfer key into the token, or none of them. They may
 // be used for nothing before the changed files are committed.
-func (c *Client) Receive(ctx context.Context, sealed []byte, all []Parcel) (keys []Key, changed Files, err error) {
-	err = c.call(ctx, verbReceive, maxTransfer, func(w *writer) { w.bytes(sealed); w.parcels(all) }, func(b []byte) error {
+func (c *Client) Receive(ctx context.Context, sealed []byte, all []Parcel, m Mode) (keys []Key, changed Files, err error) {
+	err = c.call(ctx, verbReceive, maxTransfer, func(w *writer) { w.u8(uint8(m)); w.bytes(sealed); w.parcels(all) }, func(b []byte) error {
 		return parse(b, func(r *reader) { keys, changed = r.keys(), r.files() })
 	})
 	return keys, changed, err

@@ -18,7 +18,7 @@ func rewriteTransfer(w *writer, r *reader, v verb) {
 	switch v {
 	case verbAdmit:
 		w.token(r.token())
-		w.bytes(r.bytes(MaxTransport))
+		w.bytes(r.bytes(MaxRequest))
 	case verbPack, verbDismiss:
 		var p Peer
 		r.fixed(p[:])
@@ -27,6 +27,7 @@ func rewriteTransfer(w *writer, r *reader, v verb) {
 			w.ids(r.ids())
 		}
 	case verbReceive:
+		w.u8(r.enum(uint8(Vault)))
 		w.bytes(r.bytes(MaxSealed))
 		w.parcels(r.parcels())
 	}
@@ -52,7 +53,7 @@ func rewriteTransferred(w *writer, r *reader, v verb) {
 
 // TestReplication: what carries keys between tokens crosses as it is, and what is too large does not.
 func TestReplication(t *testing.T) {
-	key := Key{SPKI: []byte("spki"), ID: block.KeyIDOfSPKI([]byte("spki")), Suite: P256, Custody: Replicable, Origin: Imported}
+	key := Key{SPKI: []byte("spki"), ID: block.KeyIDOfSPKI([]byte("spki")), Suite: P256, Custody: Replicable, Origin: Imported, Mode: Resident}
 	changed := Files{"a/b": nil, "a/c": []byte("d")}
 	peer := PeerOf([]byte("transport"))
 	packed := receipt.ChainHead{Instance: receipt.Instance{1}, N: 1, Head: receipt.Hash{2}, MAC: receipt.Hash{3}}
@@ -71,7 +72,7 @@ func TestReplication(t *testing.T) {
 			}
 			return someParcels[:1], packed, nil
 		},
-		Receive: func(letter []byte, all []Parcel) ([]Key, Files, error) {
+		Receive: func(letter []byte, all []Parcel, _ Mode) ([]Key, Files, error) {
 			if string(letter) != "letter" || !cmp.Equal(all, someParcels, cmpopts.EquateEmpty()) {
 				return nil, nil, Refused{"another"}
 			}
@@ -108,7 +109,7 @@ func TestReplication(t *testing.T) {
 		t.Error("keys that are not in the chain were taken")
 	}
 	all = someParcels
-	keys, f, err := c.Receive(ctx, letter, all)
+	keys, f, err := c.Receive(ctx, letter, all, Resident)
 	same("Receive", keys, []Key{key}, err)
 	same("Receive", f, changed, err)
 	f, err = c.Dismiss(ctx, peer)
@@ -116,12 +117,12 @@ func TestReplication(t *testing.T) {
 	if _, _, err := c.Admit(ctx, Token{}, to); !errors.Is(err, ErrPIN) {
 		t.Errorf("Admit = %v, want %v", err, ErrPIN)
 	}
-	if _, _, err := c.Receive(ctx, nil, all); err != (Refused{"another"}) {
+	if _, _, err := c.Receive(ctx, nil, all, Resident); err != (Refused{"another"}) {
 		t.Errorf("Receive = %v, want the reason", err)
 	}
 	for what, p := range map[string]Parcel{"wrapped": {Wrapped: make([]byte, MaxWrapped+1)}, "seed": {Seed: make([]byte, MaxSeed+1)},
 		"seed key": {SeedKey: make([]byte, MaxWrapped+1)}, "public key": {SPKI: make([]byte, MaxPKCS8+1)}} {
-		if _, _, err := c.Receive(ctx, letter, []Parcel{p}); err == nil || errors.Is(err, Refused{"another"}) {
+		if _, _, err := c.Receive(ctx, letter, []Parcel{p}, Resident); err == nil || errors.Is(err, Refused{"another"}) {
 			t.Errorf("a %s that is too large: %v, want a malformed message", what, err)
 		}
 	}

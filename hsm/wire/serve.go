@@ -18,8 +18,8 @@ const maxSlow = maxFlight
 // errors of this package where one fits. A Token or key that it is given is cleared after it returns.
 type Service struct {
 	Open     func(Token) (Instance, error)
-	Generate func(Suite, Custody) (Key, Files, error)
-	Import   func(pkcs8 []byte, c Custody) (Key, Files, error)
+	Generate func(Suite, Custody, Mode) (Key, Files, error)
+	Import   func(pkcs8 []byte, c Custody, m Mode) (Key, Files, error)
 	Destroy  func(block.KeyID) (Files, error)
 	List     func() ([]Key, error)
 	Since    func(n uint64) ([]receipt.Item, receipt.ChainHead, error)
@@ -27,6 +27,7 @@ type Service struct {
 	Status   func() (Instance, error)
 
 	Replication
+	Labelling
 
 	// Unwrap calls done once, from any goroutine, or returns an error and never calls it.
 	Unwrap func(wraps []block.Wrap, done func([]Result, receipt.ChainHead)) error
@@ -146,20 +147,20 @@ func (s Service) do(w *writer, v verb, r *reader) error {
 	case verbOpen:
 		return s.doOpen(w, r)
 	case verbGenerate:
-		suite, custody := Suite(r.enum(uint8(suiteLast))), Custody(r.enum(uint8(Replicable)))
+		suite, custody, mode := Suite(r.enum(uint8(SuiteLast))), Custody(r.enum(uint8(Replicable))), Mode(r.enum(uint8(modeLast)))
 		if err := r.done(); err != nil {
 			return err
 		}
-		key, changed, err := s.Generate(suite, custody)
+		key, changed, err := s.Generate(suite, custody, mode)
 		w.key(key)
 		w.files(changed)
 		return err
 	case verbImport:
-		custody, pkcs8 := Custody(r.enum(uint8(Replicable))), r.bytes(MaxPKCS8)
+		custody, mode, pkcs8 := Custody(r.enum(uint8(Replicable))), Mode(r.enum(uint8(modeLast))), r.bytes(MaxPKCS8)
 		if err := r.done(); err != nil {
 			return err
 		}
-		key, changed, err := s.Import(pkcs8, custody)
+		key, changed, err := s.Import(pkcs8, custody, mode)
 		w.key(key)
 		w.files(changed)
 		return err
@@ -218,6 +219,9 @@ func (s Service) ask(w *writer, v verb, r *reader) error {
 		i, err := s.Status()
 		w.instance(i)
 		return err
+	}
+	if v >= verbEnclose {
+		return s.Labelling.do(w, v, r)
 	}
 	return s.Replication.do(w, v, r)
 }

@@ -19,6 +19,7 @@ const (
 	MaxPIN    = 255      // bytes
 	MaxPKCS8  = 8 << 10  // bytes of a private key to import
 	MaxKeys   = 1 << 17  // keys in one list
+	MaxVault  = 48 << 20 // bytes of the files of keys in vault mode, their names included; 100,000 of P-256 take 34 MiB
 	RingItems = 1 << 16  // chain items that hsmd remembers
 	maxReason = 1 << 10  // bytes of an error's text
 	maxFlight = 1 << 8   // operations that one client has under way
@@ -52,8 +53,11 @@ const (
 	RSA2048                  // OAEP-SHA256, block.SuiteRSAOAEP; import only
 	RSA3072                  // OAEP-SHA256, block.SuiteRSAOAEP
 	Hybrid                   // HPKE with MLKEM768-P256, block.SuiteHybrid: the P-256 half and the key over the ML-KEM seed in the token
+	P384                     // HPKE with DHKEM(P-384), block.SuiteP384
+	RSA4096                  // OAEP-SHA256, block.SuiteRSAOAEP
 
-	suiteLast = Hybrid
+	SuiteLast = RSA4096 // the last of them
+
 )
 
 // Wraps returns the suite of our stanzas that a key of suite s opens; block.Suite.Opens says which it opens besides.
@@ -61,10 +65,12 @@ func (s Suite) Wraps() block.Suite {
 	switch s {
 	case P256:
 		return block.SuiteP256
-	case RSA2048, RSA3072:
+	case RSA2048, RSA3072, RSA4096:
 		return block.SuiteRSAOAEP
 	case Hybrid:
 		return block.SuiteHybrid
+	case P384:
+		return block.SuiteP384
 	}
 	return 0
 }
@@ -80,13 +86,17 @@ func (s Suite) String() string {
 		return "rsa-3072"
 	case Hybrid:
 		return "mlkem768-p256"
+	case P384:
+		return "p384"
+	case RSA4096:
+		return "rsa-4096"
 	}
 	return fmt.Sprintf("suite %d", uint8(s))
 }
 
 // ParseSuite reads the form that String writes.
 func ParseSuite(name string) (Suite, error) {
-	for s := P256; s <= suiteLast; s++ {
+	for s := P256; s <= SuiteLast; s++ {
 		if s.String() == name {
 			return s, nil
 		}
@@ -100,6 +110,9 @@ type Custody uint8
 const (
 	Bound      Custody = iota + 1 // not extractable: dies with the box
 	Replicable                    // leaves only wrapped by a trusted key of the token
+	Labelled                      // not in the token but while the box has a label: see Enclosed
+
+	custodyLast = Labelled
 )
 
 // String is the custody's name on the console.
@@ -109,18 +122,51 @@ func (c Custody) String() string {
 		return "bound"
 	case Replicable:
 		return "replicable"
+	case Labelled:
+		return "labelled"
 	}
 	return fmt.Sprintf("custody %d", uint8(c))
 }
 
 // ParseCustody reads the form that String writes.
 func ParseCustody(name string) (Custody, error) {
-	for c := Bound; c <= Replicable; c++ {
+	for c := Bound; c <= custodyLast; c++ {
 		if c.String() == name {
 			return c, nil
 		}
 	}
 	return 0, fmt.Errorf("custody %.40q is not known", name)
+}
+
+// A Mode is where a key is kept. Zero is not a mode.
+type Mode uint8
+
+const (
+	Resident Mode = iota + 1 // an object of the token
+	Vault                    // wrapped by the token, in a file beside its own: see hsm/VAULT.md
+
+	modeLast = Vault
+)
+
+// String is the mode's name on the console.
+func (m Mode) String() string {
+	switch m {
+	case Resident:
+		return "resident"
+	case Vault:
+		return "vault"
+	}
+	return fmt.Sprintf("mode %d", uint8(m))
+}
+
+// ParseMode reads the form that String writes.
+func ParseMode(name string) (Mode, error) {
+	for m := Resident; m <= modeLast; m++ {
+		if m.String() == name {
+			return m, nil
+		}
+	}
+	return 0, fmt.Errorf("mode %.40q is not known", name)
 }
 
 // An Origin is where a key was made. Zero is not an origin.
@@ -149,10 +195,11 @@ type Key struct {
 	Suite   Suite
 	Custody Custody
 	Origin  Origin
+	Mode    Mode
 }
 
-// Files are token files by their path below the token folder, sealed by hsmd: they open nowhere else, not even with the
-// PIN. Among changes, nil means removed.
+// Files are token files by their path below the token folder, and the keys in vault mode, sealed by hsmd: they open nowhere
+// else, not even with the PIN. Among changes, nil means removed.
 type Files map[string][]byte
 
 // A Token is all that opens a token: its files and the PINs. Empty files ask for a new token. A vendor's module keeps
@@ -182,6 +229,9 @@ type Report struct {
 	Keys   uint32
 	Checks []Check // sorted as performed
 }
+
+// CheckVault is the name of the check without which a module keeps no bound keys in vault mode.
+const CheckVault = "trusted wrap and unwrap of bound keys"
 
 // A Check is one operation that the module was asked for at start. Failure is empty when it succeeded.
 type Check struct{ Name, Failure string }

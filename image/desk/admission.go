@@ -3,6 +3,9 @@ package desk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/keyrelease/krabox/kra/label"
@@ -30,12 +33,14 @@ const SeenWarning = "no maker vouches for this TPM: the domain takes your word t
 
 // FirmwareWarning is what a caller must tell who takes firmware as seen.
 const FirmwareWarning = "the firmware is taken as the box reports it: nobody has compared it with what its maker ships.\n" +
-	"Malicious firmware can forge everything that is measured after it."
+	"Malicious firmware can forge everything that is measured after it.\n" +
+	"The approvals count on every box of the domain with this firmware, not only on this one."
 
 // A finding is an admission that may be granted, and what was found on the way.
 type finding struct {
 	Admission
 	verified tpm.Verified
+	labels   []label.Definition
 	tpm      string   // on whose word it is genuine
 	firmware string   // likewise
 	replaces []string // names in the books that go
@@ -44,7 +49,7 @@ type finding struct {
 // examine checks an admission and changes nothing.
 func (d *Desk) examine(a Admission) (finding, error) {
 	f := finding{Admission: a}
-	if err := d.builtForUs(a.Release.Manifest); err != nil {
+	if err := d.releasable(a.Release); err != nil {
 		return f, err
 	}
 	q, err := label.ParseRequest(a.Request)
@@ -52,6 +57,9 @@ func (d *Desk) examine(a Admission) (finding, error) {
 		return f, err
 	}
 	if f.verified, err = tpm.VerifyRequest(q, d.domain); err != nil {
+		return f, err
+	}
+	if f.labels, err = d.asksFor(f.verified); err != nil {
 		return f, err
 	}
 	if err := d.acceptable(f.verified, a.Release); err != nil {
@@ -63,10 +71,10 @@ func (d *Desk) examine(a Admission) (finding, error) {
 	if f.firmware, err = d.firmwareWord(f.verified, a.Release); err != nil {
 		return f, err
 	}
-	if err := d.unanswered(q); err != nil {
+	if err := d.unanswered(q.Statement(), "enrol request", actEnrol, actRekey); err != nil {
 		return f, err
 	}
-	f.replaces, err = d.books(f)
+	f.replaces, err = d.newcomer(f)
 	return f, err
 }
 
@@ -82,10 +90,30 @@ func (d *Desk) vouched(v tpm.Verified, seen string) (string, error) {
 	return "first seen, on your word: fingerprint " + v.Request.Fingerprint(), nil
 }
 
+// vouchedLike says on whose word the TPM of a machine to approve for is genuine: an enrolment's, a maker's, or the officer's who read one of
+// the fingerprints at its console.
+func (d *Desk) vouchedLike(v tpm.Verified, seen []string) (string, error) {
+	all, err := d.books()
+	if err != nil {
+		return "", err
+	}
+	for _, e := range all {
+		if e.Passport.AK == v.AK {
+			return "enrolled as " + e.Box.Name, nil
+		}
+	}
+	for _, s := range seen {
+		if word, err := d.vouched(v, s); s != "" && err == nil {
+			return word, nil
+		}
+	}
+	return d.vouched(v, "")
+}
+
 func (d *Desk) firmwareWord(v tpm.Verified, r Release) (string, error) {
 	switch {
 	case r.Trust == AsObserved:
-		return "not measured", nil
+		return notMeasured, nil
 	case r.FirmwareAsSeen:
 		return "as seen, on your word: " + firmwareOf(v).String(), nil
 	}
@@ -95,32 +123,30 @@ func (d *Desk) firmwareWord(v tpm.Verified, r Release) (string, error) {
 	return "on the list: " + firmwareOf(v).String(), nil
 }
 
-// unanswered refuses a request that the domain has answered: a captured one would otherwise be good for ever.
-func (d *Desk) unanswered(q label.EnrolRequest) error {
+// unanswered refuses a request that the domain has answered by one of these acts: a captured one would otherwise be good for ever.
+func (d *Desk) unanswered(statement label.Digest, again string, by ...string) error {
 	all, _, err := d.Journal()
 	if err != nil {
 		return err
 	}
 	for _, e := range all {
-		if e.Act == actEnrol && e.Facts[factRequest] == q.Digest().String() {
-			return fmt.Errorf("approve box: this request was answered on %s for %s: have the box make a new one (enrol request)", e.Time.Format("2006-01-02 15:04:05"), e.Subject)
+		if slices.Contains(by, e.Act) && e.Facts[factRequest] == statement.String() {
+			return fmt.Errorf("answer request: this request was answered on %s for %s: have a new one made (%s)", e.Time.Format("2006-01-02 15:04:05"), e.Subject, again)
 		}
 	}
 	return nil
 }
 
-// books refuses a second platform under a name, and a second name for a platform. It gives the names that are replaced.
-func (d *Desk) books(f finding) (replaces []string, err error) {
-	texts, err := d.boxes()
+// newcomer refuses a second platform under a name, and a second name for a platform. It gives the names that are replaced.
+func (d *Desk) newcomer(f finding) (replaces []string, err error) {
+	if _, err := os.Lstat(d.platformFile(f.Box.Name)); !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("approve box: %s is the name of a platform in the books: choose another", f.Box.Name), err)
+	}
+	all, err := d.books()
 	if err != nil {
 		return nil, err
 	}
-	for _, text := range texts {
-		b, err := label.OpenBundle(text, d.domain)
-		if err != nil || b.Enrolment == nil {
-			continue // a record of an older form says nothing of platforms
-		}
-		e := b.Enrolment
+	for _, e := range all {
 		same, name := e.Passport.EK == f.verified.EK, e.Box.Name == f.Box.Name
 		switch {
 		case same == name:
@@ -143,7 +169,19 @@ func (d *Desk) Preview(a Admission) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, q := f.verified, f.verified.Request
+	return d.lines(f)
+}
+
+func (d *Desk) lines(f finding) ([]string, error) {
+	v, q, a := f.verified, f.verified.Request, f.Admission
+	values, err := a.Release.values(q.PCRs)
+	if err != nil {
+		return nil, err
+	}
+	n, err := d.count(f.labels)
+	if err != nil {
+		return nil, err
+	}
 	lines := []string{
 		fmt.Sprintf("box        %s, %s", a.Box.Name, strings.Join(names(a.Box), ", ")),
 		fmt.Sprintf("machine    %s, number %s (its own words)", q.Model, q.Serial),
@@ -152,10 +190,13 @@ func (d *Desk) Preview(a Admission) ([]string, error) {
 		"firmware   " + f.firmware,
 		fmt.Sprintf("release    %s, epoch %d", a.Release.Description(), a.Release.Epoch),
 		fmt.Sprintf("officer    %s", a.Officer.Name),
-		fmt.Sprintf("to sign    label and platform certificate for %d years, 2 approvals, first epoch; sealed to this TPM", labelLife),
+		"owner      its secrets are escrowed; that they open this TPM shows only when they are used",
+		"labels     " + labelNames(f.labels),
+		fmt.Sprintf("to sign    label and platform certificates for %d years, first epoch, %d approvals; sealed to this TPM", labelLife, n),
 	}
+	lines = append(lines, registers(values)...)
 	if len(f.replaces) > 0 {
-		lines = append(lines, "replaces   "+strings.Join(f.replaces, ", ")+" in the desk's books")
+		lines = append(lines, "replaces   "+strings.Join(f.replaces, ", ")+" in the desk's books; their keys are revoked under that name: give the new permissions to the boxes (domain publish)")
 	}
 	return lines, nil
 }

@@ -36,9 +36,9 @@ func asking(t *testing.T, d *Desk) *box {
 }
 
 // onCertificate is an admission on the word of the TPM's maker.
-func onCertificate(t *testing.T, request []byte) Admission {
+func onCertificate(t *testing.T, d *Desk, request []byte) Admission {
 	t.Helper()
-	a := admission(t, request, predicted("v1", 1))
+	a := admission(t, request, predicted(d, "v1", 1))
 	a.Seen = ""
 	return a
 }
@@ -72,12 +72,12 @@ func TestEndorsement(t *testing.T) {
 	d, v := newDesk(t), tpmtest.NewVendor(t)
 	b := certified(t, d, v)
 	request := b.request()
-	_, err := d.Enrol(onCertificate(t, request))
+	_, err := d.Enrol(onCertificate(t, d, request))
 	wantText(t, err, "endorsement certificate: no vendor in", "-first-seen FINGERPRINT")
 	believe(t, d, v)
 	q := parsedRequest(t, request)
 	opensslEndorses(t, d, v, q, true)
-	text, err := d.Enrol(onCertificate(t, request))
+	text, err := d.Enrol(onCertificate(t, d, request))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestEndorsement(t *testing.T) {
 		t.Errorf("journal: %+v, %v", all, err)
 	}
 	stranger := certified(t, d, tpmtest.NewVendor(t))
-	_, err = d.Enrol(onCertificate(t, stranger.request()))
+	_, err = d.Enrol(onCertificate(t, d, stranger.request()))
 	wantText(t, err, "endorsement certificate: no vendor in")
 	opensslEndorses(t, d, v, parsedRequest(t, stranger.request()), false)
 }
@@ -134,6 +134,10 @@ func TestEndorsementOfAnother(t *testing.T) {
 	verified.Request.EK.Certificate = derOf(t, issuer)
 	_, err = d.genuine(verified)
 	wantText(t, err, "it does not say which TPM it is of")
+	verified.Request.EK.Certificate = parsedRequest(t, one.request()).EK.Certificate
+	if _, err := d.genuine(verified); err != nil {
+		t.Errorf("undone: %v", err)
+	}
 }
 
 // A critical extension that nobody here understands is not let through, and neither is another alternative name.
@@ -218,9 +222,9 @@ func TestVendorRefused(t *testing.T) {
 func TestFirstSeen(t *testing.T) {
 	d := newDesk(t)
 	b, other := asking(t, d), asking(t, d)
-	a := admission(t, b.request(), predicted("v1", 1))
+	a := admission(t, b.request(), predicted(d, "v1", 1))
 	right := a.Seen
-	for _, wrong := range []string{"", admission(t, other.request(), predicted("v1", 1)).Seen, right[:len(right)-1], "-", right + "0"} {
+	for _, wrong := range []string{"", admission(t, other.request(), predicted(d, "v1", 1)).Seen, right[:len(right)-1], "-", right + "0"} {
 		a.Seen = wrong
 		_, err := d.Enrol(a)
 		if wrong == "" {
@@ -244,16 +248,18 @@ func TestFirmwareList(t *testing.T) {
 	d := newDesk(t)
 	b := asking(t, d)
 	listed := func(request []byte) Admission {
-		a := admission(t, request, predicted("v1", 1))
+		a := admission(t, request, predicted(d, "v1", 1))
 		a.Release.FirmwareAsSeen = false
 		return a
 	}
 	_, err := d.Enrol(listed(b.request()))
 	wantText(t, err, `the firmware of model "unknown" is not approved`, "nothing of this model is on the list", "-firmware-as-seen")
-	if _, err := d.ApproveFirmware(b.request(), "1.0"); err != nil {
+	_, err = d.ApproveFirmware(b.request(), "1.0", "")
+	wantText(t, err, "no endorsement certificate")
+	if _, err := d.ApproveFirmware(b.request(), "1.0", fingerprintOf(t, b.request())); err != nil {
 		t.Fatal(err)
 	}
-	_, err = d.ApproveFirmware(b.request(), "1.0")
+	_, err = d.ApproveFirmware(b.request(), "1.0", fingerprintOf(t, b.request()))
 	wantText(t, err, "on the list already")
 	text, err := d.Enrol(listed(b.request()))
 	if err != nil {
@@ -269,11 +275,11 @@ func TestFirmwareList(t *testing.T) {
 	next := b.request()
 	_, err = d.Enrol(listed(next))
 	wantText(t, err, "is not approved", "the list has PCR 0")
-	r := predicted("v1", 1)
+	r := predicted(d, "v1", 1)
 	r.FirmwareAsSeen = false
 	_, err = d.ApproveFleet(r, next)
 	wantText(t, err, "is not approved")
-	if _, err := d.ApproveFirmware(next, "1.1"); err != nil {
+	if _, err := d.ApproveFirmware(next, "1.1", ""); err != nil {
 		t.Fatal(err)
 	}
 	if text, err = d.ApproveFleet(r, next); err != nil {
@@ -285,7 +291,7 @@ func TestFirmwareList(t *testing.T) {
 	unmeasured := newBox(t, d)
 	unmeasured.start(func() ([]byte, error) { return nil, nil })
 	unmeasured.stage(label.Running)
-	_, err = d.ApproveFirmware(unmeasured.request(), "")
+	_, err = d.ApproveFirmware(unmeasured.request(), "", "")
 	wantText(t, err, "it measures nothing")
 }
 
@@ -293,18 +299,18 @@ func TestFirmwareList(t *testing.T) {
 func TestBooks(t *testing.T) {
 	d := newDesk(t)
 	b, other := asking(t, d), asking(t, d)
-	a := admission(t, b.request(), predicted("v1", 1))
+	a := admission(t, b.request(), predicted(d, "v1", 1))
 	if _, err := d.Enrol(a); err != nil {
 		t.Fatal(err)
 	}
 	_, err := d.Enrol(a)
 	wantText(t, err, "this request was answered on", "for box1")
-	if _, err := d.Enrol(admission(t, b.request(), predicted("v1", 1))); err != nil {
+	if _, err := d.Enrol(admission(t, b.request(), predicted(d, "v1", 1))); err != nil {
 		t.Errorf("the same platform under the same name, by a new request: %v", err)
 	}
-	_, err = d.Enrol(admission(t, other.request(), predicted("v1", 1)))
+	_, err = d.Enrol(admission(t, other.request(), predicted(d, "v1", 1)))
 	wantText(t, err, "box1 is another platform in the books", "-replace")
-	renamed := admission(t, b.request(), predicted("v1", 1))
+	renamed := admission(t, b.request(), predicted(d, "v1", 1))
 	renamed.Box.Name = "box2"
 	_, err = d.Enrol(renamed)
 	wantText(t, err, "this platform is in the books as box1")
@@ -333,7 +339,7 @@ func TestJournalSpoilt(t *testing.T) {
 	if err := os.WriteFile(path, bytes.Replace(text, []byte("example.org"), []byte("example.com"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = d.Enrol(admission(t, b.request(), predicted("v1", 1)))
+	_, err = d.Enrol(admission(t, b.request(), predicted(d, "v1", 1)))
 	wantText(t, err, "read journal, entry 1: not signed by the domain's label key")
 	wantText(t, d.note(actEnrol, "box1", nil), "note in journal")
 	if files, _ := filepath.Glob(filepath.Join(d.dir, boxesDir, "*.pem")); len(files) != 0 {
@@ -353,7 +359,7 @@ func TestDescriptionResolves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := x509.ParseCertificate(b.Enrolment.Chain[0])
+	c, err := x509.ParseCertificate(b.Enrolment.Labels[0].Chain[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,10 +378,14 @@ func TestDescriptionResolves(t *testing.T) {
 	if _, err := doc.ReadFrom(r.Body); err != nil || r.StatusCode != http.StatusOK {
 		t.Fatalf("%s: %s, %v", uri, r.Status, err)
 	}
-	if d.domain.DescriptionURI(doc.Bytes()) != uri || !bytes.Equal(doc.Bytes(), keyReleaseText) {
+	ours, err := descriptions.ReadFile("labels/key-release.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.domain.DescriptionURI(doc.Bytes()) != uri || !bytes.Equal(doc.Bytes(), ours) {
 		t.Errorf("%s leads to a document of another hash", uri)
 	}
-	out, err := exec.Command("openssl", "x509", "-inform", "der", "-noout", "-ext", "certificatePolicies", "-in", pathOf(t, b.Enrolment.Chain[0])).CombinedOutput()
+	out, err := exec.Command("openssl", "x509", "-inform", "der", "-noout", "-ext", "certificatePolicies", "-in", pathOf(t, b.Enrolment.Labels[0].Chain[0])).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "CPS: "+uri) {
 		t.Errorf("openssl shows %s, %v", out, err)
 	}
@@ -410,4 +420,74 @@ func pathOf(t *testing.T, der []byte) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func fingerprintOf(t *testing.T, request []byte) string {
+	t.Helper()
+	f, err := Fingerprint(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// Machines to approve for are believed like boxes: by a maker, a fingerprint read at the console, or an enrolment.
+func TestLikeIsVouchedFor(t *testing.T) {
+	d := newDesk(t)
+	enrolled(t, d)
+	stranger := asking(t, d)
+	r := predicted(d, "v2", 1)
+	_, err := d.ApproveFleet(r, stranger.request())
+	wantText(t, err, "no endorsement certificate", "-first-seen FINGERPRINT")
+	_, err = d.Advance(r, stranger.request())
+	wantText(t, err, "no endorsement certificate")
+	r.Seen = []string{"0000-1111", fingerprintOf(t, stranger.request())}
+	if _, err := d.ApproveFleet(r, stranger.request()); err != nil {
+		t.Errorf("its fingerprint was read: %v", err)
+	}
+	v := tpmtest.NewVendor(t)
+	b := certified(t, d, v)
+	r.Seen = nil
+	_, err = d.ApproveFleet(r, b.request())
+	wantText(t, err, "endorsement certificate: no vendor in")
+	believe(t, d, v)
+	if _, err := d.ApproveFleet(r, b.request()); err != nil {
+		t.Errorf("its maker vouches for it: %v", err)
+	}
+}
+
+// An act that was cut short while it was noted, by a full disk or a loss of power, was not done: the journal goes on without it.
+func TestJournalCutShort(t *testing.T) {
+	d := newDesk(t)
+	path := filepath.Join(d.dir, journalFile)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.note("try", "it", nil); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{len(before) + 1, len(text) - 1} {
+		if err := os.WriteFile(path, text[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if all, _, err := d.Journal(); err != nil || len(all) != 1 {
+			t.Errorf("cut at %d: %d acts, %v", n, len(all), err)
+		}
+		if err := d.note("again", "it", nil); err != nil {
+			t.Errorf("cut at %d: %v", n, err)
+		}
+		all, _, err := d.Journal()
+		if err != nil || len(all) != 2 || all[1].Act != "again" {
+			t.Errorf("cut at %d, and gone on: %v, %v", n, all, err)
+		}
+	}
+	if err := os.WriteFile(path, text[:len(before)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantText(t, d.note("try", "it", nil), "this domain's journal is gone")
 }

@@ -3,27 +3,28 @@ package desk
 import (
 	"crypto/sha256"
 	"crypto/x509/pkix"
-	_ "embed" // the descriptions that a new domain begins with
+	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"unicode/utf8"
 
 	"github.com/keyrelease/krabox/kra/label"
 )
 
 const (
 	labelsDir      = "labels" // LABEL.txt: what the label's service is
-	maxDescription = 1 << 20
+	maxDescription = label.MaxExplanation
 )
 
 // PublicDir is the part of a domain's folder that an HTTP server of the domain may serve as it is: descriptions lie there under
 // the paths of RFC 6920.
 const PublicDir = "public"
 
-//go:embed labels/key-release.txt
-var keyReleaseText []byte
+//go:embed labels
+var descriptions embed.FS
 
 // described refers a label certificate to the label's description as it is now, and publishes that.
 func (d *Desk) described(l label.ID) (pkix.Extension, error) {
@@ -45,11 +46,15 @@ func (d *Desk) described(l label.ID) (pkix.Extension, error) {
 func (d *Desk) description(l label.ID) ([]byte, error) {
 	path := filepath.Join(d.dir, labelsDir, string(l)+".txt")
 	st, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) && l == label.KeyRelease {
+	if errors.Is(err, fs.ErrNotExist) && label.IsBuiltin(l) {
+		ours, err := descriptions.ReadFile("labels/" + string(l) + ".txt")
+		if err != nil {
+			return nil, err
+		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return nil, err
 		}
-		return keyReleaseText, writeWhole(path, keyReleaseText, 0o644)
+		return ours, writeWhole(path, ours, 0o644)
 	}
 	if err != nil {
 		return nil, err
@@ -57,5 +62,9 @@ func (d *Desk) description(l label.ID) ([]byte, error) {
 	if st.Size() == 0 || st.Size() > maxDescription {
 		return nil, fmt.Errorf("%s has %d bytes, want 1 to %d", path, st.Size(), maxDescription)
 	}
-	return os.ReadFile(path)
+	text, err := os.ReadFile(path)
+	if err == nil && !utf8.Valid(text) {
+		return nil, fmt.Errorf("%s is not UTF-8", path)
+	}
+	return text, err
 }

@@ -1,20 +1,18 @@
 // Package desk is the domain's signing desk: it makes the domain's keys, checks what boxes ask for, and approves releases.
 //
-// The keys of a domain made by Init lie in files that whoever reads them can use: that is for evaluation. The verbs stay
-// the same when they move into tokens.
+// The keys of a domain lie in plain files, for evaluation, or in files that a passphrase or somebody's key opens, or in a
+// PKCS#11 token; the recovery key also in shares. Each is opened when it first signs, and not before.
 package desk
 
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,11 +26,7 @@ const (
 	DomainFile    = "domain.json"   // public: goes into images
 	RootFile      = "root.pem"      // public: goes to everyone who verifies
 	AuthorityFile = "authority.pem" // public: certificate of the label key
-	rootKeyFile   = "root.key"
-	labelKeyFile  = "label.key"
-	recoveryFile  = "recovery.key"
-	escrowFile    = "escrow.key"
-	boxesDir      = "boxes" // NAME.pem: the last bundle of each enrolled box
+	boxesDir      = "boxes"         // NAME.pem: the last bundle of each enrolled box
 )
 
 // Warning is what Init's caller must tell: the keys are only files.
@@ -44,59 +38,18 @@ const rootLife = 20 // years
 // A Desk is a domain's folder, with its keys.
 type Desk struct {
 	dir       string
+	hands     Hands
+	known     *age.ScryptIdentity // the passphrase that has opened a file
 	domain    label.Domain
 	root      *x509.Certificate
 	authority []byte        // certificate of key, DER
 	issuer    crypto.Signer // key of root
 	key       crypto.Signer // K_label
-	escrow    *age.X25519Identity
+	acting    bool          // see alone
 }
 
-// Init makes a domain in a folder that holds none yet.
-func Init(dir, name string) error {
-	if _, err := os.Stat(filepath.Join(dir, DomainFile)); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("make domain: %s holds a domain already", dir)
-	}
-	if err := os.MkdirAll(filepath.Join(dir, boxesDir), 0o700); err != nil {
-		return fmt.Errorf("make domain: %w", err)
-	}
-	keys := map[string]*ecdsa.PrivateKey{}
-	for _, f := range []string{rootKeyFile, labelKeyFile, recoveryFile} {
-		k, err := newKey(filepath.Join(dir, f))
-		if err != nil {
-			return fmt.Errorf("make domain: %w", err)
-		}
-		keys[f] = k
-	}
-	escrow, err := age.GenerateX25519Identity()
-	if err != nil {
-		return fmt.Errorf("make domain: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, escrowFile), []byte(escrow.String()+"\n"), 0o600); err != nil {
-		return fmt.Errorf("make domain: %w", err)
-	}
-	der, err := selfSigned(name, keys[rootKeyFile])
-	if err != nil {
-		return fmt.Errorf("make domain: %w", err)
-	}
-	d := label.Domain{Name: name, Root: der, Escrow: escrow.Recipient().String()}
-	for f, k := range map[string]*label.Key{labelKeyFile: &d.Label, recoveryFile: &d.Recovery} {
-		if *k, err = label.NewKey(&keys[f].PublicKey); err != nil {
-			return fmt.Errorf("make domain: %w", err)
-		}
-	}
-	if err := certifyAuthority(dir, d, keys[rootKeyFile]); err != nil {
-		return fmt.Errorf("make domain: %w", err)
-	}
-	if err := publish(dir, d); err != nil {
-		return err
-	}
-	k, err := Open(dir)
-	if err != nil {
-		return err
-	}
-	return k.note(actInit, name, map[string]string{"domain": d.Hash().String()})
-}
+// Init makes a domain whose keys are plain files.
+func Init(dir, name string) error { return Make(dir, name, Custody{Files: PlainFiles}) }
 
 // publish writes the public part; domain.json last, because it says that the domain is there.
 func publish(dir string, d label.Domain) error {
@@ -114,26 +67,6 @@ func publish(dir string, d label.Domain) error {
 	return nil
 }
 
-func newKey(path string) (*ecdsa.PrivateKey, error) {
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(der)
-	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	defer clear(text)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.Write(text)
-	return k, errors.Join(err, f.Sync(), f.Close())
-}
-
 func selfSigned(name string, key crypto.Signer) ([]byte, error) {
 	now := time.Now()
 	t := &x509.Certificate{Subject: pkix.Name{Organization: []string{name}, CommonName: name + " root"},
@@ -142,54 +75,49 @@ func selfSigned(name string, key crypto.Signer) ([]byte, error) {
 	return x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
 }
 
-// Open opens the desk of a domain.
-func Open(dir string) (*Desk, error) {
+// Open opens the desk of a domain whose keys are plain files.
+func Open(dir string) (*Desk, error) { return OpenWith(dir, Hands{}) }
+
+// OpenWith opens the desk of a domain. What its keys take is asked for when they are used.
+func OpenWith(dir string, h Hands) (*Desk, error) {
 	b, err := os.ReadFile(filepath.Join(dir, DomainFile))
 	if err != nil {
 		return nil, fmt.Errorf("open desk: %w", err)
 	}
-	d := &Desk{dir: dir}
+	d := &Desk{dir: dir, hands: h}
 	if d.domain, err = label.ParseDomain(b); err != nil {
 		return nil, fmt.Errorf("open desk: %w", err)
 	}
 	if d.root, err = d.domain.Certificate(); err != nil {
 		return nil, fmt.Errorf("open desk: %w", err)
 	}
-	for f, k := range map[string]*crypto.Signer{rootKeyFile: &d.issuer, labelKeyFile: &d.key} {
-		if *k, err = readKey(filepath.Join(dir, f)); err != nil {
-			return nil, fmt.Errorf("open desk: %w", err)
-		}
+	root, ok := d.root.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, errors.New("open desk: the root key is not an ECDSA key")
 	}
-	if d.authority, err = readAuthority(dir, d.domain, d.issuer); err != nil {
+	key, err := d.domain.Label.ECDSA()
+	if err != nil {
 		return nil, fmt.Errorf("open desk: %w", err)
 	}
-	if d.escrow, err = readEscrow(filepath.Join(dir, escrowFile)); err != nil {
+	d.issuer, d.key = d.hold(rootKey, root), d.hold(labelKey, key)
+	if err := d.unambiguous(); err != nil {
+		return nil, fmt.Errorf("open desk: %w", err)
+	}
+	if d.authority, err = readAuthority(dir, d.domain, d.issuer); err != nil {
 		return nil, fmt.Errorf("open desk: %w", err)
 	}
 	return d, nil
 }
 
+// unambiguous refuses a folder in which a key lies in two forms. One that is not there is missed when it is used.
+func (d *Desk) unambiguous() error {
+	for _, name := range []string{rootKey, labelKey, recoveryKey, escrowKey, peopleKey} {
+		if _, err := form(d.dir, name); err != nil && !errors.Is(err, errAbsent) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Domain is the public part.
 func (d *Desk) Domain() label.Domain { return d.domain }
-
-func readKey(path string) (crypto.Signer, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(text)
-	b, _ := pem.Decode(text)
-	if b == nil {
-		return nil, fmt.Errorf("%s holds no key", path)
-	}
-	defer clear(b.Bytes)
-	k, err := x509.ParsePKCS8PrivateKey(b.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: not a PKCS #8 key", path)
-	}
-	s, ok := k.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("%s: not an ECDSA key", path)
-	}
-	return s, nil
-}

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -70,7 +71,7 @@ func TestEnrolRefuses(t *testing.T) {
 			b.boot(c.events)
 		}
 		b.stage(c.stage)
-		r := predicted("v1", 1)
+		r := predicted(d, "v1", 1)
 		if c.change != nil {
 			c.change(&r)
 		}
@@ -79,22 +80,59 @@ func TestEnrolRefuses(t *testing.T) {
 	}
 }
 
-// What the build did not predict is taken as the box reports it; what it did is still compared.
-func TestEnrolPartlyPredicted(t *testing.T) {
+// A manifest that leaves out a prediction, or for whom it was built, approves nothing: the register would be whatever the box says.
+func TestManifestIncomplete(t *testing.T) {
 	d := newDesk(t)
-	b := newBox(t, d)
-	b.boot(append(boot("v1"), event{7, "the customer's own db"}))
-	b.stage(label.Running)
-	r := predicted("v1", 1)
-	_, err := d.Enrol(admission(t, b.request(), r))
-	wantText(t, err, "PCR 7 is")
-	r.PCR7 = label.Digest{}
-	text, err := d.Enrol(admission(t, b.request(), r))
+	b := enrolled(t, d)
+	for name, c := range map[string]struct {
+		change func(*Release)
+		word   string
+	}{
+		"PCR 4":  {func(r *Release) { r.PCR4 = label.Digest{} }, "the manifest of v2 predicts no PCR 4"},
+		"PCR 7":  {func(r *Release) { r.PCR7 = label.Digest{} }, "the manifest of v2 predicts no PCR 7"},
+		"PCR 11": {func(r *Release) { r.PCR11 = label.Digest{} }, "the manifest of v2 predicts no PCR 11"},
+		"domain": {func(r *Release) { r.Domain = Hash{} }, "does not say for which domain"},
+	} {
+		r := predicted(d, "v2", 1)
+		c.change(&r)
+		_, enrol := d.Enrol(admission(t, b.request(), r))
+		_, fleet := d.ApproveFleet(r)
+		_, preview := d.PreviewFleet(r)
+		_, advance := d.Advance(r)
+		for _, err := range []error{enrol, fleet, preview, advance} {
+			t.Run(name, func(t *testing.T) { wantText(t, err, c.word, "-as-observed") })
+		}
+	}
+	lines, err := d.PreviewFleet(predicted(d, "v2", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.EnrolInstall(t.Context(), text); err != nil {
-		t.Error(err)
+	text := strings.Join(lines, "\n")
+	for i, v := range predicted(d, "v2", 1).predicted() {
+		if want := fmt.Sprintf("PCR %-2d   %s", i, v); !strings.Contains(text, want) {
+			t.Errorf("the preview lacks %s: %s", want, text)
+		}
+	}
+}
+
+// Approvals as observed count on every box: a domain whose boxes are known by predicted registers has none.
+func TestObservedAmongPredicted(t *testing.T) {
+	d := newDesk(t)
+	enrolled(t, d)
+	server := newBox(t, d)
+	server.start(func() ([]byte, error) { return nil, nil })
+	server.stage(label.Running)
+	r := Release{Manifest: Manifest{Version: "v1", Epoch: 1}, Trust: AsObserved}
+	a := admission(t, server.request(), r)
+	a.Box.Name = "server"
+	_, err := d.Enrol(a)
+	wantText(t, err, "box1 was enrolled by predicted registers", "a domain of their own")
+	_, err = d.ApproveFleet(r, server.request())
+	wantText(t, err, "box1 was enrolled by predicted registers")
+	for _, w := range []string{ObservedWarning, FirmwareWarning} {
+		if !strings.Contains(w, "every box of the domain") {
+			t.Errorf("the warning does not say how far it reaches: %s", w)
+		}
 	}
 }
 
@@ -105,10 +143,15 @@ func TestForeignRequest(t *testing.T) {
 	b.boot(boot("v1"))
 	b.stage(label.Running)
 	text := b.request()
-	_, err := d.Enrol(admission(t, text, predicted("v1", 1)))
+	_, err := d.Enrol(admission(t, text, predicted(d, "v1", 1)))
 	wantText(t, err, "the image was built for domain")
 	_, err = d.Escrow(text)
-	wantText(t, err, "not encrypted to this domain")
+	wantText(t, err, "the image was built for domain")
+	_, err = other.Escrow(text)
+	wantText(t, err, "a platform that this domain has not enrolled")
+	if _, err := other.Enrol(admission(t, text, predicted(other, "v1", 1))); err != nil {
+		t.Fatal(err)
+	}
 	s, err := other.Escrow(text)
 	if err != nil || len(s.Owner) != 64 || len(s.Lockout) != 64 || len(s.Presence) < 16 || s.Owner == s.Lockout {
 		t.Errorf("Escrow() = %v", err)
@@ -118,7 +161,7 @@ func TestForeignRequest(t *testing.T) {
 // A new release for the fleet: by the boxes that the desk knows, or like a request, or like a bundle.
 func TestApproveFleet(t *testing.T) {
 	d := newDesk(t)
-	_, err := d.ApproveFleet(predicted("v2", 1))
+	_, err := d.ApproveFleet(predicted(d, "v2", 1))
 	wantText(t, err, "no box is enrolled yet")
 	b := enrolled(t, d)
 	bundle, err := os.ReadFile(filepath.Join(d.dir, boxesDir, "box1.pem"))
@@ -130,12 +173,12 @@ func TestApproveFleet(t *testing.T) {
 		like [][]byte
 	}{{"known boxes", nil}, {"a request", [][]byte{b.request()}}, {"a bundle", [][]byte{bundle}}, {"both, once", [][]byte{bundle, b.request()}}} {
 		name, like := c.name, c.like
-		text, err := d.ApproveFleet(predicted("v2", 1), like...)
+		text, err := d.ApproveFleet(predicted(d, "v2", 1), like...)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		got, err := label.OpenBundle(text, d.Domain())
-		if err != nil || got.Enrolment != nil || len(got.Approvals) != 2 {
+		if err != nil || got.Enrolment != nil || len(got.Approvals) != 6 || len(got.Values) != 5 {
 			t.Fatalf("%s: %d approvals, %v", name, len(got.Approvals), err)
 		}
 		b.boot(boot("v2"))
@@ -154,7 +197,7 @@ func TestApproveFleet(t *testing.T) {
 			t.Errorf("%s: v2 after its approval: %v", name, err)
 		}
 	}
-	_, err = d.ApproveFleet(predicted("v2", 1), []byte("nonsense"))
+	_, err = d.ApproveFleet(predicted(d, "v2", 1), []byte("nonsense"))
 	wantText(t, err, "neither a request nor a bundle")
 }
 
@@ -207,7 +250,7 @@ func TestLabelCertificateConstrains(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			key := newSigner(t)
 			pub := key.Public().(*ecdsa.PublicKey)
-			der, err := d.certify(tpm.Verified{Public: pub, Request: label.EnrolRequest{Label: label.KeyRelease}}, c.box)
+			der, err := d.certify(tpm.LabelKey{Label: label.KeyRelease, Public: pub}, c.box, x509.ExtKeyUsageServerAuth)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -269,13 +312,13 @@ func TestCommand(t *testing.T) {
 		}
 		return file(name)
 	}
-	must("init", file("d"), "-name", "example.org")
+	must("init", file("d"), "-name", "example.org", "-plain")
 	if !strings.Contains(talk.String(), "WARNING") {
 		t.Errorf("init warns of nothing: %s", talk.String())
 	}
 	_, err := run("init", file("d"))
 	wantText(t, err, "holds a domain already")
-	for _, key := range []string{rootKeyFile, labelKeyFile, recoveryFile, escrowFile} {
+	for _, key := range []string{"root.key", "label.key", "recovery.key", "escrow.key"} {
 		st, err := os.Stat(filepath.Join(file("d"), key))
 		if err != nil || st.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v; want 0600", key, st.Mode(), err)
@@ -290,7 +333,7 @@ func TestCommand(t *testing.T) {
 	b.stage(label.Running)
 	request := write("request.pem", b.request())
 	manifest := func(v string) string {
-		doc, err := json.Marshal(predicted(v, 1).Manifest)
+		doc, err := json.Marshal(predicted(d, v, 1).Manifest)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -322,7 +365,9 @@ func TestCommand(t *testing.T) {
 	if after := len(must("journal", "-dir", file("d"))); after != before {
 		t.Errorf("a dry run is in the journal: %d bytes instead of %d", after, before)
 	}
-	must("firmware", "approve", "-dir", file("d"), "-request", request, "-note", "1.2.3")
+	_, err = run("firmware", "approve", "-dir", file("d"), "-request", request)
+	wantText(t, err, "no endorsement certificate", "-first-seen FINGERPRINT")
+	must("firmware", "approve", "-dir", file("d"), "-request", request, "-note", "1.2.3", "-first-seen", seen)
 	if out := must("firmware", "list", "-dir", file("d")); !strings.Contains(string(out), "note   1.2.3") {
 		t.Errorf("firmware list: %s", out)
 	}
@@ -334,21 +379,32 @@ func TestCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	text = must("approve", "-dir", file("d"), "-manifest", manifest("v2"))
-	if i, err := b.EnrolInstall(t.Context(), text); err != nil || i.Approvals != 2 {
+	if i, err := b.EnrolInstall(t.Context(), text); err != nil || i.Approvals != 6 {
 		t.Errorf("installed %+v, %v", i, err)
 	}
-	text = must("approve", "-dir", file("d"), "-manifest", manifest("v2"), "-like", request, "-as-observed")
+	_, err = run("approve", "-dir", file("d"), "-manifest", manifest("v2"), "-like", request, "-as-observed")
+	wantText(t, err, "was enrolled by predicted registers")
 	if !strings.Contains(talk.String(), "WARNING: approved as observed") {
 		t.Errorf("as-observed warns of nothing: %s", talk.String())
 	}
-	if _, err := label.OpenBundle(text, d.Domain()); err != nil {
-		t.Error(err)
+	text = must("approve", "-dir", file("d"), "-manifest", manifest("v2"), "-labels", "root,maintenance")
+	if got, err := label.OpenBundle(text, d.Domain()); err != nil || len(got.Approvals) != 3 {
+		t.Errorf("approved for two labels: %d approvals, %v", len(got.Approvals), err)
+	}
+	text = must("epoch", "advance", "-dir", file("d"), "-manifest", manifest("v2"))
+	if got, err := label.OpenBundle(text, d.Domain()); err != nil || len(got.Approvals) != 1 || !got.Approvals[0].Advances() {
+		t.Errorf("epoch advance: %+v, %v", got.Approvals, err)
+	}
+	token := write("token.pem", publicPEM(t, newSigner(t)))
+	must("operator", "add", "-dir", file("d"), "-name", "bob", "-key", token)
+	if out := must("operator", "list", "-dir", file("d")); !strings.HasPrefix(string(out), "bob ") {
+		t.Errorf("operator list: %s", out)
 	}
 	if out := must("escrow", "-dir", file("d"), "-request", request); !strings.Contains(string(out), "presence passphrase  ") {
 		t.Errorf("escrow: %s", out)
 	}
 	out := string(must("journal", "-dir", file("d")))
-	for _, act := range []string{actInit, actFirmware, actEnrol, actApprove, actEscrow, "tpm: first seen, on your word: fingerprint " + seen} {
+	for _, act := range []string{actInit, actFirmware, actEnrol, actApprove, actEscrow, actAdvance, actOperator, "tpm: first seen, on your word: fingerprint " + seen} {
 		if !strings.Contains(out, act) {
 			t.Errorf("the journal lacks %q: %s", act, out)
 		}
@@ -363,16 +419,20 @@ func TestCommand(t *testing.T) {
 // What a verb cannot do without is asked for by name; help is not a failure.
 func TestCommandLine(t *testing.T) {
 	for line, want := range map[string]string{
-		"approve":                     "approve: -dir is missing; 'domain help' shows how",
-		"approve -dir d":              "approve: -manifest is missing; 'domain help' shows how",
-		"install -uki kra.efi":        "install: -disk is missing; 'domain help' shows how",
-		"install -disk kra.img":       "install: -uki is missing; 'domain help' shows how",
-		"escrow -request request.pem": "escrow: -dir is missing; 'domain help' shows how",
-		"escrow -dir d":               "escrow: -request is missing; 'domain help' shows how",
-		"enrol -dir d -manifest m":    "enrol: -request is missing; 'domain help' shows how",
-		"firmware list":               "firmware: -dir is missing; 'domain help' shows how",
-		"vendor forget":               "vendor: say add or list",
-		"journal":                     "journal: -dir is missing; 'domain help' shows how",
+		"approve":                     "approve: -dir is missing; 'domain approve -h' shows how",
+		"approve -dir d":              "approve: -manifest is missing; 'domain approve -h' shows how",
+		"install -uki kra.efi":        "install: -disk is missing; 'domain install -h' shows how",
+		"install -disk kra.img":       "install: -uki is missing; 'domain install -h' shows how",
+		"escrow -request request.pem": "escrow: -dir is missing; 'domain escrow -h' shows how",
+		"escrow -dir d":               "escrow: -request is missing; 'domain escrow -h' shows how",
+		"enrol -dir d -manifest m":    "enrol: -request is missing; 'domain enrol -h' shows how",
+		"firmware list":               "firmware: -dir is missing; 'domain firmware -h' shows how",
+		"epoch":                       "epoch: say advance",
+		"epoch advance -dir d":        "epoch: -manifest is missing; 'domain epoch -h' shows how",
+		"operator add":                "operator: -dir is missing; 'domain operator -h' shows how",
+		"operator forget":             "operator: say add or list or remove",
+		"vendor forget":               "vendor: say add or list or remove",
+		"journal":                     "journal: -dir is missing; 'domain journal -h' shows how",
 		"help":                        "", "-h": "", "init -h": "", "approve -h": "", "install -h": "", "escrow -h": "",
 	} {
 		var got string

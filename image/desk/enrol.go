@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,17 +32,31 @@ func NewOfficer(name string, passphrase []byte) (label.Officer, error) {
 	return label.Officer{Name: name, Hash: account.Hash(passphrase)}, nil
 }
 
-// factRequest is the fact of the journal by which a request is known again.
-const factRequest = "request"
+// Facts of the journal that are read again: by which a request, and what it was answered with, are known, and on whose word a box's
+// firmware is good.
+const (
+	factRequest  = "request"
+	factBundle   = "bundle" // and the record in the books
+	factFirmware = "firmware"
+	notMeasured  = "not measured"
+)
 
 // Enrol answers a box's request: it examines the request, holds its registers against the release, and signs approvals, label
 // and platform certificate, passport, first write of the epoch and the first officer as one bundle for this box. The answer is
 // sealed: it opens only in the TPM that asked.
-func (d *Desk) Enrol(a Admission) ([]byte, error) {
-	f, err := d.examine(a)
-	if err != nil {
-		return nil, err
-	}
+func (d *Desk) Enrol(a Admission) (sealed []byte, err error) {
+	err = d.alone(func() error {
+		f, err := d.examine(a)
+		if err == nil {
+			sealed, err = d.grant(f, actEnrol)
+		}
+		return err
+	})
+	return sealed, err
+}
+
+// grant signs, notes and remembers what was found good.
+func (d *Desk) grant(f finding, act string) ([]byte, error) {
 	text, err := d.bundle(f)
 	if err != nil {
 		return nil, err
@@ -49,26 +65,57 @@ func (d *Desk) Enrol(a Admission) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.noteEnrolled(f, text); err != nil {
+	if err := d.noteEnrolled(act, f, text); err != nil {
+		return nil, err
+	}
+	if err := d.revokeReplaced(f); err != nil {
 		return nil, err
 	}
 	return sealed, d.remember(f, text)
 }
 
+// revokeReplaced takes the keys of who was replaced from the name that he had: the certificates are good for years. The name, or the
+// keys under another name, stay.
+func (d *Desk) revokeReplaced(f finding) error {
+	if len(f.replaces) == 0 {
+		return nil
+	}
+	issued, err := d.issued()
+	if err != nil {
+		return err
+	}
+	for _, c := range issued {
+		if !slices.Contains(f.replaces, c.name) || c.name == f.Box.Name && f.certifies(KeyOf(c.cert)) {
+			continue
+		}
+		if _, err := d.Revoke(Whom{Name: c.name, Key: KeyOf(c.cert), Reason: "replaced by " + f.Box.Name}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// certifies says that a key is one of the newcomer's.
+func (f finding) certifies(key label.Digest) bool {
+	return slices.ContainsFunc(append(labelKeys(f.verified), f.verified.Attester), func(k *ecdsa.PublicKey) bool { return digestOfKey(k) == key })
+}
+
 // bundle is signed, and still in the clear.
 func (d *Desk) bundle(f finding) ([]byte, error) {
 	v, r := f.verified, f.Release
-	e := &label.Enrolment{SRK: v.SRK, LabelKey: v.LabelKey, Authority: d.authority, Passport: v.Passport(), Box: f.Box, Officer: f.Officer}
+	e := &label.Enrolment{SRK: v.SRK, Authority: d.authority, Passport: v.Passport(), Box: f.Box, Officer: f.Officer}
 	var err error
-	if e.Epoch, err = (tpm.Desk{Domain: d.domain, By: label.ByLabel, Key: d.key}).FirstEpoch(label.KeyRelease,
+	if e.Epoch, err = d.byLabel().FirstEpoch(
 		tpm.Release{Version: r.Epoch, Description: r.Description()}); err != nil {
 		return nil, fmt.Errorf("approve box: %w", err)
 	}
-	der, err := d.certify(v, f.Box)
-	if err != nil {
-		return nil, err
+	for _, l := range f.labels {
+		of, err := d.certifyLabel(v, l, f.Box)
+		if err != nil {
+			return nil, err
+		}
+		e.Labels = append(e.Labels, of)
 	}
-	e.Chain = [][]byte{der}
 	if e.Platform, err = d.certifyPlatform(v, f.Box); err != nil {
 		return nil, err
 	}
@@ -76,30 +123,47 @@ func (d *Desk) bundle(f finding) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := label.Bundle{Domain: d.domain.Hash(), Enrolment: e}
-	if err := d.approve(&b, r, values); err != nil {
+	b, err := d.newBundle()
+	if err != nil {
+		return nil, err
+	}
+	b.Enrolment = e
+	if err := d.approve(&b, d.byLabel(), r, f.labels, values); err != nil {
 		return nil, err
 	}
 	return b.Sign(d.key)
 }
 
-func (d *Desk) noteEnrolled(f finding, bundle []byte) error {
-	facts := map[string]string{factRequest: f.verified.Request.Digest().String(), "bundle": digest(bundle), "release": f.Release.Description(),
-		"ek": f.verified.EK.String(), "ak": f.verified.AK.String(), "tpm": f.tpm, "firmware": f.firmware, "officer": f.Officer.Name}
+func (d *Desk) noteEnrolled(act string, f finding, bundle []byte) error {
+	facts := map[string]string{factRequest: f.verified.Request.Statement().String(), factBundle: digest(bundle), "release": f.Release.Description(),
+		"ek": f.verified.EK.String(), "ak": f.verified.AK.String(), "tpm": f.tpm, factFirmware: f.firmware, "labels": labelNames(f.labels), "officer": f.Officer.Name}
 	if len(f.replaces) > 0 {
 		facts["replaces"] = strings.Join(f.replaces, ", ")
 	}
-	return d.note(actEnrol, f.Box.Name, facts)
+	return d.note(act, f.Box.Name, facts)
 }
 
 func digest(b []byte) string { return label.Digest(sha256.Sum256(b)).String() }
 
+// asksFor are the labels that a box asks for: key-release first, and all of boxes.
+func (d *Desk) asksFor(v tpm.Verified) ([]label.Definition, error) {
+	var out []label.Definition
+	for i, k := range v.Labels {
+		l, err := d.definition(k.Label)
+		if err != nil {
+			return nil, fmt.Errorf("approve box: it asks for label %q: %w", k.Label, err)
+		}
+		if !l.OfBox() || i == 0 && l.Label != label.KeyRelease {
+			return nil, fmt.Errorf("approve box: it asks for label %q, where a box asks for %q first, and for labels of boxes", k.Label, label.KeyRelease)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
 // acceptable is what the desk wants of a box beyond a true request.
 func (d *Desk) acceptable(v tpm.Verified, r Release) error {
 	q := v.Request
-	if q.Label != label.KeyRelease {
-		return fmt.Errorf("approve box: it asks for label %q", q.Label)
-	}
 	if _, err := d.secrets(q.Escrow); err != nil {
 		return fmt.Errorf("approve box: %w", err)
 	}
@@ -115,31 +179,61 @@ func (d *Desk) acceptable(v tpm.Verified, r Release) error {
 	return nil
 }
 
-// certify makes the label certificate: a CA of its own for one box, which can name nothing but that box and its domain.
+// certifyLabel certifies the key that a platform has for a label, for the label's part. A peer gets two certificates: each has one
+// extended key usage, and so no leaf of it serves as the other.
+func (d *Desk) certifyLabel(v tpm.Verified, l label.Definition, box label.Box) (of label.OfLabel, err error) {
+	k, ok := v.Of(l.Label)
+	if !ok {
+		return of, fmt.Errorf("certify label key: the request has none for %q", l.Label)
+	}
+	text, err := d.description(l.Label)
+	if err != nil {
+		return of, fmt.Errorf("describe label: %w", err)
+	}
+	of = label.OfLabel{Label: l.Label, Key: k.Name, Description: string(text)}
+	first := x509.ExtKeyUsageServerAuth
+	if l.Part == label.Client {
+		first = x509.ExtKeyUsageClientAuth
+	}
+	der, err := d.certify(k, box, first)
+	if err != nil {
+		return of, err
+	}
+	of.Chain = [][]byte{der}
+	if l.Part == label.Peer {
+		if der, err = d.certify(k, box, x509.ExtKeyUsageClientAuth); err != nil {
+			return of, err
+		}
+		of.Client = [][]byte{der}
+	}
+	return of, nil
+}
+
+// certify makes a label certificate: a CA of its own for one label of one box, which can name nothing but that box and its domain.
 // Who a label key speaks for is read from this certificate, never from a leaf.
-func (d *Desk) certify(v tpm.Verified, box label.Box) ([]byte, error) {
-	uri, err := url.Parse(d.domain.LabelURI(v.Request.Label, box.Name))
+func (d *Desk) certify(k tpm.LabelKey, box label.Box, usage x509.ExtKeyUsage) ([]byte, error) {
+	uri, err := url.Parse(d.domain.LabelURI(k.Label, box.Name))
 	if err != nil {
 		return nil, fmt.Errorf("certify label key: %w", err)
 	}
-	description, err := d.described(v.Request.Label)
+	description, err := d.described(k.Label)
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	t := &x509.Certificate{
 		ExtraExtensions: []pkix.Extension{description},
-		Subject:         pkix.Name{Organization: []string{d.domain.Name}, OrganizationalUnit: []string{"label " + string(v.Request.Label)}, CommonName: box.Name},
+		Subject:         pkix.Name{Organization: []string{d.domain.Name}, OrganizationalUnit: []string{"label " + string(k.Label)}, CommonName: box.Name},
 		NotBefore:       now.Add(-time.Hour), NotAfter: now.AddDate(labelLife, 0, 0), URIs: []*url.URL{uri},
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage},
 		PermittedDNSDomainsCritical: true, PermittedDNSDomains: box.DNS, PermittedIPRanges: hosts(box),
 		PermittedURIDomains: []string{d.domain.Name}, PermittedEmailAddresses: []string{noName},
 	}
 	if len(box.DNS) == 0 {
 		t.PermittedDNSDomains = []string{noName}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, d.root, v.Public, d.issuer)
+	der, err := x509.CreateCertificate(rand.Reader, t, d.root, k.Public, d.issuer)
 	if err != nil {
 		return nil, fmt.Errorf("certify label key: %w", err)
 	}

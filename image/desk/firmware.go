@@ -55,11 +55,38 @@ func (d *Desk) Firmware() ([]Firmware, error) {
 	if err := json.Unmarshal(b, &all); err != nil || len(all) > maxFirmware {
 		return nil, fmt.Errorf("read firmware list: %s is not one of at most %d sets", firmwareFile, maxFirmware)
 	}
-	return all, nil
+	put := map[string][]string{} // by model and PCR 0, the sets that were put there
+	said, err := d.said(func(e label.Entry) ([]string, string) {
+		of := e.Subject + " " + e.Facts["pcr0"]
+		switch e.Act {
+		case actFirmware:
+			set := of + " " + e.Facts["pcr2"]
+			put[of] = append(put[of], set)
+			return []string{set}, actFirmware
+		case actUnfirmware:
+			return put[of], ""
+		}
+		return nil, ""
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read firmware list: %w", err)
+	}
+	var out []Firmware
+	for _, f := range all {
+		counts, err := said.counts(fmt.Sprint(f.Model, " ", f.PCR0, " ", f.PCR2), actFirmware, fmt.Sprintf("firmware of %s in %s", f, firmwareFile), "domain firmware approve")
+		if err != nil {
+			return nil, fmt.Errorf("read firmware list: %w", err)
+		}
+		if counts {
+			out = append(out, f)
+		}
+	}
+	return out, nil
 }
 
-// ApproveFirmware puts what a request shows on the list. The request must explain it by an event log.
-func (d *Desk) ApproveFirmware(request []byte, note string) (Firmware, error) {
+// ApproveFirmware puts what a request shows on the list. The request must explain it by an event log, and come from a TPM that an
+// enrolment, a maker, or the officer who read its fingerprint (seen) vouches for: any other could have made it up.
+func (d *Desk) ApproveFirmware(request []byte, note, seen string) (Firmware, error) {
 	q, err := label.ParseRequest(request)
 	if err != nil {
 		return Firmware{}, err
@@ -70,6 +97,10 @@ func (d *Desk) ApproveFirmware(request []byte, note string) (Firmware, error) {
 	}
 	if v.Replayed == nil {
 		return Firmware{}, errors.New("approve firmware: the machine has no event log: it measures nothing")
+	}
+	word, err := d.vouchedLike(v, []string{seen})
+	if err != nil {
+		return Firmware{}, err
 	}
 	f := firmwareOf(v)
 	f.Note = note
@@ -83,14 +114,34 @@ func (d *Desk) ApproveFirmware(request []byte, note string) (Firmware, error) {
 	if len(all) == maxFirmware {
 		return f, fmt.Errorf("approve firmware: the list is full (%d)", maxFirmware)
 	}
-	doc, err := json.MarshalIndent(append(all, f), "", "  ")
-	if err != nil {
-		return f, fmt.Errorf("approve firmware: %w", err)
-	}
-	if err := d.note(actFirmware, f.Model, map[string]string{"pcr0": f.PCR0.String(), "pcr2": f.PCR2.String()}); err != nil {
+	if err := d.note(actFirmware, f.Model, map[string]string{"pcr0": f.PCR0.String(), "pcr2": f.PCR2.String(), "tpm": word}); err != nil {
 		return f, err
 	}
-	return f, writeWhole(filepath.Join(d.dir, firmwareFile), append(doc, '\n'), 0o644)
+	return f, d.writeFirmware(append(all, f))
+}
+
+// RemoveFirmware takes firmware off the list.
+func (d *Desk) RemoveFirmware(model, pcr0 string) error {
+	all, err := d.Firmware()
+	if err != nil {
+		return err
+	}
+	left := slices.DeleteFunc(slices.Clone(all), func(f Firmware) bool { return f.Model == model && f.PCR0.String() == pcr0 })
+	if len(left) == len(all) {
+		return fmt.Errorf("remove firmware: the list has none of model %q with PCR 0 %.80s", model, pcr0)
+	}
+	if err := d.note(actUnfirmware, model, map[string]string{"pcr0": pcr0}); err != nil {
+		return err
+	}
+	return d.writeFirmware(left)
+}
+
+func (d *Desk) writeFirmware(all []Firmware) error {
+	doc, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write firmware list: %w", err)
+	}
+	return writeWhole(filepath.Join(d.dir, firmwareFile), append(doc, '\n'), 0o644)
 }
 
 // listed refuses firmware that is not on the list: a malicious one could forge all that is measured after it.
@@ -123,5 +174,8 @@ func writeWhole(path string, data []byte, mode os.FileMode) error {
 	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/pem"
 	"net/netip"
@@ -67,12 +68,12 @@ func measure(t *testing.T, m *tpmtest.TPM, events []event) []byte {
 }
 
 // predicted is what the build would say of boot(uki).
-func predicted(uki string, epoch uint64) Release {
+func predicted(of *Desk, uki string, epoch uint64) Release {
 	once := func(s string) label.Digest {
 		d := sha256.Sum256([]byte(s))
 		return sha256.Sum256(append(make([]byte, 32), d[:]...))
 	}
-	return Release{Manifest: Manifest{Version: uki, Epoch: epoch, Commit: "0123456789abcdef", PCR4: once(uki), PCR7: once("secure boot"), PCR11: once("sections of " + uki)}, Trust: AsPredicted, FirmwareAsSeen: true}
+	return Release{Manifest: Manifest{Version: uki, Epoch: epoch, Commit: "0123456789abcdef", Domain: Hash{of.Domain().Hash()}, PCR4: once(uki), PCR7: once("secure boot"), PCR11: once("sections of " + uki)}, Trust: AsPredicted, FirmwareAsSeen: true}
 }
 
 // box is a machine with an image of the domain.
@@ -102,7 +103,7 @@ func (b *box) boot(events []event) {
 
 func (b *box) start(log func() ([]byte, error)) {
 	b.t.Helper()
-	a, err := tpm.Open(tpm.Config{Device: b.tpm.Device(), Folder: b.dir, Domain: b.of.Domain(), Label: label.KeyRelease, Software: "test", EventLog: log, Now: time.Now})
+	a, err := tpm.Open(tpm.Config{Device: b.tpm.Device(), Folder: b.dir, Domain: b.of.Domain(), Software: "test", EventLog: log, Now: time.Now})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -163,7 +164,7 @@ func enrolled(t *testing.T, d *Desk) *box {
 	b := newBox(t, d)
 	b.boot(boot("v1"))
 	b.stage(label.Running)
-	text, err := d.Enrol(admission(t, b.request(), predicted("v1", 1)))
+	text, err := d.Enrol(admission(t, b.request(), predicted(d, "v1", 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,3 +246,13 @@ func opensslVerify(t *testing.T, d *Desk, chain [][]byte, ok bool, extra ...stri
 		t.Errorf("openssl %s: %v; want ok %v: %s", strings.Join(extra, " "), err, ok, out)
 	}
 }
+
+func publicPEM(t *testing.T, k crypto.Signer) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+func named(who string) pkix.Name { return pkix.Name{CommonName: who} }

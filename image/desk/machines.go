@@ -32,12 +32,15 @@ func (d *Desk) machines(r Release, like [][]byte) ([]label.PCRs, error) {
 	return out, nil
 }
 
-// machine reads registers out of a request or out of a bundle that this domain signed. A request's firmware must be approved, as
-// at an enrolment; a bundle's was.
+// machine reads registers out of a request or out of a bundle that this domain signed. A request's TPM and firmware must be
+// vouched for, as at an enrolment; a bundle's were.
 func (d *Desk) machine(r Release, text []byte) ([]label.PCRs, error) {
 	if q, err := label.ParseRequest(text); err == nil {
 		v, err := tpm.VerifyRequest(q, d.domain)
 		if err != nil {
+			return nil, err
+		}
+		if _, err := d.vouchedLike(v, r.Seen); err != nil {
 			return nil, err
 		}
 		if _, err := d.firmwareWord(v, r); err != nil {
@@ -71,6 +74,42 @@ func (d *Desk) boxes() ([][]byte, error) {
 			return nil, fmt.Errorf("list boxes: %w", err)
 		}
 		out = append(out, b)
+	}
+	return out, nil
+}
+
+// books are the enrolments of the domain. A record that cannot be read, or that the journal does not know, stops the desk: it could
+// otherwise give a name, or a platform, away twice.
+func (d *Desk) books() ([]*label.Enrolment, error) {
+	texts, err := d.boxes()
+	if err != nil {
+		return nil, err
+	}
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	all, _, err := d.Journal()
+	if err != nil {
+		return nil, err
+	}
+	noted := map[string]bool{}
+	for _, e := range all {
+		noted[e.Facts[factBundle]] = true
+	}
+	var out []*label.Enrolment
+	for _, text := range texts {
+		b, err := label.OpenBundle(text, d.domain)
+		if err == nil && b.Enrolment == nil {
+			err = errors.New("it enrols nobody")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read books: a file of %s is not the bundle of a box: %w; put it back as it was, or take it away", filepath.Join(d.dir, boxesDir), err)
+		}
+		if !noted[digest(text)] {
+			return nil, fmt.Errorf("read books: %s is in %s, but the journal does not know of it: one of them is older than the other; put back the newest of both",
+				b.Enrolment.Box.Name, filepath.Join(d.dir, boxesDir))
+		}
+		out = append(out, b.Enrolment)
 	}
 	return out, nil
 }

@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/keyrelease/krabox/kra/label"
 )
 
-// A Manifest is what the desk needs to know of a release: dist/kra.json has it, with more. A register that it leaves out
-// is not predicted: it is then taken from the request.
+// A Manifest is what the desk needs to know of a release: dist/kra.json has it, with more.
 type Manifest struct {
 	Version string       `json:"version"`
 	Epoch   uint64       `json:"epoch"`
@@ -52,11 +53,19 @@ func (m Manifest) image() label.Digest { return m.Files["kra.efi"].SHA256 }
 
 // predicted are the registers that the build knows beforehand.
 func (m Manifest) predicted() label.PCRs {
-	v := label.PCRs{}
-	for i, d := range map[int]label.Digest{4: m.PCR4, 7: m.PCR7, 11: m.PCR11} {
-		if d != (label.Digest{}) {
-			v[i] = d
+	return label.PCRs{4: m.PCR4, 7: m.PCR7, 11: m.PCR11}
+}
+
+// complete refuses a manifest that leaves out a prediction: the register would be whatever the box says.
+func (m Manifest) complete() error {
+	v := m.predicted()
+	for _, i := range slices.Sorted(maps.Keys(v)) {
+		if v[i] == (label.Digest{}) {
+			return fmt.Errorf("approve release: the manifest of %s predicts no PCR %d; for a server without measured boot say so (-as-observed)", m.Version, i)
 		}
 	}
-	return v
+	if m.Domain.SHA256 == (label.Digest{}) {
+		return fmt.Errorf("approve release: the manifest of %s does not say for which domain it was built; for a server without measured boot say so (-as-observed)", m.Version)
+	}
+	return nil
 }

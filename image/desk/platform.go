@@ -25,16 +25,16 @@ func certifyAuthority(dir string, d label.Domain, root crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	key, err := readKey(filepath.Join(dir, labelKeyFile))
+	key, err := d.Label.ECDSA()
 	if err != nil {
 		return err
 	}
-	der, err := signLeaf(issuer, root, key.Public(), d.AuthorityURI(), &x509.Certificate{
+	der, err := signLeaf(issuer, root, key, d.AuthorityURI(), &x509.Certificate{
 		Subject: pkix.Name{Organization: []string{d.Name}, CommonName: d.Name + " authority"}, NotAfter: issuer.NotAfter})
 	if err != nil {
 		return fmt.Errorf("certify authority: %w", err)
 	}
-	return os.WriteFile(filepath.Join(dir, AuthorityFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
+	return writeWhole(filepath.Join(dir, AuthorityFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
 }
 
 // readAuthority reads the certificate of K_label, and makes it for a domain that is older than such certificates.
@@ -65,8 +65,14 @@ func readAuthority(dir string, d label.Domain, root crypto.Signer) ([]byte, erro
 
 // certifyPlatform makes the certificate of a box's attestation key: whose quotes speak for the platform of that name.
 func (d *Desk) certifyPlatform(v tpm.Verified, box label.Box) ([]byte, error) {
-	der, err := signLeaf(d.root, d.issuer, v.Attester, d.domain.PlatformURI(box.Name), &x509.Certificate{
-		Subject:  pkix.Name{Organization: []string{d.domain.Name}, OrganizationalUnit: []string{"platform"}, CommonName: box.Name, SerialNumber: v.EK.String()},
+	return d.certifyAttester(v, box.Name, v.EK.String())
+}
+
+// certifyAttester is certifyPlatform with the Name of the endorsement key, or with none: who has several identities need not show that they
+// are of one TPM.
+func (d *Desk) certifyAttester(v tpm.Verified, name, ek string) ([]byte, error) {
+	der, err := signLeaf(d.root, d.issuer, v.Attester, d.domain.PlatformURI(name), &x509.Certificate{
+		Subject:  pkix.Name{Organization: []string{d.domain.Name}, OrganizationalUnit: []string{"platform"}, CommonName: name, SerialNumber: ek},
 		NotAfter: time.Now().AddDate(labelLife, 0, 0), UnknownExtKeyUsage: []asn1.ObjectIdentifier{label.AttestationKeyUsage}})
 	if err != nil {
 		return nil, fmt.Errorf("certify platform: %w", err)

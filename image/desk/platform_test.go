@@ -24,7 +24,7 @@ func TestDomainCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := b.Enrolment
-	for what, der := range map[string][]byte{"label": e.Chain[0], "platform": e.Platform, "authority": e.Authority} {
+	for what, der := range map[string][]byte{"label": e.Labels[0].Chain[0], "platform": e.Platform, "authority": e.Authority} {
 		t.Run(what, func(t *testing.T) {
 			goVerify(t, d, [][]byte{der}, nil, true)
 			opensslVerify(t, d, [][]byte{der}, true)

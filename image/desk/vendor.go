@@ -24,7 +24,8 @@ import (
 const (
 	vendorsDir      = "vendors" // *.pem: the authorities of TPM makers that the domain believes
 	maxVendorFile   = 1 << 20
-	endorsementHint = "put its maker's authority into vendors/, or read the fingerprint at the box's console and say -first-seen FINGERPRINT"
+	factFile        = "file" // of the journal: its digest
+	endorsementHint = "'domain vendor add' has its maker believed; or read the fingerprint at the box's console and say -first-seen FINGERPRINT"
 )
 
 // Object identifiers of the TCG EK Credential Profile 2.5, 3.1 and 3.2.
@@ -108,10 +109,22 @@ func (d *Desk) vendors() (x509.VerifyOptions, error) {
 	if err != nil {
 		return o, fmt.Errorf("read vendors: %w", err)
 	}
+	if len(files) == 0 {
+		return o, nil
+	}
+	said, err := d.said(aboutNames(actVendor, actForget, factFile))
+	if err != nil {
+		return o, fmt.Errorf("read vendors: %w", err)
+	}
 	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil || len(text) > maxVendorFile {
-			return o, errors.Join(fmt.Errorf("read vendors: %s", f), err)
+		text, err := readFile(f, maxVendorFile)
+		if err != nil {
+			return o, fmt.Errorf("read vendors: %w", err)
+		}
+		if counts, err := said.counts(strings.TrimSuffix(filepath.Base(f), ".pem"), digest(text), f, "domain vendor add"); err != nil {
+			return o, fmt.Errorf("read vendors: %w", err)
+		} else if !counts {
+			continue
 		}
 		for b, rest := pem.Decode(text); b != nil; b, rest = pem.Decode(rest) {
 			c, err := x509.ParseCertificate(b.Bytes)
@@ -133,17 +146,11 @@ func (d *Desk) TrustVendor(name string, text []byte) error {
 	if _, err := label.ParseID(name); err != nil {
 		return fmt.Errorf("believe vendor: its name: %w", err)
 	}
-	n := 0
-	for b, rest := pem.Decode(text); b != nil; b, rest = pem.Decode(rest) {
-		if c, err := x509.ParseCertificate(b.Bytes); err != nil || !c.IsCA {
-			return errors.New("believe vendor: the text holds something else than certificates of authorities")
-		}
-		n++
+	all, err := authorities(text)
+	if err != nil {
+		return err
 	}
-	if n == 0 || len(text) > maxVendorFile {
-		return fmt.Errorf("believe vendor: want certificates in PEM, at most %d bytes", maxVendorFile)
-	}
-	if err := d.note(actVendor, name, map[string]string{"certificates": fmt.Sprint(n), "file": digest(text)}); err != nil {
+	if err := d.note(actVendor, name, map[string]string{"certificates": fmt.Sprint(len(all)), factFile: digest(text)}); err != nil {
 		return err
 	}
 	dir := filepath.Join(d.dir, vendorsDir)
@@ -151,6 +158,37 @@ func (d *Desk) TrustVendor(name string, text []byte) error {
 		return fmt.Errorf("believe vendor: %w", err)
 	}
 	return writeWhole(filepath.Join(dir, name+".pem"), text, 0o644)
+}
+
+// authorities are the subjects of the certificates in a text.
+func authorities(text []byte) ([]string, error) {
+	var out []string
+	for b, rest := pem.Decode(text); b != nil; b, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(b.Bytes)
+		if err != nil || !c.IsCA {
+			return nil, errors.New("believe vendor: the text holds something else than certificates of authorities")
+		}
+		out = append(out, strings.Map(printable, c.Subject.String()))
+	}
+	if len(out) == 0 || len(text) > maxVendorFile {
+		return nil, fmt.Errorf("believe vendor: want certificates in PEM, at most %d bytes", maxVendorFile)
+	}
+	return out, nil
+}
+
+// ForgetVendor has the domain believe a maker no longer.
+func (d *Desk) ForgetVendor(name string) error {
+	if _, err := label.ParseID(name); err != nil {
+		return fmt.Errorf("forget vendor: its name: %w", err)
+	}
+	path := filepath.Join(d.dir, vendorsDir, name+".pem")
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("forget vendor: %w", err)
+	}
+	if err := d.note(actForget, name, nil); err != nil {
+		return err
+	}
+	return os.Remove(path)
 }
 
 // describe reads the three TPM attributes of the alternative name, each exactly once.

@@ -2,16 +2,16 @@ package desk
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/keyrelease/krabox/kra/enrol"
 	"github.com/keyrelease/krabox/kra/label"
 )
 
@@ -19,15 +19,17 @@ import (
 type order struct {
 	dir, manifest              string
 	observed, asSeen, dry      bool
-	request, like              string
+	request, like, at, code    string
 	officer, passphrase        string
 	name, dns, ip, fingerprint string
 	replace                    bool
+	labels                     string
 }
 
 // open opens the desk and reads the release.
-func (o order) open(talk io.Writer) (*Desk, Release, error) {
-	d, err := Open(o.dir)
+func (o order) open(f *flag.FlagSet) (*Desk, Release, error) {
+	talk := f.Output()
+	d, err := openDesk(f, o.dir)
 	if err != nil {
 		return nil, Release{}, err
 	}
@@ -35,7 +37,14 @@ func (o order) open(talk io.Writer) (*Desk, Release, error) {
 	if err != nil {
 		return nil, Release{}, fmt.Errorf("read release: %w", err)
 	}
-	r := Release{Trust: AsPredicted, FirmwareAsSeen: o.asSeen}
+	r := Release{Trust: AsPredicted, FirmwareAsSeen: o.asSeen, Seen: words(o.fingerprint)}
+	for _, w := range words(o.labels) {
+		l, err := label.ParseID(w)
+		if err != nil {
+			return nil, Release{}, err
+		}
+		r.Labels = append(r.Labels, l)
+	}
 	if r.Manifest, err = ParseManifest(b); err != nil {
 		return nil, Release{}, err
 	}
@@ -45,6 +54,13 @@ func (o order) open(talk io.Writer) (*Desk, Release, error) {
 	}
 	if o.asSeen && !o.observed {
 		warn(talk, FirmwareWarning)
+	}
+	switch o.fingerprint {
+	case "":
+	case byCode:
+		warn(talk, MetWarning)
+	default:
+		warn(talk, SeenWarning)
 	}
 	return d, r, nil
 }
@@ -59,6 +75,8 @@ func runEnrol(args []string, out, talk io.Writer) error {
 	f.StringVar(&o.dir, "dir", "", "folder of the domain")
 	f.StringVar(&o.manifest, "manifest", "", "manifest of the release (dist/kra.json)")
 	f.StringVar(&o.request, "request", "", "enrolment request of the box, as its console printed it")
+	f.StringVar(&o.at, "at", "", "https address at which the box listens (enrol listen at its console)")
+	f.StringVar(&o.code, "code", "", "code that its console shows")
 	f.StringVar(&o.officer, "officer", "", "name of the first officer")
 	f.StringVar(&o.passphrase, "passphrase-file", "", "file of the officer's passphrase")
 	f.StringVar(&o.name, "name", "box1", "name of the box")
@@ -72,10 +90,15 @@ func runEnrol(args []string, out, talk io.Writer) error {
 	if _, err := parse(f, args, 0); err != nil {
 		return err
 	}
-	if err := need(f, "dir", "manifest", "request", "officer", "passphrase-file"); err != nil {
+	if o.at == "" {
+		if err := need(f, "request"); err != nil {
+			return err
+		}
+	}
+	if err := need(f, "dir", "manifest", "officer", "passphrase-file"); err != nil {
 		return err
 	}
-	d, r, err := o.open(talk)
+	d, r, err := o.open(f)
 	if err != nil {
 		return err
 	}
@@ -83,24 +106,49 @@ func runEnrol(args []string, out, talk io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if a.Seen != "" {
-		warn(talk, SeenWarning)
+	var box *enrol.Desk
+	if o.at != "" {
+		if box, err = o.meet(f); err != nil {
+			return err
+		}
+		defer func() { _ = box.Close() }()
+		if err := a.metAt(box); err != nil {
+			return err
+		}
+	}
+	answered := false
+	if box != nil {
+		defer func() {
+			if !answered {
+				fmt.Fprintln(talk, codeUsed)
+			}
+		}()
 	}
 	lines, err := d.Preview(a)
 	if err != nil {
 		return err
 	}
-	return o.carryOut(talk, out, lines, func() ([]byte, error) { return d.Enrol(a) })
+	return o.carryOut(f, out, lines, func() ([]byte, error) {
+		bundle, err := d.Enrol(a)
+		if err != nil || box == nil {
+			return bundle, err
+		}
+		answered = true
+		return nil, o.handOver(talk, out, box, bundle)
+	})
 }
 
-// carryOut tells what will happen, and unless it is a dry run does it.
-func (o order) carryOut(talk, out io.Writer, lines []string, do func() ([]byte, error)) error {
+// carryOut tells what will happen, and unless it is a dry run does it, when the officer agrees.
+func (o order) carryOut(f *flag.FlagSet, out io.Writer, lines []string, do func() ([]byte, error)) error {
 	for _, l := range lines {
-		fmt.Fprintln(talk, l)
+		fmt.Fprintln(f.Output(), l)
 	}
 	if o.dry {
-		fmt.Fprintln(talk, nothingDone)
+		fmt.Fprintln(f.Output(), nothingDone)
 		return nil
+	}
+	if err := agree(f); err != nil {
+		return err
 	}
 	bundle, err := do()
 	if err != nil {
@@ -113,8 +161,13 @@ func (o order) carryOut(talk, out io.Writer, lines []string, do func() ([]byte, 
 func (o order) admission(r Release) (Admission, error) {
 	a := Admission{Release: r, Seen: o.fingerprint, Replace: o.replace}
 	var err error
-	if a.Request, err = os.ReadFile(o.request); err != nil {
-		return a, fmt.Errorf("enrol: %w", err)
+	if o.request != "" && o.at != "" {
+		return a, errors.New("enrol: say -request or -at, not both")
+	}
+	if o.at == "" {
+		if a.Request, err = os.ReadFile(o.request); err != nil {
+			return a, fmt.Errorf("enrol: %w", err)
+		}
 	}
 	if a.Box, err = o.box(); err != nil {
 		return a, err
@@ -143,19 +196,43 @@ func (o order) box() (label.Box, error) {
 func runApprove(args []string, out, talk io.Writer) error {
 	var o order
 	f := flags("approve", talk)
-	f.StringVar(&o.dir, "dir", "", "folder of the domain")
-	f.StringVar(&o.manifest, "manifest", "", "manifest of the release (dist/kra.json)")
-	f.StringVar(&o.like, "like", "", "requests or bundles of machines to approve for, separated by commas")
-	f.BoolVar(&o.asSeen, "firmware-as-seen", false, "take the firmware in requests as it is")
-	f.BoolVar(&o.observed, "as-observed", false, "approve whatever registers the machines report: for servers without measured boot")
-	f.BoolVar(&o.dry, "dry-run", false, "check and say what would be signed, and do nothing")
+	o.forFleet(f)
+	f.StringVar(&o.labels, "labels", "", "labels to approve it for, separated by commas; otherwise all of boxes")
 	if _, err := parse(f, args, 0); err != nil {
 		return err
 	}
 	if err := need(f, "dir", "manifest"); err != nil {
 		return err
 	}
-	d, r, err := o.open(talk)
+	return o.approveFor(f, out)
+}
+
+// forFleet are the flags of what is signed for many boxes.
+func (o *order) forFleet(f *flag.FlagSet) {
+	f.StringVar(&o.dir, "dir", "", "folder of the domain")
+	f.StringVar(&o.manifest, "manifest", "", "manifest of the release (dist/kra.json)")
+	f.StringVar(&o.like, "like", "", "requests or bundles of machines to approve for, separated by commas")
+	f.StringVar(&o.fingerprint, "first-seen", "", "fingerprints at the consoles of machines that sent the requests: take your word for their TPMs")
+	f.BoolVar(&o.asSeen, "firmware-as-seen", false, "take the firmware in requests as it is")
+	f.BoolVar(&o.observed, "as-observed", false, "approve whatever registers the machines report: for servers without measured boot")
+	f.BoolVar(&o.dry, "dry-run", false, "check and say what would be signed, and do nothing")
+}
+
+func runEpoch(args []string, out, talk io.Writer) error {
+	var o order
+	f := flags("epoch", talk)
+	o.forFleet(f)
+	said, err := parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	if len(said) != 1 || said[0] != "advance" {
+		return errors.New("epoch: say advance")
+	}
+	if err := need(f, "dir", "manifest"); err != nil {
+		return err
+	}
+	d, r, err := o.open(f)
 	if err != nil {
 		return err
 	}
@@ -163,74 +240,47 @@ func runApprove(args []string, out, talk io.Writer) error {
 	if err != nil {
 		return err
 	}
-	lines, err := d.PreviewFleet(r, like...)
+	lines, err := d.PreviewAdvance(r, like...)
 	if err != nil {
 		return err
 	}
-	return o.carryOut(talk, out, lines, func() ([]byte, error) { return d.ApproveFleet(r, like...) })
+	return o.carryOut(f, out, lines, func() ([]byte, error) { return d.Advance(r, like...) })
 }
 
-func runVendor(args []string, out, talk io.Writer) error {
-	f := flags("vendor", talk)
+func runOperator(args []string, out, talk io.Writer) error {
+	f := flags("operator", talk)
 	dir := f.String("dir", "", "folder of the domain")
-	name := f.String("name", "", "how to call the maker")
-	file := f.String("certificates", "", "its authorities, in PEM")
-	d, verb, err := openFor(f, args, dir, "add", "list")
+	name := f.String("name", "", "how to call the operator")
+	file := f.String("key", "", "public key of the operator's token, in PEM")
+	d, verb, err := openFor(f, args, dir, "add", "list", "remove")
 	if err != nil {
 		return err
 	}
 	if verb == "list" {
-		files, err := filepath.Glob(filepath.Join(d.dir, vendorsDir, "*.pem"))
-		if err != nil {
-			return fmt.Errorf("vendor list: %w", err)
+		all, err := d.Operators()
+		for _, t := range all {
+			fmt.Fprintf(out, "%-20s %s\n", t.Name, t.Key.Name().Fingerprint())
 		}
-		for _, path := range files {
-			fmt.Fprintln(out, strings.TrimSuffix(filepath.Base(path), ".pem"))
-		}
-		return nil
+		return err
 	}
-	if err := need(f, "name", "certificates"); err != nil {
+	if verb == "remove" {
+		if err := need(f, "name"); err != nil {
+			return err
+		}
+		return do(f, false, []string{"to remove  the operator " + *name + ": boxes are attended by this token until their approvals are replaced"}, func() error { return d.RemoveOperator(*name) })
+	}
+	if err := need(f, "name", "key"); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(*file)
 	if err != nil {
-		return fmt.Errorf("vendor add: %w", err)
+		return fmt.Errorf("operator add: %w", err)
 	}
-	if err := d.TrustVendor(*name, text); err != nil {
+	if err := d.AddOperator(*name, text); err != nil {
 		return err
 	}
-	fmt.Fprintf(talk, "the domain believes endorsement certificates under %s\n", *name)
+	fmt.Fprintf(talk, "%s may attend boxes, from the next approval on\n", *name)
 	return nil
-}
-
-func runFirmware(args []string, out, talk io.Writer) error {
-	f := flags("firmware", talk)
-	dir := f.String("dir", "", "folder of the domain")
-	request := f.String("request", "", "enrolment request of a machine with this firmware")
-	note := f.String("note", "", "what to remember of it, such as the maker's version")
-	d, verb, err := openFor(f, args, dir, "approve", "list")
-	if err != nil {
-		return err
-	}
-	if verb == "list" {
-		all, err := d.Firmware()
-		for _, x := range all {
-			fmt.Fprintf(out, "%s\n  PCR 0  %s\n  PCR 2  %s\n  note   %s\n", x.Model, x.PCR0, x.PCR2, x.Note)
-		}
-		return err
-	}
-	if err := need(f, "request"); err != nil {
-		return err
-	}
-	text, err := os.ReadFile(*request)
-	if err != nil {
-		return fmt.Errorf("firmware approve: %w", err)
-	}
-	x, err := d.ApproveFirmware(text, *note)
-	if err == nil {
-		fmt.Fprintf(talk, "approved as firmware of %s\n", x)
-	}
-	return err
 }
 
 // openFor parses a command with a second verb, and opens the desk.
@@ -245,35 +295,8 @@ func openFor(f *flag.FlagSet, args []string, dir *string, verbs ...string) (*Des
 	if err := need(f, "dir"); err != nil {
 		return nil, "", err
 	}
-	d, err := Open(*dir)
+	d, err := openDesk(f, *dir)
 	return d, said[0], err
-}
-
-func runJournal(args []string, out, talk io.Writer) error {
-	f := flags("journal", talk)
-	dir := f.String("dir", "", "folder of the domain")
-	if _, err := parse(f, args, 0); err != nil {
-		return err
-	}
-	if err := need(f, "dir"); err != nil {
-		return err
-	}
-	d, err := Open(*dir)
-	if err != nil {
-		return err
-	}
-	all, last, err := d.Journal()
-	if err != nil {
-		return err
-	}
-	for _, e := range all {
-		fmt.Fprintf(out, "%4d  %s  %-16s  %s\n", e.Sequence, e.Time.Format("2006-01-02 15:04:05"), e.Act, e.Subject)
-		for _, k := range slices.Sorted(maps.Keys(e.Facts)) {
-			fmt.Fprintf(out, "      %s: %s\n", k, e.Facts[k])
-		}
-	}
-	fmt.Fprintf(talk, "%d acts, each signed by the domain's label key; the last is %s: keep that elsewhere\n", len(all), last)
-	return nil
 }
 
 func words(list string) []string {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"regexp"
 )
 
@@ -47,13 +48,20 @@ type Domain struct {
 	SHA256 Digest `json:"sha256"`
 }
 
+// A Program is a file of the image whose code runs: a program, a library or a kernel module.
+type Program struct {
+	Path   string `json:"path"`
+	SHA256 Digest `json:"sha256"`
+}
+
 // A Release is what an image knows about itself: /etc/kra/manifest.json.
 type Release struct {
-	Version string  `json:"version"` // "v0.1.0"
-	Epoch   uint64  `json:"epoch"`   // orders releases; approvals contain PolicyNV(epoch index <= this)
-	Commit  string  `json:"commit"`  // stamp of the source tree
-	Domain  Domain  `json:"domain"`
-	Inputs  []Input `json:"inputs"`
+	Version  string    `json:"version"` // "v0.1.0"
+	Epoch    uint64    `json:"epoch"`   // orders releases; approvals contain PolicyNV(epoch index <= this)
+	Commit   string    `json:"commit"`  // stamp of the source tree
+	Domain   Domain    `json:"domain"`
+	Inputs   []Input   `json:"inputs"`
+	Programs []Program `json:"programs"` // all that can run, by path
 }
 
 // A File is one artefact in dist/.
@@ -62,11 +70,19 @@ type File struct {
 	SHA256 Digest `json:"sha256"`
 }
 
-// An Image is dist/kra.json: the release, its artefacts and the PCR values that it will produce under OVMF with Secure Boot off.
+// A SecureBoot names the certificates of the firmware's key stores: SHA-256 of their DER. All zero: Secure Boot is off.
+type SecureBoot struct {
+	PK  Digest `json:"pk"`
+	KEK Digest `json:"kek"`
+	DB  Digest `json:"db"`
+}
+
+// An Image is dist/kra.json: the release, its artefacts and the PCR values that it will produce under firmware with these Secure Boot keys.
 type Image struct {
 	Release
 	CommandLine string          `json:"cmdline"`
 	Files       map[string]File `json:"files"` // by name in dist/
+	SecureBoot  SecureBoot      `json:"secureBoot"`
 	PCR4        Digest          `json:"pcr4"`
 	PCR7        Digest          `json:"pcr7"`
 	PCR11       Digest          `json:"pcr11"`
@@ -115,6 +131,17 @@ func (r Release) check() error {
 	}
 	if r.Epoch == 0 {
 		return errors.New("no epoch")
+	}
+	if r.Programs == nil {
+		return errors.New("no list of programs")
+	}
+	for i, p := range r.Programs {
+		if path.Clean(p.Path) != p.Path || !path.IsAbs(p.Path) {
+			return fmt.Errorf("bad path %.130q of a program", p.Path)
+		}
+		if i > 0 && r.Programs[i-1].Path >= p.Path {
+			return errors.New("programs are not in order")
+		}
 	}
 	return nil
 }

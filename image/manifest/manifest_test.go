@@ -13,11 +13,13 @@ func sample() Image {
 	return Image{
 		Release: Release{
 			Version: "v0.1.0", Epoch: 1, Commit: "0eacb1b",
-			Domain: Domain{Name: "example", SHA256: Digest{1}},
-			Inputs: []Input{{Package: "linux-image", Version: "6.1.192-2", SHA256: Digest{2}}},
+			Domain:   Domain{Name: "example", SHA256: Digest{1}},
+			Inputs:   []Input{{Package: "linux-image", Version: "6.1.192-2", SHA256: Digest{2}}},
+			Programs: []Program{{Path: "/bin/krad", SHA256: Digest{5}}, {Path: "/init", SHA256: Digest{6}}},
 		},
 		CommandLine: "console=ttyS0,115200 quiet",
 		Files:       map[string]File{"kra.efi": {Size: 12, SHA256: Digest{3}}, "kra.img": {Size: 13, SHA256: Digest{4}}},
+		SecureBoot:  SecureBoot{PK: Digest{8}, KEK: Digest{9}, DB: Digest{10}},
 		PCR4:        Digest{4}, PCR7: Digest{7}, PCR11: Digest{11},
 	}
 }
@@ -54,6 +56,11 @@ func TestParseImageRefuses(t *testing.T) {
 		"epoch zero":      bytes.Replace(good, []byte(`"epoch": 1`), []byte(`"epoch": 0`), 1),
 		"version missing": bytes.Replace(good, []byte(`"v0.1.0"`), []byte(`""`), 1),
 		"commit escapes":  bytes.Replace(good, []byte(`"0eacb1b"`), []byte(`"a\u001bb"`), 1),
+		"program's path":  bytes.Replace(good, []byte(`"/bin/krad"`), []byte(`"/bin/../krad"`), 1),
+		"relative path":   bytes.Replace(good, []byte(`"/bin/krad"`), []byte(`"bin/krad"`), 1),
+		"program twice":   bytes.Replace(good, []byte(`"/bin/krad"`), []byte(`"/init"`), 1),
+		"order":           bytes.Replace(good, []byte(`"/bin/krad"`), []byte(`"/kernel"`), 1),
+		"no programs":     bytes.Replace(good, good[bytes.Index(good, []byte(`"programs": [`)):bytes.Index(good, []byte(`"cmdline"`))], []byte("\"programs\": null,\n  "), 1),
 		"too long":        append(bytes.Clone(good), bytes.Repeat([]byte(" "), MaxSize)...),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha1" // in a key derivation
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/binary"
 	"errors"
 	"hash"
@@ -57,17 +58,19 @@ func (s Suite) kek(z, context []byte) ([]byte, error) {
 		return nil, err
 	}
 	switch s {
-	case SuiteECDHX963:
+	case SuiteECDHX963, SuiteECDHX963P384:
 		return deriveX963(sha256.New, z, context, size), nil
-	case SuiteECDHX963SHA1:
+	case SuiteECDHX963SHA1, SuiteECDHX963SHA1P384:
 		return deriveX963(sha1.New, z, context, size), nil
+	case SuiteECDHX963SHA384:
+		return deriveX963(sha512.New384, z, context, size), nil
 	}
 	return deriveConcat(z, context, size), nil
 }
 
 // openAgreed opens a wrap of an ECDH suite with one key agreement.
 func openAgreed(kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
-	peer, err := ecdh.P256().NewPublicKey(w.enc)
+	peer, err := w.suite.curve().NewPublicKey(w.enc)
 	if err != nil {
 		return nil, errOpen
 	}
@@ -90,7 +93,7 @@ func openAgreed(kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
 
 // sealAgreed wraps key with a fresh ephemeral key.
 func sealAgreed(s Suite, to *ecdh.PublicKey, key, context []byte) (enc, body []byte, err error) {
-	e, err := ecdh.P256().GenerateKey(rand.Reader)
+	e, err := s.curve().GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}

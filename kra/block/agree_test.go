@@ -98,14 +98,14 @@ func TestAgreedSuites(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got, err := block.OpenP256(k, w); err != nil || !bytes.Equal(got, want) || !bytes.Equal(w.Context(), context) {
+				if got, err := block.OpenEC(k, w); err != nil || !bytes.Equal(got, want) || !bytes.Equal(w.Context(), context) {
 					t.Errorf("%v %d: opens as %x, %v", s, bits, got, err)
 				}
 				other, err := block.NewWrap(s, w.Ref(), w.Enc(), w.Body(), []byte{'j', 0, 0, 0, bits})
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := block.OpenP256(k, other); err == nil {
+				if _, err := block.OpenEC(k, other); err == nil {
 					t.Errorf("%v %d: opens with another context", s, bits)
 				}
 			}

@@ -22,7 +22,7 @@ func TestHeaderWithoutMAC(t *testing.T) {
 	if !bytes.Equal(cut(h), cut(whole)) {
 		t.Errorf("the header is another\n%s\nwant\n%s", h.Bytes(), whole.Bytes())
 	}
-	key, err := block.OpenP256(k, h.Wraps()[0])
+	key, err := block.OpenEC(k, h.Wraps()[0])
 	if err != nil {
 		t.Fatal(err)
 	}

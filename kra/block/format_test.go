@@ -28,6 +28,8 @@ func TestFormatDocument(t *testing.T) {
 		"| `" + block.SuiteP256.String() + "` |", "| `" + block.SuiteRSAOAEP.String() + "` |",
 		"| `" + block.SuiteHybrid.String() + "` |", "| `" + block.SuiteOAEP.String() + "` |", "| `" + block.SuiteOAEPSHA1.String() + "` |",
 		"| `" + block.SuiteECDHX963.String() + "` |", "| `" + block.SuiteECDHX963SHA1.String() + "` |", "| `" + block.SuiteECDHES.String() + "` |",
+		"| `" + block.SuiteP384.String() + "` |", "`" + block.SuiteECDHX963P384.String() + "`, `" + block.SuiteECDHX963SHA1P384.String() + "`, `" + block.SuiteECDHESP384.String() + "` |",
+		"| `" + block.SuiteECDHX963SHA384.String() + "` |",
 		"-> " + block.SuiteP256Tag.String() + " TAG ENC", "-> " + block.SuiteHybridTag.String() + " TAG ENC",
 		fmt.Sprintf("at most %d keys be named by tags (`MaxTagged`)", block.MaxTagged),
 		fmt.Sprintf("the first %d tags (`MaxTags`)", block.MaxTags),

@@ -43,7 +43,7 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// FuzzWrap asserts that no shape makes OpenP256 panic or give a key.
+// FuzzWrap asserts that no shape makes OpenEC panic or give a key.
 func FuzzWrap(f *testing.F) {
 	blocktest.Seeds(f, "FuzzWrap")
 	key, both := readKey(f, "p256").(*ecdh.PrivateKey), readKey(f, "hybrid").(*hybridKey)
@@ -54,8 +54,8 @@ func FuzzWrap(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if got, err := block.OpenP256(key, w); err == nil {
-			t.Fatalf("OpenP256 opens a made-up wrap: %d bytes", len(got))
+		if got, err := block.OpenEC(key, w); err == nil {
+			t.Fatalf("OpenEC opens a made-up wrap: %d bytes", len(got))
 		}
 		for _, pub := range []crypto.PublicKey{key.Public(), both.Public()} {
 			kid, err := block.KeyIDOf(pub)
@@ -66,8 +66,8 @@ func FuzzWrap(f *testing.F) {
 			if err != nil {
 				t.Fatalf("a wrap to another key has another shape: %v", err)
 			}
-			if _, err := block.OpenP256(key, w); err == nil {
-				t.Fatal("OpenP256 opens a made-up wrap")
+			if _, err := block.OpenEC(key, w); err == nil {
+				t.Fatal("OpenEC opens a made-up wrap")
 			}
 			if _, err := both.open(w); err == nil {
 				t.Fatal("OpenHybridAs opens a made-up wrap")

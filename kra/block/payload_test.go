@@ -33,7 +33,7 @@ func newSealed(t testing.TB, text []byte) sealedBlock {
 	t.Helper()
 	k := newKey(t)
 	h, raw := parse(t, encrypt(t, string(text), recipient(t, k)))
-	fileKey, err := block.OpenP256(k, h.Wraps()[0])
+	fileKey, err := block.OpenEC(k, h.Wraps()[0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func TestFreshFileKey(t *testing.T) {
 	seen := map[string]bool{}
 	for range 50 {
 		h, ciphertext := parse(t, encrypt(t, "same payload", recipient(t, k)))
-		key, err := block.OpenP256(k, h.Wraps()[0])
+		key, err := block.OpenEC(k, h.Wraps()[0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,11 +135,11 @@ func TestAnyKeyOpens(t *testing.T) {
 		if id, _ := block.KeyIDOf(k.PublicKey()); w.KeyID() != id {
 			t.Errorf("entry %d names key %v; want %v", i, w.KeyID(), id)
 		}
-		key, err := block.OpenP256(k, w)
+		key, err := block.OpenEC(k, w)
 		if err != nil || h.VerifyMAC(key) != nil {
 			t.Errorf("key %d does not open its entry: %v", i, err)
 		}
-		if _, err := block.OpenP256(k, h.Wraps()[(i+1)%3]); err == nil {
+		if _, err := block.OpenEC(k, h.Wraps()[(i+1)%3]); err == nil {
 			t.Errorf("key %d opens an entry of another", i)
 		}
 	}
@@ -188,7 +188,7 @@ func TestHeaderIsUnchangeable(t *testing.T) {
 }
 
 func TestZeroValuesAreInert(t *testing.T) {
-	if _, err := block.OpenP256(newKey(t), block.Wrap{}); err == nil {
+	if _, err := block.OpenEC(newKey(t), block.Wrap{}); err == nil {
 		t.Error("the zero Wrap opens")
 	}
 	if err := (block.Header{}).VerifyMAC(make([]byte, block.FileKeySize)); !errors.Is(err, block.ErrMAC) {

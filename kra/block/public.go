@@ -123,13 +123,13 @@ func parseHybrid(spki []byte) (crypto.PublicKey, error) {
 	return k, nil
 }
 
-// pointOf returns the P-256 point of a key that has one: the key itself, or half of a hybrid one.
+// pointOf returns the point of a key that has one on P-256 or P-384: the key itself, or half of a hybrid one.
 func pointOf(pub crypto.PublicKey) (*ecdh.PublicKey, bool) {
 	switch k := pub.(type) {
 	case *ecdh.PublicKey:
-		return k, k.Curve() == ecdh.P256()
+		return k, k.Curve() == ecdh.P256() || k.Curve() == ecdh.P384()
 	case *ecdsa.PublicKey:
-		if k.Curve != elliptic.P256() {
+		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() {
 			return nil, false
 		}
 		p, err := k.ECDH()
@@ -155,5 +155,6 @@ func thumbprint(pub crypto.PublicKey) (t [sha256.Size]byte, ok bool) {
 		return t, false
 	}
 	xy := p.Bytes()[1:]
-	return sha256.Sum256([]byte(`{"crv":"P-256","kty":"EC","x":"` + url(xy[:32]) + `","y":"` + url(xy[32:]) + `"}`)), true
+	half := len(xy) / 2
+	return sha256.Sum256([]byte(fmt.Sprintf(`{"crv":"%v","kty":"EC","x":"%s","y":"%s"}`, p.Curve(), url(xy[:half]), url(xy[half:])))), true
 }

@@ -65,11 +65,11 @@ func Seal(s Suite, pub crypto.PublicKey, key, context []byte) (Wrap, error) {
 }
 
 func (s Suite) seal(pub crypto.PublicKey, id KeyID, key, context []byte) (enc, body []byte, err error) {
-	switch s {
-	case SuiteRSAOAEP, SuiteOAEP, SuiteOAEPSHA1:
+	switch {
+	case s.home() == SuiteRSAOAEP:
 		body, err = rsa.EncryptOAEP(s.OAEPHash().New(), rand.Reader, pub.(*rsa.PublicKey), key, s.info(id))
 		return nil, body, err
-	case SuiteECDHX963, SuiteECDHES, SuiteECDHX963SHA1:
+	case s.agrees():
 		p, _ := pointOf(pub)
 		return sealAgreed(s, p, key, context)
 	}
@@ -82,7 +82,7 @@ func (s Suite) seal(pub crypto.PublicKey, id KeyID, key, context []byte) (enc, b
 			return nil, nil, err
 		}
 	}
-	ct, err := hpke.Seal(to, hpke.HKDFSHA256(), s.aead(), s.info(id), key)
+	ct, err := hpke.Seal(to, s.kdf(), s.aead(), s.info(id), key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -100,6 +100,14 @@ func (s Suite) info(id KeyID) []byte {
 	return Info(id)
 }
 
+// kdf has the hash of the curve: RFC 9180 section 7.1 has its KEM use the same.
+func (s Suite) kdf() hpke.KDF {
+	if s == SuiteP384 {
+		return hpke.HKDFSHA384()
+	}
+	return hpke.HKDFSHA256()
+}
+
 func (s Suite) aead() hpke.AEAD {
 	if s.ours() {
 		return hpke.AES256GCM()
@@ -110,19 +118,19 @@ func (s Suite) aead() hpke.AEAD {
 // OAEPLabel returns the label of an RSA wrap.
 func (w Wrap) OAEPLabel() []byte { return w.suite.info(w.key) }
 
-// OpenP256 opens a wrap of a suite for P-256 keys with the private key kx, which may live in a token. The wrap must name
+// OpenEC opens a wrap of a suite for keys on P-256 or P-384 with the private key kx, which may live in a token. The wrap must name
 // the key: see Wrap.Named. The caller clears what it returns.
-func OpenP256(kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
+func OpenEC(kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
 	id, err := KeyIDOf(kx.PublicKey())
 	if err != nil {
 		return nil, errWrongKey
 	}
-	return OpenP256As(id, kx, w)
+	return OpenECAs(id, kx, w)
 }
 
-// OpenP256As is OpenP256 where the id of kx's public key is known already. It asks kx for one exchange.
-func OpenP256As(id KeyID, kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
-	if w.suite.home() != SuiteP256 || kx.Curve() != ecdh.P256() || id != w.key {
+// OpenECAs is OpenEC where the id of kx's public key is known already. It asks kx for one exchange.
+func OpenECAs(id KeyID, kx ecdh.KeyExchanger, w Wrap) ([]byte, error) {
+	if home := w.suite.home(); home != SuiteP256 && home != SuiteP384 || kx.Curve() != w.suite.curve() || id != w.key {
 		return nil, errWrongKey
 	}
 	if w.suite.agrees() {
@@ -149,7 +157,7 @@ func OpenHybridAs(id KeyID, pq crypto.Decapsulator, kx ecdh.KeyExchanger, w Wrap
 }
 
 func openHPKE(key hpke.PrivateKey, w Wrap) ([]byte, error) {
-	r, err := hpke.NewRecipient(w.enc, key, hpke.HKDFSHA256(), w.suite.aead(), w.suite.info(w.key))
+	r, err := hpke.NewRecipient(w.enc, key, w.suite.kdf(), w.suite.aead(), w.suite.info(w.key))
 	if err != nil {
 		return nil, fmt.Errorf("decapsulate: %w", err)
 	}

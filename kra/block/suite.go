@@ -2,6 +2,7 @@ package block
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/mlkem"
 	"crypto/rsa"
 	"fmt"
@@ -34,12 +35,23 @@ const (
 	// SuiteOAEPSHA1 is SuiteOAEP with SHA-1 for both hashes, where no collision helps anybody: what stock openssl cms writes
 	// unless it is told otherwise, JWE's RSA-OAEP, and of OAEP all that some tokens know.
 	SuiteOAEPSHA1
+	// SuiteP384 is HPKE base mode, RFC 9180: DHKEM(P-384, HKDF-SHA384), HKDF-SHA384, AES-256-GCM.
+	SuiteP384
+	// SuiteECDHX963P384 is SuiteECDHX963 on P-384.
+	SuiteECDHX963P384
+	// SuiteECDHX963SHA384 is RFC 5753's dhSinglePass-stdDH-sha384kdf-scheme on P-384 with AES key wrap: CMS.
+	SuiteECDHX963SHA384
+	// SuiteECDHX963SHA1P384 is SuiteECDHX963SHA1 on P-384.
+	SuiteECDHX963SHA1P384
+	// SuiteECDHESP384 is SuiteECDHES on P-384.
+	SuiteECDHESP384
 
-	suiteLast = SuiteOAEPSHA1
+	suiteLast = SuiteECDHESP384
 )
 
 const (
 	pointSize     = 65 // an uncompressed point of P-256
+	point384Size  = 97 // of P-384
 	tagBytes      = 16 // of an AEAD
 	hybridEncSize = mlkem.CiphertextSize768 + pointSize
 	hpkeBodySize  = FileKeySize + tagBytes
@@ -58,6 +70,8 @@ var suiteNames = [...]string{
 	SuiteP256Tag: typeP256Tag, SuiteHybridTag: typeHybridTag,
 	SuiteOAEP: "oaep-sha256", SuiteECDHX963: "ecdh-x963-kw", SuiteECDHES: "ecdh-es-kw", SuiteECDHX963SHA1: "ecdh-x963-sha1-kw",
 	SuiteOAEPSHA1: "oaep-sha1",
+	SuiteP384:     "p384", SuiteECDHX963P384: "ecdh-x963-kw-p384", SuiteECDHX963SHA384: "ecdh-x963-sha384-kw-p384",
+	SuiteECDHX963SHA1P384: "ecdh-x963-sha1-kw-p384", SuiteECDHESP384: "ecdh-es-kw-p384",
 }
 
 // String is the suite's name.
@@ -78,7 +92,7 @@ func ParseSuite(name string) (Suite, error) {
 	return 0, fmt.Errorf("suite %.40q is not known", name)
 }
 
-// SuiteOf returns the suite of our stanzas that wraps to pub: an *ecdh.PublicKey or *ecdsa.PublicKey on P-256, an
+// SuiteOf returns the suite of our stanzas that wraps to pub: an *ecdh.PublicKey or *ecdsa.PublicKey on P-256 or P-384, an
 // *rsa.PublicKey of 2048, 3072 or 4096 bits, or a *HybridKey.
 func SuiteOf(pub crypto.PublicKey) (Suite, error) {
 	switch k := pub.(type) {
@@ -89,7 +103,9 @@ func SuiteOf(pub crypto.PublicKey) (Suite, error) {
 			return SuiteRSAOAEP, nil
 		}
 	default:
-		if _, ok := pointOf(pub); ok {
+		if p, ok := pointOf(pub); ok && p.Curve() == ecdh.P384() {
+			return SuiteP384, nil
+		} else if ok {
 			return SuiteP256, nil
 		}
 	}
@@ -108,8 +124,21 @@ func (s Suite) home() Suite {
 		return SuiteRSAOAEP
 	case SuiteHybrid, SuiteHybridTag:
 		return SuiteHybrid
+	case SuiteP384, SuiteECDHX963P384, SuiteECDHX963SHA384, SuiteECDHX963SHA1P384, SuiteECDHESP384:
+		return SuiteP384
 	}
 	return 0
+}
+
+// curve is the curve of the suite's keys, or of their classical half; nil for RSA.
+func (s Suite) curve() ecdh.Curve {
+	switch s.home() {
+	case SuiteP256, SuiteHybrid:
+		return ecdh.P256()
+	case SuiteP384:
+		return ecdh.P384()
+	}
+	return nil
 }
 
 // ours reports whether the suite belongs in kra stanzas.
@@ -120,7 +149,11 @@ func (s Suite) stanza() bool { return s.ours() || s == SuiteP256Tag || s == Suit
 
 // agrees reports whether the suite is a key agreement whose derivation takes shared info.
 func (s Suite) agrees() bool {
-	return s == SuiteECDHX963 || s == SuiteECDHES || s == SuiteECDHX963SHA1
+	switch s {
+	case SuiteECDHX963, SuiteECDHES, SuiteECDHX963SHA1, SuiteECDHX963P384, SuiteECDHX963SHA384, SuiteECDHX963SHA1P384, SuiteECDHESP384:
+		return true
+	}
+	return false
 }
 
 // OAEPHash is the hash, both hashes, of a suite that is RSAES-OAEP, 0 of any other.
@@ -142,15 +175,18 @@ func (s Suite) encSize() int {
 	case SuiteRSAOAEP, SuiteOAEP, SuiteOAEPSHA1:
 		return 0
 	}
+	if s.home() == SuiteP384 {
+		return point384Size
+	}
 	return pointSize
 }
 
 // KeySizes returns how many bytes the keys have that wraps of suite s hold, ascending; none for a suite that is not known.
 func (s Suite) KeySizes() []int {
 	switch s {
-	case SuiteOAEP, SuiteOAEPSHA1, SuiteECDHES:
+	case SuiteOAEP, SuiteOAEPSHA1, SuiteECDHES, SuiteECDHESP384:
 		return []int{16, 24, 32, 48, MaxKeySize}
-	case SuiteECDHX963, SuiteECDHX963SHA1:
+	case SuiteECDHX963, SuiteECDHX963SHA1, SuiteECDHX963P384, SuiteECDHX963SHA384, SuiteECDHX963SHA1P384:
 		return []int{16, 24, 32}
 	}
 	if s.home() == 0 {

@@ -50,7 +50,7 @@ func NewTagged(pub crypto.PublicKey) (Tagged, error) {
 		return Tagged{}, err
 	}
 	p, ok := pointOf(pub)
-	if !ok {
+	if !ok || p.Curve() != ecdh.P256() {
 		return Tagged{}, errNoRecipient
 	}
 	t := Tagged{id: id, suite: SuiteP256Tag}
@@ -106,7 +106,7 @@ func AgeRecipient(pub crypto.PublicKey) (string, error) {
 		return plugin.EncodeRecipient(recipientHybrid, k.raw), nil
 	}
 	p, ok := pointOf(pub)
-	if !ok {
+	if !ok || p.Curve() != ecdh.P256() {
 		return "", errNoRecipient
 	}
 	return plugin.EncodeRecipient(recipientP256, compress(p)), nil

@@ -30,7 +30,7 @@ func writeVectors(t *testing.T) {
 			g.old[v.File] = v
 		}
 	}
-	for _, name := range []string{"p256", "p256-second", "p256-third", "rsa2048", "rsa3072", "hybrid"} {
+	for _, name := range []string{"p256", "p256-second", "p256-third", "p384", "rsa2048", "rsa3072", "rsa4096", "hybrid"} {
 		g.keys[name] = writeKey(t, name)
 	}
 	g.good()
@@ -136,9 +136,11 @@ func (g *vectors) good() {
 	g.add("p256-two-chunks.age", bytes.Repeat([]byte{0x5a}, 64<<10+1), []string{"p256"})
 	g.add("rsa2048.age", []byte("two thousand and forty-eight\n"), []string{"rsa2048"})
 	g.add("rsa3072.age", []byte("three thousand and seventy-two\n"), []string{"rsa3072"})
+	g.add("rsa4096.age", []byte("four thousand and ninety-six\n"), []string{"rsa4096"})
+	g.add("p384.age", []byte("The quick brown fox, on P-384.\n"), []string{"p384"})
 	g.add("three-keys.age", []byte("any one opens\n"), []string{"p256", "rsa3072", "p256-second"})
 	g.add("mixed.age", []byte("an ordinary recipient beside a key-release key\n"), []string{"p256"}, x.Recipient())
-	g.add("future-suite.age", []byte("a suite of a later version passes through\n"), []string{"p256"}, foreign{"kra", "p384", "anything"})
+	g.add("future-suite.age", []byte("a suite of a later version passes through\n"), []string{"p256"}, foreign{"kra", "p521", "anything"})
 	g.add("foreign-stanza.age", []byte("a stanza of somebody else\n"), []string{"p256"}, foreign{"example.com/other", "#1"})
 	g.add("same-key-twice.age", []byte("wasteful, not wrong\n"), []string{"p256"}, g.recipient("p256"))
 }

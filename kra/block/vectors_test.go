@@ -140,7 +140,7 @@ func openWith(key crypto.PrivateKey, h block.Header) ([]byte, error) {
 func openWrap(key crypto.PrivateKey, w block.Wrap) ([]byte, error) {
 	switch k := key.(type) {
 	case *ecdh.PrivateKey:
-		return block.OpenP256(k, w)
+		return block.OpenEC(k, w)
 	case *rsa.PrivateKey:
 		return openRSA(k, w)
 	case *hybridKey:
@@ -270,6 +270,10 @@ func writeKey(t *testing.T, name string) crypto.PrivateKey {
 		k, err = rsa.GenerateKey(rand.Reader, 2048)
 	case "rsa3072":
 		k, err = rsa.GenerateKey(rand.Reader, 3072)
+	case "rsa4096":
+		k, err = rsa.GenerateKey(rand.Reader, 4096)
+	case "p384":
+		k, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	default:
 		k, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	}

@@ -2,7 +2,6 @@ package block
 
 import (
 	"bytes"
-	"crypto/ecdh"
 	"crypto/mlkem"
 	"crypto/sha256"
 	"errors"
@@ -54,7 +53,7 @@ func (w Wrap) check() error {
 		return errWrapShape
 	}
 	if len(w.enc) > 0 {
-		if _, err := ecdh.P256().NewPublicKey(w.point()); err != nil {
+		if _, err := w.suite.curve().NewPublicKey(w.point()); err != nil {
 			return fmt.Errorf("read encapsulated key: %w", err)
 		}
 	}
@@ -87,10 +86,10 @@ func (w Wrap) checkRef() error {
 }
 
 func (w Wrap) bodyFits() bool {
-	switch w.suite {
-	case SuiteRSAOAEP, SuiteOAEP, SuiteOAEPSHA1:
+	switch {
+	case w.suite.home() == SuiteRSAOAEP:
 		return rsaSize(len(w.body))
-	case SuiteECDHX963, SuiteECDHES, SuiteECDHX963SHA1:
+	case w.suite.agrees():
 		return slices.Contains(w.suite.KeySizes(), len(w.body)-wrapBlock)
 	}
 	return len(w.body) == hpkeBodySize

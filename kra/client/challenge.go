@@ -15,13 +15,13 @@ import (
 // Challenge asks the agent to show, now and on this connection, that it is what the label says, and verifies the answer up to the
 // domain's root. It says nothing of other connections, which may lead to another box. An agent whose software is in another state answers with a *Rejected of kra.CodeLabel, or not at all.
 func (a *Agent) Challenge(ctx context.Context, l label.ID) (label.Confirmed, error) {
-	v, _, err := a.challenge(ctx, l)
+	v, _, err := a.challenge(ctx, label.Challenge{Label: l})
 	return v, err
 }
 
-// challenge also gives the connection on which the box showed it.
-func (a *Agent) challenge(ctx context.Context, l label.ID) (label.Confirmed, *tls.ConnectionState, error) {
-	c := label.Challenge{Nonce: make([]byte, label.NonceSize), Label: l}
+// challenge also gives the connection on which the box showed it. It draws the nonce.
+func (a *Agent) challenge(ctx context.Context, c label.Challenge) (label.Confirmed, *tls.ConnectionState, error) {
+	c.Nonce = make([]byte, label.NonceSize)
 	rand.Read(c.Nonce)
 	ans, err := a.exchange(ctx, kra.PathChallenge, c.Bytes(), label.MaxConfirmation)
 	if err != nil {
@@ -51,13 +51,16 @@ func (a *Agent) confirmed(c label.Challenge, ans answer) (label.Confirmed, error
 	if by := ans.channel.VerifiedChains[0][1]; !bytes.Equal(one.Chain[0], by.Raw) {
 		return label.Confirmed{}, untrusted("believe %s: the key of label %q that certified this connection is not the one that answers", a.URL(), ans.from.label)
 	}
-	v, err := one.Verify(label.Asked{Roots: a.trust.Roots(), Now: time.Now(), Nonce: c.Nonce, Channel: channel})
+	v, err := one.Verify(label.Asked{Roots: a.trust.Roots(), Now: time.Now(), Nonce: c.Nonce, Channel: channel, MinEpoch: a.least})
 	if err != nil {
 		return label.Confirmed{}, untrusted("believe %s: %w", a.URL(), err)
 	}
 	if got := v.Value(); v.Box() != ans.from.box || got.Domain != ans.from.domain || got.Label != c.Label {
 		return label.Confirmed{}, untrusted("believe %s: box %q of %q confirms label %q; the connection is with box %q of %q, asked for %q",
 			a.URL(), v.Box(), got.Domain, got.Label, ans.from.box, ans.from.domain, c.Label)
+	}
+	if err := a.permitsConfirmed(ans, one, v); err != nil {
+		return label.Confirmed{}, untrusted("believe %s: %w", a.URL(), err)
 	}
 	return v, nil
 }

@@ -11,8 +11,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // What an exchange may take, without counting retries.
@@ -33,6 +36,17 @@ type Config struct {
 	Certificate *tls.Certificate
 
 	Delivery Delivery
+
+	MinEpoch uint64 // a box that runs a release of a lower epoch is not believed when it is challenged; zero: any
+
+	// Platform shows itself on the agent's one connection before each request for keys; its Certificate is the platform's. Nil: the
+	// decryptor is a person or a service. The agent closes it.
+	Platform platform
+	Mutual   bool // the box has to show itself on that connection first
+
+	// Permissions are what the domain permits, verified; nil if that is not asked. A box
+	// that they do not allow is not talked to.
+	Permissions *label.Permissions
 }
 
 // An Agent is a key release agent across the network. Its connections are kept
@@ -42,7 +56,13 @@ type Agent struct {
 	trust   Trust
 	key     crypto.PrivateKey // of Config.Certificate; nil if there is none
 	deliver delivery
+	least   uint64 // Config.MinEpoch
 	http    *http.Client
+
+	platform    platform
+	mutual      bool
+	one         sync.Mutex         // held while the platform shows itself and asks for keys
+	permissions *label.Permissions // nil: all are allowed
 
 	last atomic.Pointer[issuer] // the box that answered last; nil: none did
 }
@@ -60,16 +80,20 @@ func NewAgent(c Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: c.Trust.roots, VerifyConnection: checkPeer}
+	a := &Agent{base: base, trust: c.Trust, deliver: deliver, least: c.MinEpoch, platform: c.Platform, mutual: c.Mutual, permissions: c.Permissions}
+	conf := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: c.Trust.roots, VerifyConnection: a.checkPeer}
 	if c.Certificate != nil {
 		conf.Certificates = []tls.Certificate{*c.Certificate}
 	}
-	var key crypto.PrivateKey
 	if c.Certificate != nil {
-		key = c.Certificate.PrivateKey
+		a.key = c.Certificate.PrivateKey
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
-	return &Agent{base: base, trust: c.Trust, key: key, deliver: deliver, http: &http.Client{
+	most := 0
+	if c.Platform != nil {
+		most = 1 // what it shows holds for one connection
+	}
+	a.http = &http.Client{
 		Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           dialer.DialContext,
@@ -78,10 +102,12 @@ func NewAgent(c Config) (*Agent, error) {
 			ResponseHeaderTimeout: answerTimeout,
 			IdleConnTimeout:       idleTimeout,
 			MaxIdleConnsPerHost:   maxIdle,
+			MaxConnsPerHost:       most,
 			DisableCompression:    true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
+	}
+	return a, nil
 }
 
 func parseURL(s string) (*url.URL, error) {
@@ -96,7 +122,12 @@ func parseURL(s string) (*url.URL, error) {
 func (a *Agent) URL() string { return a.base.String() }
 
 // Close lets idle connections go.
-func (a *Agent) Close() { a.http.CloseIdleConnections() }
+func (a *Agent) Close() {
+	a.http.CloseIdleConnections()
+	if a.platform != nil {
+		_ = a.platform.Close()
+	}
+}
 
 // wait sleeps for d, or until ctx is done.
 func wait(ctx context.Context, d time.Duration) error {

@@ -16,7 +16,7 @@ import (
 )
 
 func TestDirectoryIsVerified(t *testing.T) {
-	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestDirectoryIsVerified(t *testing.T) {
 		"without a name":        {func(f *clienttest.Forgery) { f.Template.URIs = nil }, "not one URI"},
 		"for signing":           {func(f *clienttest.Forgery) { f.Template.KeyUsage = x509.KeyUsageDigitalSignature }, "key usage"},
 		"for signing also":      {func(f *clienttest.Forgery) { f.Template.KeyUsage |= x509.KeyUsageDigitalSignature }, "key usage"},
-		"of a curve not in use": {func(f *clienttest.Forgery) { f.Public = p384.Public() }, "no suite"},
+		"of a curve not in use": {func(f *clienttest.Forgery) { f.Public = p521.Public() }, "no suite"},
 	}
 	for name, c := range forged {
 		t.Run(name, func(t *testing.T) {

@@ -65,6 +65,9 @@ func (a *Agent) once(ctx context.Context, path string, body []byte, limit int64)
 	if ans.from, err = peerOf(res.TLS); err != nil {
 		return answer{}, untrusted("believe %s: %w", a.URL(), err)
 	}
+	if err := a.permits(res.TLS, ans.from); err != nil {
+		return answer{}, untrusted("believe %s: %w", a.URL(), err)
+	}
 	a.last.Store(&ans.from)
 	ans.body, err = io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err != nil {

@@ -38,9 +38,12 @@ func issuerOf(path []*x509.Certificate) (issuer, error) {
 }
 
 // checkPeer refuses a connection whose server the domain vouches for as something else
-// than an agent.
-func checkPeer(s tls.ConnectionState) error {
-	_, err := peerOf(&s)
+// than an agent, or that it does not permit. Nothing was sent over it yet.
+func (a *Agent) checkPeer(s tls.ConnectionState) error {
+	by, err := peerOf(&s)
+	if err == nil {
+		err = a.permits(&s, by)
+	}
 	if err != nil {
 		return &Untrusted{err}
 	}

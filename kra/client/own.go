@@ -50,7 +50,7 @@ func (o *Opener) Own(c tls.Certificate) error {
 		if err != nil {
 			return fmt.Errorf("read own key: %w", err)
 		}
-		p.open = func(w block.Wrap) ([]byte, error) { return block.OpenP256As(p.id, ecdh.KeyExchanger(kx), w) }
+		p.open = func(w block.Wrap) ([]byte, error) { return block.OpenECAs(p.id, ecdh.KeyExchanger(kx), w) }
 	default:
 		return nil
 	}

@@ -78,12 +78,24 @@ func batch(headers []block.Envelope, size int) int {
 // release asks for the keys of headers that fit one request. A request whose delivery names a box is made again if another
 // box of the same address answered: that one has refused it.
 func (a *Agent) release(ctx context.Context, headers []block.Envelope) ([]Answer, error) {
+	if a.platform != nil {
+		a.one.Lock()
+		defer a.one.Unlock()
+	}
 	to, err := a.addressee(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for try := 1; ; try++ {
-		answers, from, err := a.releaseBy(ctx, to, headers)
+		shown, err := a.show(ctx)
+		var answers []Answer
+		from := to
+		if err == nil {
+			answers, from, err = a.releaseBy(ctx, to, shown, headers)
+		}
+		if errors.Is(err, errOtherConnection) && try < maxTries {
+			continue
+		}
 		if err != nil || a.deliver.to != kra.ToKey || from == to || try == maxTries {
 			return answers, err
 		}
@@ -104,7 +116,7 @@ func (a *Agent) addressee(ctx context.Context) (issuer, error) {
 }
 
 // releaseBy makes one request to a box and reads the answer of the box that it came to.
-func (a *Agent) releaseBy(ctx context.Context, to issuer, headers []block.Envelope) ([]Answer, issuer, error) {
+func (a *Agent) releaseBy(ctx context.Context, to issuer, shown showing, headers []block.Envelope) ([]Answer, issuer, error) {
 	raw := make([][]byte, len(headers))
 	for i, h := range headers {
 		raw[i] = h.Bytes()
@@ -121,12 +133,19 @@ func (a *Agent) releaseBy(ctx context.Context, to issuer, headers []block.Envelo
 	if ans.status != http.StatusOK && ans.status != http.StatusForbidden {
 		return nil, ans.from, a.rejected(ans)
 	}
+	if err := shown.on(ans); err != nil {
+		clear(ans.body)
+		return nil, ans.from, err
+	}
 	res, err := kra.ParseResponse(ans.body, len(headers))
 	if err != nil {
 		return nil, ans.from, untrusted("%w", err)
 	}
 	out := make([]Answer, len(headers))
 	binding := kra.NewBinding(ans.from.domain, ans.from.box, body)
+	if shown.digest != nil {
+		binding = binding.On(*shown.digest)
+	}
 	for i, h := range headers {
 		if res.Results[i].Refused() {
 			out[i].Err = ErrRefused
@@ -141,17 +160,17 @@ func (a *Agent) releaseBy(ctx context.Context, to issuer, headers []block.Envelo
 		if sealed, is := res.Results[i].Sealed(); is {
 			answer = answerOf(binding, i, sealed)
 		}
-		out[i] = a.answer(h, ans.from, res, res.Results[i], key, answer)
+		out[i] = a.answer(h, ans.from, res, res.Results[i], key, claims{answer, (*receipt.Hash)(shown.digest)})
 	}
 	return out, ans.from, nil
 }
 
 // answer accepts a released key only with the receipt that names this very header and
 // wrap, and only if it is the header's key.
-func (a *Agent) answer(h block.Envelope, from issuer, res kra.Response, r kra.Result, released block.FileKey, inside *receipt.Hash) Answer {
+func (a *Agent) answer(h block.Envelope, from issuer, res kra.Response, r kra.Result, released block.FileKey, c claims) Answer {
 	ev, err := evidenceOf(r.Receipt(), res.Checkpoint, res.Chain)
 	if err == nil {
-		err = ev.covers(h, from, r.Access(), inside, a.trust)
+		err = ev.covers(h, from, r.Access(), c, a.trust)
 	}
 	var kept block.FileKey
 	used := released.Use(func(key []byte) error {
@@ -170,6 +189,11 @@ func (a *Agent) answer(h block.Envelope, from issuer, res kra.Response, r kra.Re
 	return Answer{Release: Release{Key: kept, Access: r.Access(), Evidence: ev}}
 }
 
+// claims are what a receipt must say of one answer, and must not say if they are nil: what the HSM sealed, and what the platform showed.
+type claims struct{ inside, shown *receipt.Hash }
+
+func same(a, b *receipt.Hash) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
+
 // answerOf is what the receipt must say of a key that the agent's HSM sealed, nil for
 // any other: that one is bound to the request by itself.
 func answerOf(b kra.Binding, i int, s kra.Sealed) *receipt.Hash {
@@ -182,7 +206,7 @@ func answerOf(b kra.Binding, i int, s kra.Sealed) *receipt.Hash {
 
 // covers verifies the receipt up to the domain root and that it is about the release
 // of h's key to access by the box that the channel leads to.
-func (e Evidence) covers(h block.Envelope, from issuer, access kra.AccessID, inside *receipt.Hash, t Trust) error {
+func (e Evidence) covers(h block.Envelope, from issuer, access kra.AccessID, c claims, t Trust) error {
 	v, err := e.Verify(t)
 	if err != nil {
 		return err
@@ -197,8 +221,11 @@ func (e Evidence) covers(h block.Envelope, from issuer, access kra.AccessID, ins
 	if p.Header == nil || *p.Header != receipt.Hash(h.Hash()) {
 		return errors.New("receipt is for another header")
 	}
-	if (p.Answer == nil) != (inside == nil) || inside != nil && *p.Answer != *inside {
+	if !same(p.Answer, c.inside) {
 		return errors.New("receipt is for another answer, or for another request")
+	}
+	if !same(p.Shown, c.shown) {
+		return errors.New("receipt is for another connection: it does not name what this platform showed")
 	}
 	for _, w := range h.Wraps() {
 		named := w.Ref().Kind() == block.RefKeyID // else which key it was, only the agent knows

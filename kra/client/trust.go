@@ -5,10 +5,12 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,7 +31,10 @@ const (
 
 // Trust is the domain's root: the one thing that a client must have been given by
 // somebody it believes. The zero Trust believes nobody.
-type Trust struct{ roots *x509.CertPool }
+type Trust struct {
+	roots *x509.CertPool
+	certs []*x509.Certificate // of roots
+}
 
 // ParseTrust reads the PEM of one root certificate, or of a few while a root is replaced.
 func ParseTrust(text []byte) (Trust, error) {
@@ -44,11 +49,23 @@ func ParseTrust(text []byte) (Trust, error) {
 		}
 		pool.AddCert(c)
 	}
-	return Trust{pool}, nil
+	return Trust{pool, certs}, nil
 }
 
 // Valid reports whether t believes anybody.
 func (t Trust) Valid() bool { return t.roots != nil }
+
+// ID names the roots: the SHA-256 of their certificates, one after the other.
+func (t Trust) ID() [32]byte {
+	h := sha256.New()
+	for _, c := range t.certs {
+		h.Write(c.Raw)
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// Certificates are the roots.
+func (t Trust) Certificates() []*x509.Certificate { return slices.Clone(t.certs) }
 
 // Roots returns the pool for package receipt.
 func (t Trust) Roots() *x509.CertPool {

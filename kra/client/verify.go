@@ -31,7 +31,8 @@ type Identity struct {
 	Epoch   uint64     `json:"epoch"` // orders releases
 	Image   string     `json:"image"` // SHA-256 of the UKI, hexadecimal; zero where no image of the product was booted
 	PCRs    label.PCRs `json:"pcrs"`
-	Checks  []Check    `json:"checks"` // all that was checked, in order; each of them held
+	Checks  []Check    `json:"checks"`  // all that was checked, in order; each of them held
+	Unshown []string   `json:"unshown"` // what nobody should conclude
 }
 
 // A Check is one thing that was verified, and what it means.
@@ -48,7 +49,20 @@ const (
 	CheckChannel   = "channel"
 	CheckQuote     = "quote"
 	CheckValue     = "value"
+	CheckEpoch     = "epoch"     // only if Config.MinEpoch asks for it
+	CheckPermitted = "permitted" // only where the domain's permissions were given
 )
+
+// unshown is what a box cannot show by any of the checks.
+func unshown() []string {
+	return []string{
+		"which rules the box has, and whether they are the ones you would want",
+		"that nobody who holds the machine tampers with the TPM or its wires",
+		"that the domain's own keys were not misused, by those who hold enough of them",
+		"that the program that answers was not taken over since it started",
+		"what the box did before now, and does after: its log shows that (kra log verify)",
+	}
+}
 
 func checks(id Identity) []Check {
 	return []Check{
@@ -64,7 +78,17 @@ func checks(id Identity) []Check {
 // Verify connects to the agent, validates its certificate path up to the domain root, and challenges it to show which of the
 // domain's releases it runs. It needs no network but the agent's.
 func (a *Agent) Verify(ctx context.Context) (Identity, error) {
-	v, channel, err := a.challenge(ctx, releaseLabel)
+	return a.identify(ctx, label.Challenge{Label: releaseLabel})
+}
+
+// Instantiate is Verify with a challenge that starts the agent's service, where its officers have it start on challenge. Verify is
+// rejected there with kra.CodeLabel while it is not started.
+func (a *Agent) Instantiate(ctx context.Context) (Identity, error) {
+	return a.identify(ctx, label.Challenge{Label: releaseLabel, Instantiate: true})
+}
+
+func (a *Agent) identify(ctx context.Context, c label.Challenge) (Identity, error) {
+	v, channel, err := a.challenge(ctx, c)
 	if err != nil {
 		return Identity{}, err
 	}
@@ -81,7 +105,13 @@ func (a *Agent) Verify(ctx context.Context) (Identity, error) {
 	}
 	r := v.Value()
 	id.State, id.Release, id.Commit, id.Epoch, id.Image, id.PCRs = st.State, r.Release, r.Commit, r.Version, r.Image.String(), r.PCRs
-	id.Checks = checks(id)
+	id.Checks, id.Unshown = checks(id), unshown()
+	if a.least > 0 {
+		id.Checks = append(id.Checks, Check{CheckEpoch, fmt.Sprintf("that release is of epoch %d, and you wanted %d at least", id.Epoch, a.least)})
+	}
+	if p := a.permissions; p != nil {
+		id.Checks = append(id.Checks, Check{CheckPermitted, fmt.Sprintf("the domain's permissions number %d, good until %s UTC, allow this box and a release of epoch %d", p.Sequence, p.Until.Format(time.DateTime), id.Epoch)})
+	}
 	return id, nil
 }
 

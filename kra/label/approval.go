@@ -50,16 +50,18 @@ func (s *Signatory) UnmarshalText(b []byte) error {
 //
 // Policy is the policy digest that the TPM must have reached, calculated from the other fields (package tpm does it):
 //
-//	seal, sign   PolicyNV(epoch <= Version) and PolicyPCR(PCRs)
-//	epoch        PolicyNvWritten(NO) and PolicyCpHash(first write of Version)      (no PCRs)
+//	seal, sign   PolicyNV(epoch <= Version), PolicyPCR(PCRs), and with an Operator PolicySecret(presence index) or PolicySigned(his key)
+//	epoch        PolicyNvWritten(NO), PolicyCpHash(first write of Version)                        without PCRs
+//	epoch        PolicyNV(epoch < Version), PolicyPCR(PCRs), PolicyCpHash(write of Version)       with PCRs
 //
 // Signature is r and s over SHA-256(Policy, Ref(Kind, Label)), as TPM2_PolicyAuthorize wants it. Label, Kind, By and
-// Policy are therefore signed; Version, PCRs and Description are vouched for by the bundle, and the first two by Policy.
+// Policy are therefore signed; Version, PCRs, Operator and Description are vouched for by the bundle, and all but the last by Policy.
 type Approval struct {
 	Label       ID        `json:"label"`
 	Kind        Kind      `json:"kind"`
 	By          Signatory `json:"by"`
 	Version     uint64    `json:"version"`     // the epoch of the release
+	Operator    Operator  `json:"operator"`    // who must be present; of sign only
 	Description string    `json:"description"` // of the release, for people
 	PCRs        PCRs      `json:"pcrs"`
 	Policy      Digest    `json:"policy"`
@@ -100,8 +102,11 @@ func (a Approval) check() error {
 	if _, err := ParseID(string(a.Label)); err != nil {
 		return err
 	}
+	if err := a.Operator.check(); err != nil {
+		return err
+	}
 	want := ApprovedPCRs()
-	if a.Kind == Epoch {
+	if a.Kind == Epoch && len(a.PCRs) == 0 {
 		want = nil
 	}
 	switch {
@@ -113,13 +118,20 @@ func (a Approval) check() error {
 		return fmt.Errorf("description is not 1 to %d printable bytes", MaxDescription)
 	case a.PCRs == nil || !a.PCRs.exactly(want):
 		return fmt.Errorf("registers are not those of a %s approval", a.Kind)
-	case want != nil && a.PCRs[StagePCR] != StageValue(a.Kind):
+	case want != nil && !fitsStage(a.Kind, a.PCRs[StagePCR]):
 		return fmt.Errorf("stage in PCR %d is not that of a %s approval", StagePCR, a.Kind)
+	case a.Operator != NoOperator && a.Kind != Sign:
+		return fmt.Errorf("no operator takes part in a %s approval", a.Kind)
+	case a.Label != KeyRelease && a.Kind != Sign:
+		return fmt.Errorf("only label %q has %s approvals", KeyRelease, a.Kind)
 	case len(a.Signature) != signatureSize:
 		return fmt.Errorf("signature of %d bytes, want %d", len(a.Signature), signatureSize)
 	}
 	return nil
 }
+
+// Advances says that the approval is to move the epoch forward, not to write it first.
+func (a Approval) Advances() bool { return a.Kind == Epoch && len(a.PCRs) > 0 }
 
 // Bytes is the one JSON form.
 func (a Approval) Bytes() []byte { return encode(a) }

@@ -28,11 +28,17 @@ const confirmationContext = "kra/confirmation/v1"
 type Challenge struct {
 	Nonce []byte `json:"nonce"` // NonceSize bytes that were never used before
 	Label ID     `json:"label"` // empty: every label that the box can be now
+
+	// Instantiate starts the service of the label, where that is only potentially there. KeyRelease alone has one.
+	Instantiate bool `json:"instantiate,omitempty"`
 }
 
 func (c Challenge) check() error {
 	if len(c.Nonce) != NonceSize {
 		return fmt.Errorf("challenge: nonce of %d bytes, want %d", len(c.Nonce), NonceSize)
+	}
+	if c.Instantiate && c.Label != KeyRelease {
+		return fmt.Errorf("challenge: %q is no label of a service that starts on demand; %q is", c.Label, KeyRelease)
 	}
 	if c.Label == "" {
 		return nil
@@ -131,11 +137,12 @@ type Confirmations struct {
 	Confirmations []Confirmation `json:"confirmations"`
 }
 
-const maxConfirmations = 8
+// MaxConfirmations bounds the answer to a challenge.
+const MaxConfirmations = 8
 
 func (c Confirmations) check() error {
-	if len(c.Confirmations) == 0 || len(c.Confirmations) > maxConfirmations {
-		return fmt.Errorf("want 1 to %d confirmations", maxConfirmations)
+	if len(c.Confirmations) == 0 || len(c.Confirmations) > MaxConfirmations {
+		return fmt.Errorf("want 1 to %d confirmations", MaxConfirmations)
 	}
 	for _, one := range c.Confirmations {
 		if err := one.check(); err != nil {

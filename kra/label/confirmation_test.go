@@ -160,6 +160,7 @@ func TestConfirmationRefused(t *testing.T) {
 		{"another nonce", "another challenge", func(r *rack, c *Confirmation, a *Asked) { a.Nonce = bytes.Repeat([]byte{1}, NonceSize) }},
 		{"no nonce", "another challenge", func(r *rack, c *Confirmation, a *Asked) { a.Nonce = nil }},
 		{"relayed", "another channel", func(r *rack, c *Confirmation, a *Asked) { a.Channel = bytes.Repeat([]byte{1}, NonceSize) }},
+		{"older than is wanted", ErrOldRelease.Error(), func(r *rack, c *Confirmation, a *Asked) { a.MinEpoch = c.Value.Value.Version + 1 }},
 		{"no channel", "another channel", func(r *rack, c *Confirmation, a *Asked) { a.Channel = nil }},
 		{"no root", "no root", func(r *rack, c *Confirmation, a *Asked) { a.Roots = nil }},
 		{"another domain's root", "label certificate", func(r *rack, c *Confirmation, a *Asked) { a.Roots = other.asked().Roots }},
@@ -235,6 +236,9 @@ func TestConfirmationRefused(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			r := newRack(t)
 			c, a := r.confirm(), r.asked()
+			if _, err := c.Verify(a); err != nil {
+				t.Fatalf("control: %v", err)
+			}
 			x.change(r, &c, &a)
 			got, err := c.Verify(a)
 			if err == nil || !strings.Contains(err.Error(), x.want) {
@@ -284,4 +288,25 @@ func FuzzConfirmation(f *testing.F) {
 		}
 		_, _, _ = readQuote(b)
 	})
+}
+
+// TestInstantiateOneService: a challenge starts the service of the label key-release, and says so in one form.
+func TestInstantiateOneService(t *testing.T) {
+	nonce := make([]byte, NonceSize)
+	c := Challenge{Nonce: nonce, Label: KeyRelease, Instantiate: true}
+	again, err := ParseChallenge(c.Bytes())
+	if err != nil || !again.Instantiate || !bytes.Equal(again.Bytes(), c.Bytes()) {
+		t.Errorf("%s: %+v, %v", c.Bytes(), again, err)
+	}
+	if plain := (Challenge{Nonce: nonce, Label: KeyRelease}).Bytes(); bytes.Contains(plain, []byte("instantiate")) {
+		t.Errorf("%s asks for a start", plain)
+	}
+	for _, l := range []ID{"", "root", "attended"} {
+		if _, err := ParseChallenge(Challenge{Nonce: nonce, Label: l, Instantiate: true}.Bytes()); err == nil {
+			t.Errorf("label %q: taken for a service", l)
+		}
+	}
+	if _, err := ParseChallenge(bytes.Replace(c.Bytes(), []byte("true"), []byte("false"), 1)); err == nil {
+		t.Error("a second form is taken")
+	}
 }

@@ -16,6 +16,8 @@ type Asked struct {
 	Now     time.Time
 	Nonce   []byte
 	Channel []byte // its own end's keying material, see Exporter
+
+	MinEpoch uint64 // releases of a lower epoch are not believed; zero: any
 }
 
 // Confirmed is a verified confirmation: the box, at the other end of the channel, was in the state of Value when it answered. Only
@@ -61,6 +63,9 @@ func (c Confirmation) verify(a Asked) (Confirmed, error) {
 		if err := step(a, d); err != nil {
 			return Confirmed{}, err
 		}
+	}
+	if v := c.Value.Value.Version; v < a.MinEpoch {
+		return Confirmed{}, fmt.Errorf("%w: it is of epoch %d, the lowest is %d", ErrOldRelease, v, a.MinEpoch)
 	}
 	return Confirmed{s.Box, c.Value.Value}, nil
 }

@@ -57,6 +57,14 @@ func (d Domain) check() error {
 }
 
 // hostName says that a name can be the authority of a URI, which a name constraint is about.
+// CheckName says whether a domain may be called so.
+func CheckName(name string) error {
+	if !hostName(name) {
+		return errors.New("name: want a host name of [a-z0-9.-], at most 63")
+	}
+	return nil
+}
+
 func hostName(s string) bool {
 	_, err := netip.ParseAddr(s)
 	return err != nil && domainPattern.MatchString(s) && !strings.Contains(s, "..")

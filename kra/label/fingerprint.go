@@ -15,8 +15,13 @@ func NameOf(public []byte) Name {
 const fingerprintSize = 16 // bytes: nobody makes a second key with the same
 
 // Fingerprint is the start of the Name, in groups that a person can read from a console and type.
-func (n Name) Fingerprint() string {
-	text := hex.EncodeToString(n[2 : 2+fingerprintSize])
+func (n Name) Fingerprint() string { return grouped(n[2 : 2+fingerprintSize]) }
+
+// Fingerprint is the start of the digest, in the same form.
+func (d Digest) Fingerprint() string { return grouped(d[:fingerprintSize]) }
+
+func grouped(b []byte) string {
+	text := hex.EncodeToString(b)
 	var groups []string
 	for i := 0; i < len(text); i += 4 {
 		groups = append(groups, text[i:i+4])

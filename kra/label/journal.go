@@ -17,6 +17,7 @@ const journalContext = "kra/journal/v1"
 const (
 	MaxEntry   = 16 << 10 // bytes of one line
 	MaxEntries = 1 << 20
+	MaxFact    = 4 * MaxDescription // bytes of one fact
 	maxFacts   = 32
 )
 
@@ -50,7 +51,7 @@ func (e Entry) check() error {
 		return fmt.Errorf("facts are null or more than %d", maxFacts)
 	}
 	for k, v := range e.Facts {
-		if !namePattern.MatchString(k) || !printable(v, 4*MaxDescription) {
+		if !namePattern.MatchString(k) || !printable(v, MaxFact) {
 			return fmt.Errorf("fact %.40q is not printable", k)
 		}
 	}

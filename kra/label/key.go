@@ -67,6 +67,14 @@ func (k Key) point() []byte {
 // Public is the TPMT_PUBLIC.
 func (k Key) Public() []byte { return k.tpmt[:] }
 
+// ECDSA is the key for those who are no TPM.
+func (k Key) ECDSA() (*ecdsa.PublicKey, error) {
+	if k.IsZero() {
+		return nil, errors.New("read domain key: there is none")
+	}
+	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), k.point())
+}
+
 // Name is the TPM Name.
 func (k Key) Name() Name {
 	d := sha256.Sum256(k.tpmt[:])
@@ -92,11 +100,8 @@ func (k *Key) UnmarshalText(b []byte) error {
 
 // Verify checks a signature, r and s of 32 bytes each, over a SHA-256 digest.
 func (k Key) Verify(digest [32]byte, sig []byte) bool {
-	if k.IsZero() || len(sig) != signatureSize {
-		return false
-	}
-	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), k.point())
-	if err != nil {
+	pub, err := k.ECDSA()
+	if err != nil || len(sig) != signatureSize {
 		return false
 	}
 	return ecdsa.Verify(pub, digest[:], new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:]))

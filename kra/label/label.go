@@ -13,9 +13,6 @@ import (
 // An ID is the name of a label: a service in a software state that the domain approved.
 type ID string
 
-// KeyRelease is the label of the key release agent.
-const KeyRelease ID = "key-release"
-
 var (
 	namePattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 	domainPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
@@ -35,7 +32,7 @@ type Kind uint8
 const (
 	Seal  Kind = iota + 1 // open the state secret and the half, at stage open
 	Sign                  // use label keys and write NV, at stage running
-	Epoch                 // write the epoch index
+	Epoch                 // write the epoch index: for the first time, or forward
 )
 
 var kinds = [...]string{Seal: "seal", Sign: "sign", Epoch: "epoch"}

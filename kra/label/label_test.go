@@ -61,6 +61,15 @@ func newApproval(t testing.TB, k Kind, by *ecdsa.PrivateKey) Approval {
 	return a
 }
 
+func newDefinition(t testing.TB, d Domain, k keys) SignedDefinition {
+	t.Helper()
+	s, err := (Definition{Domain: d.Name, Label: "link", Part: Peer, Stages: []Stage{}, Description: "speaks to its like"}).Sign(k.label)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func newBundle(t testing.TB, d Domain, k keys) Bundle {
 	t.Helper()
 	ek := Name{0, 0x0b, 3}
@@ -68,8 +77,9 @@ func newBundle(t testing.TB, d Domain, k keys) Bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Bundle{Domain: d.Hash(), Approvals: []Approval{newApproval(t, Seal, k.label), newApproval(t, Sign, k.label)}, Values: []SignedValue{v}, Enrolment: &Enrolment{
-		SRK: Name{0, 0x0b, 1}, LabelKey: Name{0, 0x0b, 2}, Epoch: newApproval(t, Epoch, k.label), Chain: [][]byte{{1}},
+	return Bundle{Domain: d.Hash(), Approvals: []Approval{newApproval(t, Seal, k.label), newApproval(t, Sign, k.label)}, Values: []SignedValue{v}, Sequence: 7, Labels: []SignedDefinition{newDefinition(t, d, k)}, Enrolment: &Enrolment{
+		SRK: Name{0, 0x0b, 1}, Labels: []OfLabel{{Label: KeyRelease, Key: Name{0, 0x0b, 2}, Chain: [][]byte{{1}}}, {Label: "link", Key: Name{0, 0x0b, 5}, Chain: [][]byte{{1}}, Client: [][]byte{{2}}}},
+		Epoch:     newApproval(t, Epoch, k.label),
 		Authority: newLeaf(t, d, k, &k.label.PublicKey, d.AuthorityURI(), nil), Platform: newPlatform(t, d, k, ek, "box1"),
 		Passport: Passport{EK: ek, SRK: Name{0, 0x0b, 1}, AK: Name{0, 0x0b, 4}, Model: "Example 1000", Serial: "0001"},
 		Box:      Box{Name: "box1", DNS: []string{"box1.example"}, IP: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}},
@@ -261,7 +271,12 @@ func TestBundle(t *testing.T) {
 	for name, change := range map[string]func(*Bundle){
 		"no approvals": func(b *Bundle) { b.Approvals = nil },
 		"too many":     func(b *Bundle) { b.Approvals = make([]Approval, MaxApprovals+1) },
-		"no chain":     func(b *Bundle) { b.Enrolment.Chain = nil },
+		"no number":    func(b *Bundle) { b.Sequence = 0 },
+		"no labels":    func(b *Bundle) { b.Enrolment.Labels = nil },
+		"no chain":     func(b *Bundle) { b.Enrolment.Labels[0].Chain = nil },
+		"label twice":  func(b *Bundle) { b.Enrolment.Labels[1].Label = KeyRelease },
+		"key twice":    func(b *Bundle) { b.Enrolment.Labels[1].Key = b.Enrolment.Labels[0].Key },
+		"built-in":     func(b *Bundle) { b.Labels[0].Definition.Label = Root },
 		"no names":     func(b *Bundle) { b.Enrolment.Box.DNS, b.Enrolment.Box.IP = []string{}, []netip.Addr{} },
 		"null list":    func(b *Bundle) { b.Enrolment.Box.DNS = nil },
 		"zone":         func(b *Bundle) { b.Enrolment.Box.IP[0] = netip.MustParseAddr("fe80::1%eth0") },
@@ -297,8 +312,8 @@ func newRequest(t testing.TB) EnrolRequest {
 		t.Fatal(err)
 	}
 	x := []byte{1, 2, 3}
-	r := EnrolRequest{Label: KeyRelease, Domain: Digest{1}, Software: "v0.1.0", Model: "Example 1000", Serial: "0001",
-		EK: Endorsed{x, x, [][]byte{x}}, SRK: x, AK: x, LabelKey: x, Creation: Created{x, Signed{x, x}},
+	r := EnrolRequest{Domain: Digest{1}, Software: "v0.1.0", Model: "Example 1000", Serial: "0001",
+		EK: Endorsed{x, x, [][]byte{x}}, SRK: x, AK: x, Keys: []Asking{{KeyRelease, x, Created{x, Signed{x, x}}}, {Root, x, Created{x, Signed{x, x}}}},
 		Escrow: Escrow{x, x, x}, PCRs: PCRs{}, EventLog: log, Quote: Signed{x, x}}
 	for i := range MaxPCR + 1 {
 		r.PCRs[i] = Digest{byte(i)}
@@ -408,6 +423,31 @@ func FuzzKey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if k, err := ParseKey(b); err == nil && !bytes.Equal(k.Public(), b) {
 			t.Errorf("two forms of one key: %x and %x", b, k.Public())
+		}
+	})
+}
+
+func FuzzDefinition(f *testing.F) {
+	seeded(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := ParseDefinition(b); err == nil && !bytes.Equal(s.Bytes(), b) {
+			t.Errorf("two forms of one definition: %q and %q", b, s.Bytes())
+		}
+	})
+}
+
+func FuzzOperator(f *testing.F) {
+	seeded(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := ParseOperatorChallenge(b); err == nil {
+			if again, err := ParseOperatorChallenge(c.PEM()); err != nil || !bytes.Equal(encode(again), encode(c)) {
+				t.Errorf("armour loses the challenge: %v", err)
+			}
+		}
+		if a, err := ParseOperatorAnswer(b); err == nil {
+			if again, err := ParseOperatorAnswer(a.PEM()); err != nil || !bytes.Equal(encode(again), encode(a)) {
+				t.Errorf("armour loses the answer: %v", err)
+			}
 		}
 	})
 }

@@ -115,8 +115,8 @@ func digestOf(context string, statement any) [32]byte {
 	return sha256.Sum256(append([]byte(context+"\x00"), encode(statement)...))
 }
 
-// signStatement signs with a key that the chain certifies, and armours.
-func signStatement[S any](block, context string, statement S, chain [][]byte, by crypto.Signer) ([]byte, error) {
+// signedStatement signs with a key that the chain certifies.
+func signedStatement[S any](context string, statement S, chain [][]byte, by crypto.Signer) ([]byte, error) {
 	sig, err := signDigest(by, digestOf(context, statement))
 	if err != nil {
 		return nil, err
@@ -124,6 +124,15 @@ func signStatement[S any](block, context string, statement S, chain [][]byte, by
 	doc := encode(signed[S]{statement, chain, sig})
 	if len(doc) > MaxDocument {
 		return nil, fmt.Errorf("%d bytes, at most %d", len(doc), MaxDocument)
+	}
+	return doc, nil
+}
+
+// signStatement does so, and armours.
+func signStatement[S any](block, context string, statement S, chain [][]byte, by crypto.Signer) ([]byte, error) {
+	doc, err := signedStatement(context, statement, chain, by)
+	if err != nil {
+		return nil, err
 	}
 	return armor(block, doc), nil
 }
@@ -134,12 +143,21 @@ func openStatement[S any](block, context string, text []byte, d Domain, at time.
 	if err != nil {
 		return statement, by, err
 	}
+	return verifyStatement(context, doc, d, func(S) (time.Time, error) { return at, nil }, check)
+}
+
+// verifyStatement does so for a document. at is the time at which the certificates must be valid.
+func verifyStatement[S any](context string, doc []byte, d Domain, at func(S) (time.Time, error), check func(S) error) (statement S, by Member, err error) {
 	var s signed[S]
 	if err := decode(doc, &s, func() error { return check(s.Statement) }); err != nil {
 		return statement, by, err
 	}
+	when, err := at(s.Statement)
+	if err != nil {
+		return statement, by, err
+	}
 	digest := digestOf(context, s.Statement)
-	by, pub, err := d.member(s.Chain, digest, at)
+	by, pub, err := d.member(s.Chain, digest, when)
 	if err != nil {
 		return statement, Member{}, err
 	}

@@ -84,6 +84,9 @@ func (r ReplicaRequest) check() error {
 	return nil
 }
 
+// Check says what is wrong with the form of a statement, so that it can be known before there are wrapped keys to put into it.
+func (r Replica) Check() error { return r.check() }
+
 func (r Replica) check() error {
 	switch {
 	case !namePattern.MatchString(r.Box) || !namePattern.MatchString(r.To):

@@ -18,20 +18,35 @@ const (
 // An EnrolRequest is what a factory box tells the desk. TPM structures are in their marshalled forms (TPM 2.0 part 2).
 // Quote is over registers 0 to MaxPCR with Statement as qualifying data: it binds everything else.
 type EnrolRequest struct {
-	Label    ID       `json:"label"`
 	Domain   Digest   `json:"domain"`   // hash of the domain's public part in the image
 	Software string   `json:"software"` // what the image says it is; a claim
 	Model    string   `json:"model"`    // what the machine's firmware says it is; a claim
 	Serial   string   `json:"serial"`   // the machine's number; a claim
 	EK       Endorsed `json:"ek"`
-	SRK      []byte   `json:"srk"`      // TPMT_PUBLIC
-	AK       []byte   `json:"ak"`       // TPMT_PUBLIC
-	LabelKey []byte   `json:"labelKey"` // TPMT_PUBLIC
-	Creation Created  `json:"creation"`
+	SRK      []byte   `json:"srk"`  // TPMT_PUBLIC
+	AK       []byte   `json:"ak"`   // TPMT_PUBLIC
+	Keys     []Asking `json:"keys"` // of the labels asked for; a box names key-release first
 	Escrow   Escrow   `json:"escrow"`
 	PCRs     PCRs     `json:"pcrs"`     // registers 0 to MaxPCR
 	EventLog []byte   `json:"eventLog"` // gzip of the firmware's event log, may be empty
 	Quote    Signed   `json:"quote"`
+}
+
+// An Asking is a key for a label, made in this TPM.
+type Asking struct {
+	Label    ID      `json:"label"`
+	Public   []byte  `json:"public"` // TPMT_PUBLIC
+	Creation Created `json:"creation"`
+}
+
+// Of is the key that a request has for a label.
+func (r EnrolRequest) Of(l ID) (Asking, bool) {
+	for _, k := range r.Keys {
+		if k.Label == l {
+			return k, true
+		}
+	}
+	return Asking{}, false
 }
 
 // Endorsed is the endorsement key, with its maker's word that it lives in a genuine TPM (TCG EK Credential Profile).
@@ -73,19 +88,15 @@ type Escrow struct {
 	Presence []byte `json:"presence"` // passphrase of the presence index
 }
 
-// Digest is the hash of the whole request, quote and all.
-func (r EnrolRequest) Digest() Digest {
-	return sha256.Sum256(append([]byte(requestContext+"\x00"), encode(r)...))
-}
-
-// Statement is the hash of everything but the quote.
+// Statement is the hash of everything but the quote, and what the quote vouches for. It names the request: a quote's signature has more
+// than one form, so a hash over that would give one request several names.
 func (r EnrolRequest) Statement() Digest {
 	r.Quote = Signed{Attest: []byte{}, Signature: []byte{}}
 	return sha256.Sum256(append([]byte(requestContext+"\x00"), encode(r)...))
 }
 
 func (r EnrolRequest) check() error {
-	if _, err := ParseID(string(r.Label)); err != nil {
+	if err := r.checkKeys(); err != nil {
 		return err
 	}
 	var want []int
@@ -106,10 +117,29 @@ func (r EnrolRequest) check() error {
 	if err := r.EK.check(); err != nil {
 		return err
 	}
-	for _, b := range [][]byte{r.SRK, r.AK, r.LabelKey, r.Creation.Data, r.Creation.Attest.Attest, r.Creation.Attest.Signature,
-		r.Escrow.Owner, r.Escrow.Lockout, r.Escrow.Presence, r.Quote.Attest, r.Quote.Signature} {
+	for _, b := range [][]byte{r.SRK, r.AK, r.Escrow.Owner, r.Escrow.Lockout, r.Escrow.Presence, r.Quote.Attest, r.Quote.Signature} {
 		if len(b) == 0 {
 			return errors.New("a part is missing")
+		}
+	}
+	return nil
+}
+
+func (r EnrolRequest) checkKeys() error {
+	if len(r.Keys) == 0 || len(r.Keys) > MaxLabels {
+		return fmt.Errorf("want keys of 1 to %d labels", MaxLabels)
+	}
+	for i, k := range r.Keys {
+		if _, err := ParseID(string(k.Label)); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(r.Keys[:i], func(b Asking) bool { return b.Label == k.Label }) {
+			return fmt.Errorf("label %q is there twice", k.Label)
+		}
+		for _, b := range [][]byte{k.Public, k.Creation.Data, k.Creation.Attest.Attest, k.Creation.Attest.Signature} {
+			if len(b) == 0 {
+				return fmt.Errorf("label %q: a part of its key is missing", k.Label)
+			}
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package label
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 )
 
 // StagePCR is the register that the stages are extended into.
@@ -13,14 +14,14 @@ const stageContext = "kra/stage/v1"
 // A Stage is a one-way step of a boot, extended into StagePCR:
 //
 //	(zero) --> open --> running          an enrolled box, and a factory box that has nothing to open
-//	(zero) --> maintenance               unseals nothing, signs nothing
+//	(zero) --> maintenance               unseals nothing; signs as root and maintenance only
 //	  any  --> locked                    after any refusal
 type Stage uint8
 
 const (
 	Open        Stage = iota + 1 // the state may be opened
 	Running                      // the label key may sign; nothing unseals again
-	Maintenance                  // neither
+	Maintenance                  // nothing is open; of the label keys, root and maintenance may sign
 	Locked                       // neither, after a refusal
 )
 
@@ -61,10 +62,47 @@ func At(stages ...Stage) Digest {
 	return v
 }
 
-// StageValue is the value of StagePCR that approvals of a kind require: open for seal, open then running for sign.
+// Value is the value of StagePCR when a boot is at the stage and was refused nothing.
+func (s Stage) Value() Digest {
+	if s == Running {
+		return At(Open, Running)
+	}
+	return At(s)
+}
+
+// MarshalText is the word of the stage; the zero stage has none.
+func (s Stage) MarshalText() ([]byte, error) {
+	if !s.valid() {
+		return nil, fmt.Errorf("encode stage %d", uint8(s))
+	}
+	return []byte(stages[s]), nil
+}
+
+// UnmarshalText reads the word of a stage.
+func (s *Stage) UnmarshalText(b []byte) (err error) {
+	*s, err = ParseStage(string(b))
+	return err
+}
+
+// StageValue is the value of StagePCR that the agent's approvals of a kind require: open for seal, open then running for the others.
 func StageValue(k Kind) Digest {
 	if k == Seal {
-		return At(Open)
+		return Open.Value()
 	}
-	return At(Open, Running)
+	return Running.Value()
+}
+
+// locked are the values of StagePCR after a refusal, from wherever it came.
+var locked = [...]Digest{At(Locked), At(Open, Locked), At(Open, Running, Locked), At(Maintenance, Locked)}
+
+// fitsStage says whether an approval of a kind may have this value in StagePCR: what opens does so at open only, and what signs
+// does so neither there, or it could be done twice in a boot, nor after a refusal.
+func fitsStage(k Kind, v Digest) bool {
+	switch k {
+	case Seal:
+		return v == Open.Value()
+	case Epoch:
+		return v == Running.Value()
+	}
+	return v != Open.Value() && !slices.Contains(locked[:], v)
 }

@@ -19,7 +19,7 @@ type Value struct {
 	Release string `json:"release"` // its name, such as v0.1.0
 	Commit  string `json:"commit"`  // of the source tree that it was built from
 	Image   Digest `json:"image"`   // SHA-256 of the UKI; zero on a server that boots no image of ours
-	PCRs    PCRs   `json:"pcrs"`    // of ApprovedPCRs, at stage running
+	PCRs    PCRs   `json:"pcrs"`    // of ApprovedPCRs, at a stage of the label
 }
 
 // A SignedValue is a value with K_label's signature, r and s of 32 bytes each, over SHA-256("kra/label-value/v1", 0, value).
@@ -44,8 +44,8 @@ func (v Value) check() error {
 		return errors.New("label value: release or commit is not a word")
 	case v.PCRs == nil || !v.PCRs.exactly(approvedPCRs[:]):
 		return errors.New("label value: registers are not the approved ones")
-	case v.PCRs[StagePCR] != StageValue(Sign):
-		return fmt.Errorf("label value: PCR %d is not at stage running", StagePCR)
+	case !fitsStage(Sign, v.PCRs[StagePCR]):
+		return fmt.Errorf("label value: nothing signs at the stage in PCR %d", StagePCR)
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ func newEvaluation(b *Book, f Facts, now time.Time) *evaluation {
 	if len(f.Answers) > 0 {
 		f.Answers = closeAnswers(f.Answers)
 	}
+	if f.Platform.check() != nil {
+		f.Platform = Platform{} // none that a trace could tell of
+	}
 	e := &evaluation{book: b, facts: f, now: now.UTC().Truncate(time.Second)}
 	e.trace = Trace{version: b.version, facts: f, now: e.now, id: f.Decryptor.String(), rules: make([]RuleStep, 0, 8), lists: make([]ListStep, 0, 4)}
 	return e

@@ -16,6 +16,7 @@ type Facts struct {
 	Information  Information
 	Channel      Standing
 	Answers      []Answer
+	Platform     Platform
 }
 
 // A Standing says what stands between the key and somebody else who uses the decryptor's name. Zero is not set and is

@@ -67,8 +67,8 @@ func reserved(s string) bool {
 	switch s {
 	case "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
 		"namespace", "null", "package", "return", "true", "var", "void", "while",
-		wordID, wordGroups, wordRoles, wordAttributes, wordDevice, wordAliases, wordClearance, wordExternal, wordClock, wordSource, fnAtLeast,
-		"platform", "label", "budget", "quorum", "approvals", "claims":
+		wordID, wordGroups, wordRoles, wordAttributes, wordDevice, wordAliases, wordClearance, wordExternal, wordClock, wordSource, wordPlatform, fnAtLeast,
+		"label", "budget", "quorum", "approvals", "claims":
 		return true
 	}
 	return false

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,6 +70,7 @@ type wireTrace struct {
 	Decryptor   string        `json:"decryptor"`
 	Channel     string        `json:"channel"`
 	Source      netip.Addr    `json:"source,omitzero"`
+	Platform    wirePlatform  `json:"platform"`
 	Time        time.Time     `json:"time"`
 	Clock       string        `json:"clock"`
 	Information []wireItem    `json:"information"`
@@ -80,6 +82,28 @@ type wireTrace struct {
 	Refused     string        `json:"refused"`
 	Granted     AccessID      `json:"granted"`
 	Key         int           `json:"key"`
+}
+
+type wirePlatform struct {
+	Domain       string `json:"domain"`
+	Label        string `json:"label"`
+	Name         string `json:"name"`
+	Unmeasured   bool   `json:"unmeasured"`
+	Version      uint64 `json:"version"`
+	Age          int64  `json:"age"`
+	Confirmation string `json:"confirmation"`
+}
+
+func (w wirePlatform) platform() (Platform, error) {
+	p := Platform{Domain: w.Domain, Label: w.Label, Name: w.Name, Unmeasured: w.Unmeasured, Version: w.Version, Age: w.Age}
+	if w.Confirmation != "" {
+		b, err := hex.DecodeString(w.Confirmation)
+		if err != nil || len(b) != len(p.Confirmation) {
+			return Platform{}, errPlatform
+		}
+		p.Confirmation = [32]byte(b)
+	}
+	return p, p.check()
 }
 
 type wireItem struct {
@@ -156,6 +180,9 @@ func (w wireTrace) facts() (f Facts, err error) {
 			return Facts{}, err
 		}
 		items[i] = Item{x.Kind, x.Name, x.Value, x.Authority, via, x.From, x.Until}
+	}
+	if f.Platform, err = w.Platform.platform(); err != nil {
+		return Facts{}, err
 	}
 	for _, a := range w.Answers {
 		f.Answers = append(f.Answers, Answer(a))

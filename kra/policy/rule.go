@@ -91,6 +91,9 @@ func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 	if p := n.Path(); len(p) == 1 && p[0] == wordID {
 		return &cost.SizeEstimate{Min: 1, Max: kra.MaxID + 1 + kra.MaxName}
 	}
+	if p := n.Path(); len(p) == 1 && isPlatformText(p[0]) {
+		return &cost.SizeEstimate{Min: 1, Max: kra.MaxID}
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 //
 //	rule = rule && rule | rule || rule | !rule | true | false
 //	     | id == "..." | id != "..." | id in ["...", ...] | word.fn("...", ...)
+//	     | platform.measured | platform.word == ... | platform.word in [...] | platform.version >= 3 and so on
 //
 // It parses every literal on the way, makes the rule's nodes, and complains about what is wrong at its own place.
 type shape struct {
@@ -48,6 +49,10 @@ func (s *shape) rule(x ast.Expr) node {
 		return s.complain(x, "a value is no rule; ask something about it")
 	case ast.CallKind:
 		return s.call(x, x.AsCall())
+	case ast.IdentKind:
+		if x.AsIdent() == platformMeasured {
+			return measuredNode{}
+		}
 	}
 	return s.complain(x, "want a question, such as groups.has(\"legal\")")
 }
@@ -60,18 +65,15 @@ func (s *shape) call(x ast.Expr, c ast.CallExpr) node {
 		return countNode{1, s.rules(c.Args())}
 	case operators.LogicalNot:
 		return notNode{s.rule(c.Args()[0])}
-	case operators.Equals:
-		s.isID(c.Args()[0])
-		return s.identities(c.Args()[1])
+	case operators.Equals, operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals:
+		return s.compare(c.FunctionName(), c.Args()[0], c.Args()[1])
 	case operators.NotEquals:
-		s.isID(c.Args()[0])
-		return notNode{s.identities(c.Args()[1])}
+		return notNode{s.compare(operators.Equals, c.Args()[0], c.Args()[1])}
 	case operators.In:
-		s.isID(c.Args()[0])
 		if c.Args()[1].Kind() != ast.ListKind {
-			return s.complain(c.Args()[1], "want a list of decryptors")
+			return s.complain(c.Args()[1], "want a list")
 		}
-		return s.identities(c.Args()[1].AsList().Elements()...)
+		return s.compare(operators.Equals, c.Args()[0], c.Args()[1].AsList().Elements()...)
 	}
 	if c.IsMemberFunction() {
 		return s.question(x, c)
@@ -87,9 +89,62 @@ func (s *shape) rules(xs []ast.Expr) []node {
 	return of
 }
 
+// compare makes the comparison of a word with literals, one of which has to fit.
+func (s *shape) compare(op string, word ast.Expr, with ...ast.Expr) node {
+	name := ""
+	if word.Kind() == ast.IdentKind {
+		name = word.AsIdent()
+	}
+	switch {
+	case isAmount(name):
+		return s.amounts(op, name, with)
+	case isPlatformText(name):
+		return s.platforms(name, with)
+	}
+	s.isID(word)
+	return s.identities(with...)
+}
+
+var comparisons = map[string]func(have, want int64) bool{
+	operators.Equals:        func(have, want int64) bool { return have == want },
+	operators.Less:          func(have, want int64) bool { return have < want },
+	operators.LessEquals:    func(have, want int64) bool { return have <= want },
+	operators.Greater:       func(have, want int64) bool { return have > want },
+	operators.GreaterEquals: func(have, want int64) bool { return have >= want },
+}
+
+func (s *shape) amounts(op, word string, xs []ast.Expr) node {
+	n := amountNode{word: word, does: comparisons[op]}
+	for _, x := range xs {
+		if x.Kind() == ast.LiteralKind {
+			if v, ok := x.AsLiteral().Value().(int64); ok && v >= 0 && v <= MaxVersion {
+				n.want = append(n.want, v)
+				continue
+			}
+		}
+		s.complain(x, "want a number from 0 on")
+	}
+	return n
+}
+
+func (s *shape) platforms(word string, xs []ast.Expr) node {
+	n := platformNode{word: word}
+	for _, x := range xs {
+		v, ok := s.literal(x)
+		if !ok {
+			continue
+		}
+		if err := checkPlatform(word, v); err != nil {
+			s.complain(x, "%v", err)
+		}
+		n.values = append(n.values, v)
+	}
+	return n
+}
+
 func (s *shape) isID(x ast.Expr) {
 	if x.Kind() != ast.IdentKind || x.AsIdent() != wordID {
-		s.complain(x, "want id here: only who asks can be compared")
+		s.complain(x, "want id here, or a word about the platform: only who asks can be compared")
 	}
 }
 

@@ -72,6 +72,8 @@ func clauseOf(word string) func(value string) string {
 		return call(wordExternal + "." + fnAllows)
 	case "under":
 		return call(wordID + "." + fnUnder)
+	case wordPlatform:
+		return func(v string) string { return platformLabel + " == " + strconv.Quote(v) }
 	case wordID:
 		return func(v string) string { return wordID + " == " + strconv.Quote(v) }
 	}
@@ -104,6 +106,8 @@ func checkOf(word, value string) error {
 		return err
 	case "under":
 		return checkBase(value)
+	case wordPlatform:
+		return checkPlatform(platformLabel, value)
 	}
 	return checkIdentity(value)
 }
@@ -127,7 +131,7 @@ func (s *sugar) clause() (string, error) {
 		ends = " \"" // a comma is part of it
 	}
 	if write == nil {
-		return "", s.fail(start, "want when, from, group, role, clearance, ask, id, under, until or after")
+		return "", s.fail(start, "want when, from, group, role, clearance, ask, platform, id, under, until or after")
 	}
 	var values []string
 	for {

@@ -73,6 +73,9 @@ func (t Trace) AppendJSON(b []byte) []byte {
 	if t.facts.Source.IsValid() {
 		b = appendField(b, "source", t.facts.Source.String())
 	}
+	if p := t.facts.Platform; p != (Platform{}) {
+		b = p.append(append(b, `,"platform":`...))
+	}
 	b = appendField(b, "time", t.now.Format(time.RFC3339))
 	b = appendField(b, "clock", clockWord(t.facts.ClockTrusted))
 	items, missing := t.facts.Information.Items(), t.facts.Information.Unavailable()

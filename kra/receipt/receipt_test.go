@@ -23,6 +23,7 @@ var now = time.Now().UTC().Truncate(time.Second)
 type box struct {
 	t      *testing.T
 	domain receipttest.Domain
+	by     string
 	signer *receipt.Signer
 	edge   receipt.Edge
 	leaves []tlog.Hash
@@ -34,7 +35,13 @@ type box struct {
 
 func newBox(t *testing.T) *box {
 	t.Helper()
-	b := &box{t: t, domain: receipttest.New(t, "example"), out: &bytes.Buffer{}, at: now}
+	return newBoxOf(t, "kra://example/label/key-release/box1")
+}
+
+// newBoxOf is box1, whose receipt keys are certified by a key with this one name.
+func newBoxOf(t *testing.T, by string) *box {
+	t.Helper()
+	b := &box{t: t, domain: receipttest.New(t, "example"), by: by, out: &bytes.Buffer{}, at: now}
 	b.x = receipt.NewExporter(b.out, receipt.Whole, receipt.ExportHeader{Box: "box1"})
 	b.record(receipt.Public{Kind: receipt.ReceiptKey, Key: b.newKey()})
 	b.checkpoint(receipt.ChainHead{})
@@ -44,7 +51,7 @@ func newBox(t *testing.T) *box {
 // newKey takes a new key without introducing it.
 func (b *box) newKey() *receipt.Link {
 	b.t.Helper()
-	key, path := b.domain.Key(b.t, "box1", b.at)
+	key, path := b.domain.KeyOf(b.t, b.by, "box1", b.at)
 	s, err := receipt.NewSigner("box1", key, path)
 	if err != nil {
 		b.t.Fatal(err)

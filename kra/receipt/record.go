@@ -114,6 +114,7 @@ type Public struct {
 	Access string `json:"access,omitempty"` // access identifier
 	Header *Hash  `json:"header,omitempty"` // SHA-256 of the block's header
 	Answer *Hash  `json:"answer,omitempty"` // of a Release whose key never left the HSM: what it left as, and for which request; package kra
+	Shown  *Hash  `json:"shown,omitempty"`  // of a Release to a platform: digest of what it showed on the channel; package label
 	Item   *Item  `json:"hsm,omitempty"`    // the unwrap that this record accounts for
 	Key    *Link  `json:"key,omitempty"`    // ReceiptKey only
 }
@@ -152,6 +153,9 @@ func (p Public) append(b []byte) ([]byte, error) {
 	}
 	if p.Answer != nil {
 		b = append(hex.AppendEncode(append(b, `,"answer":"`...), p.Answer[:]), '"')
+	}
+	if p.Shown != nil {
+		b = append(hex.AppendEncode(append(b, `,"shown":"`...), p.Shown[:]), '"')
 	}
 	if i := p.Item; i != nil {
 		b = hex.AppendEncode(append(b, `,"hsm":{"instance":"`...), i.Instance[:])
@@ -215,6 +219,9 @@ func (p Public) check() error {
 	}
 	if p.Answer != nil && p.Kind != Release {
 		return fmt.Errorf("%s with an answer", p.Kind)
+	}
+	if p.Shown != nil && p.Kind != Release {
+		return fmt.Errorf("%s with what a platform showed", p.Kind)
 	}
 	if (p.Kind == ReceiptKey) != (p.Key != nil) {
 		return fmt.Errorf("%s and receipt key do not go together", p.Kind)

@@ -119,6 +119,7 @@ func Run(ctx context.Context, o Options, out io.Writer) (Result, error) {
 		{"one line on the console; the same files, the same bob", r.allowed},
 		{"the evidence, verified without the box", r.evidence},
 		{"the box restarts: its state is still there", r.restart},
+		{"in another state there is no certificate to be had", r.maintained},
 		{"where everything is", r.where},
 	} {
 		if err := ctx.Err(); err != nil {
@@ -149,10 +150,10 @@ func (r *run) built(context.Context) error {
 	m := r.manifest
 	r.result.Version, r.result.Images = m.Version, map[string]string{}
 	r.say("version %s, commit %.12s, for domain %q", m.Version, m.Commit, m.Domain.Name)
-	for _, name := range []string{image.FileInitramfs, image.FileUKI, image.FileDisk} {
+	for _, name := range []string{image.FileInitramfs, image.FileUKI, image.FileSigned, image.FileDisk} {
 		f := m.Files[name]
 		r.result.Images[name] = f.SHA256.String()
-		r.say("%-13s %6.1f MiB  sha256 %s", name, float64(f.Size)/(1<<20), f.SHA256)
+		r.say("%-14s %6.1f MiB  sha256 %s", name, float64(f.Size)/(1<<20), f.SHA256)
 	}
 	r.result.PCRsPredicted = map[string]string{"4": m.PCR4.String(), "7": m.PCR7.String(), "11": m.PCR11.String()}
 	for _, i := range []string{"4", "7", "11"} {
@@ -173,7 +174,11 @@ func (r *run) boot(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if r.box, err = qemu.NewBox(r.path("box"), filepath.Join(r.o.Dist, image.FileDisk)); err != nil {
+	keys, err := image.ReadSecureBoot(r.o.Domain)
+	if err != nil {
+		return err
+	}
+	if r.box, err = qemu.NewBox(r.path("box"), filepath.Join(r.o.Dist, image.FileDisk), keys); err != nil {
 		return err
 	}
 	if r.vendor, err = qemu.NewVendor(r.path("vendor")); err != nil {
@@ -182,7 +187,7 @@ func (r *run) boot(ctx context.Context) (err error) {
 	if err := r.vendor.Equip(r.box); err != nil {
 		return err
 	}
-	r.say("QEMU with %s, UEFI firmware, a software TPM that has never run", r.host.Accelerator())
+	r.say("QEMU with %s, UEFI firmware that starts only what the domain's db key signed (Secure Boot), a software TPM that has never run", r.host.Accelerator())
 	r.say("its maker, swtpm's authority in %s, has certified its endorsement key", r.path("vendor"))
 	began := time.Now()
 	if r.machine, err = r.host.Start(qemu.Config{Box: r.box, Forward: []int{port}}); err != nil {
@@ -247,7 +252,7 @@ func (r *run) believe(a desk.Admission) error {
 	r.say("domain vendor add: the domain now believes this maker of TPMs. It is made by this evaluation, and no other TPM is under it")
 	if _, err := r.desk.Preview(a); err != nil {
 		r.say("the desk refuses: %v", err)
-		f, err := r.desk.ApproveFirmware(a.Request, "QEMU and OVMF of this evaluation")
+		f, err := r.desk.ApproveFirmware(a.Request, "QEMU and OVMF of this evaluation", "")
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/image/desk"
+	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/client"
 )
 
@@ -280,15 +281,39 @@ func (r *run) restart(ctx context.Context) error {
 	if err := r.same("README.md", "again.md"); err != nil {
 		return err
 	}
-	if _, err := r.must(ctx, "", "verify"); err != nil {
-		return err
+	if out, err := r.curl(ctx); err != nil {
+		return fmt.Errorf("curl: %w: %s", err, out)
 	}
+	_, err := r.must(ctx, "", "verify")
+	return err
+}
+
+// curlTime is how long curl waits on a machine with KVM.
+const curlTime = 4 * time.Second
+
+// curl asks for the box's status as any TLS client would, which knows nothing but the domain's root.
+func (r *run) curl(ctx context.Context) (string, error) {
+	args := []string{"--silent", "--show-error", "--max-time", fmt.Sprint(int(r.host.Scale(curlTime).Seconds())), "--cacert", filepath.Join(r.o.Domain, desk.RootFile), "https://" + r.machine.Addr(port) + kra.PathStatus}
+	r.say("$ curl %s", strings.Join(args, " "))
+	out, err := exec.CommandContext(ctx, "curl", args...).CombinedOutput()
+	r.say("  %s", strings.TrimSpace(string(out)))
+	return string(out), err
+}
+
+// maintained restarts the box into a state in which its label key signs no certificate for the port: there is none to be had.
+func (r *run) maintained(ctx context.Context) error {
 	if err := r.operator.Login(officer, passphrase); err != nil {
 		return err
 	}
-	if err := r.operator.Leave("poweroff", "yes"); err != nil {
+	if err := r.operator.Leave("system maintenance", "yes"); err != nil {
 		return err
 	}
-	time.Sleep(time.Second)
-	return nil
+	if _, err := r.operator.RestartedAs("maintenance"); err != nil {
+		return err
+	}
+	if out, err := r.curl(ctx); err == nil {
+		return fmt.Errorf("a box in maintenance shows a certificate: %s", out)
+	}
+	r.say("nothing is open, and nobody answers: without the label key there is no certificate")
+	return r.operator.Leave("poweroff", "yes")
 }

@@ -30,7 +30,7 @@ func At(m *qemu.Machine, show io.Writer) *Operator { return &Operator{m.Line, sh
 
 // A Greeting is what the console says before anybody has logged in.
 type Greeting struct {
-	Mode string // factory, enrolled or locked
+	Mode string // factory, enrolled, maintenance, attended or locked
 	Text string // all of it
 }
 
@@ -38,7 +38,7 @@ var modeLine = regexp.MustCompile(`(?m)^  mode +([a-z]+)\r?$`)
 
 // Up waits for the console's first question.
 func (o *Operator) Up() (Greeting, error) {
-	m, err := o.line.Expect(`(?s)Key Release Agent(.*?)(officer: |factory> |locked> )`, bootWithin)
+	m, err := o.line.Expect(`(?s)Key Release Agent(.*?)(officer: |factory> |locked> |maintenance> |attended> )`, bootWithin)
 	if err != nil {
 		return Greeting{}, fmt.Errorf("wait for console: %w", err)
 	}
@@ -133,9 +133,18 @@ func (o *Operator) Do(command string, answers ...string) (string, error) {
 // answer types an answer and returns what of it is echoed.
 func (o *Operator) answer(question, answer string) (echo string, err error) {
 	if regexp.MustCompile(endPaste).MatchString(question) {
-		return "", o.line.Paste(answer)
+		return "", o.line.Paste(ended(answer))
 	}
 	return answer, o.line.Send(answer)
+}
+
+// ended is a paste with what ends it: its END line, or a line with a single dot.
+func ended(text string) string {
+	text = strings.TrimRight(text, "\n")
+	if last := text[strings.LastIndexByte(text, '\n')+1:]; strings.HasPrefix(last, "-----END ") {
+		return text + "\n"
+	}
+	return text + "\n.\n"
 }
 
 // Leave types a command after which the console does not come back at once, such as reboot.

@@ -40,6 +40,18 @@ func (i *Init) Extend(ctx context.Context, s label.Stage) error {
 	return err
 }
 
+// Preload hands over approvals that lay on the boot partition and returns how many of them are new. A refusal is a Refused.
+func (i *Init) Preload(ctx context.Context, bundle []byte) (added int, err error) {
+	a, err := i.do(ctx, request{Op: opPreload, Bundle: bundle})
+	if err != nil {
+		return 0, err
+	}
+	if a.Install == nil || a.Install.NeedsStore {
+		return 0, fmt.Errorf("%s: not an answer to it", opPreload)
+	}
+	return a.Install.Added, nil
+}
+
 // Unseal opens the state at stage open and reads the NV record. A refusal is a Refused; where a register is the
 // cause it names the register, the approval that came closest, and what was found.
 func (i *Init) Unseal(ctx context.Context) (Opened, label.Record, error) {
@@ -53,6 +65,13 @@ func (i *Init) Unseal(ctx context.Context) (Opened, label.Record, error) {
 	}
 	o, err := NewOpened(a.Sealed, a.Half)
 	return o, r, err
+}
+
+// WriteHalf puts another half of the state's key into the TPM, SecretSize bytes, while the state is open and the box runs: nothing that the
+// half before it opens is opened again. After an error that is no Refused it may be there or not.
+func (i *Init) WriteHalf(ctx context.Context, half []byte) error {
+	_, err := i.do(ctx, request{Op: opHalf, Secret: half})
+	return err
 }
 
 // Close gives up the channel.

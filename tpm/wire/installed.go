@@ -13,7 +13,8 @@ type Installed struct {
 	Box        label.Box
 	Officer    label.Officer
 	NeedsStore bool
-	Approvals  int // how many are new
+	Approvals  int    // how many are new
+	Epoch      string // what became of an approval to move the epoch; empty: none was there
 
 	key func() []byte
 }
@@ -52,5 +53,7 @@ func (c *Client) EnrolInstall(ctx context.Context, bundle []byte) (Installed, er
 	if !in.NeedsStore {
 		in.StoreKey = nil
 	}
-	return NewInstalled(in.Box, in.Officer, in.Added, in.StoreKey), nil
+	i := NewInstalled(in.Box, in.Officer, in.Added, in.StoreKey)
+	i.Epoch = in.Epoch
+	return i, nil
 }

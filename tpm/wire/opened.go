@@ -4,6 +4,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"errors"
+	"slices"
 )
 
 // SecretSize is the size of the state secret and of the half, each.
@@ -11,8 +12,10 @@ const SecretSize = 32
 
 // Contexts of the keys derived from the opened secrets.
 const (
-	storeContext = "kra/store/v1"
-	chainContext = "kra/chain/v1"
+	baseContext   = "kra/base/v1"
+	storeContext  = "kra/store/v1"
+	unlockContext = "kra/attended/v1"
+	chainContext  = "kra/chain/v1"
 )
 
 // Opened are the two secrets of an enrolled box: the state secret that was sealed, and the half from NV. Only an
@@ -47,20 +50,45 @@ func (o Opened) Wipe() {
 	}
 }
 
-// Derive gives the key of the agent's store and the key of the HSM daemon's chain, by HKDF-SHA256 over state secret and
-// half. It panics if nothing was opened: no caller can have a use for keys of nothing.
+// Derive gives the key of the agent's store and the key of the HSM daemon's chain. The half is in the first only: a fresh half ends
+// that copies of the store open, and what the chain's key seals is in the store. It panics if nothing was opened: no caller can have a
+// use for keys of nothing.
+//
+//	base   HKDF-SHA256(state secret, "kra/base/v1")
+//	store  HKDF-SHA256(base ‖ half, "kra/store/v1")
+//	chain  HKDF-SHA256(state secret, "kra/chain/v1")
 func Derive(o Opened) (store, chain [32]byte) {
-	if err := o.Use(func(sealed, half []byte) error {
-		store, chain = derive(sealed, half, storeContext), derive(sealed, half, chainContext)
+	must(o.Use(func(sealed, half []byte) error {
+		base := derive(baseContext, sealed)
+		defer clear(base[:])
+		store, chain = StoreKey(base, half), derive(chainContext, sealed)
 		return nil
-	}); err != nil {
-		panic("wire: " + err.Error())
-	}
+	}))
 	return store, chain
 }
 
-func derive(sealed, half []byte, info string) (key [32]byte) {
-	ikm := append(append(make([]byte, 0, 2*SecretSize), sealed...), half...)
+// Base is what process 1 keeps, to know the store's key under another half.
+func Base(o Opened) (base [32]byte) {
+	must(o.Use(func(sealed, _ []byte) error { base = derive(baseContext, sealed); return nil }))
+	return base
+}
+
+// StoreKey is the store's key under this half.
+func StoreKey(base [32]byte, half []byte) [32]byte { return derive(storeContext, base[:], half) }
+
+// WithUnlock is the store's key of an attended box: the TPM alone does not open it.
+//
+//	HKDF-SHA256(store key ‖ unlock secret, "kra/attended/v1")
+func WithUnlock(store, unlock [32]byte) [32]byte { return derive(unlockContext, store[:], unlock[:]) }
+
+func must(err error) {
+	if err != nil {
+		panic("wire: " + err.Error())
+	}
+}
+
+func derive(info string, from ...[]byte) (key [32]byte) {
+	ikm := slices.Concat(from...)
 	defer clear(ikm)
 	k, err := hkdf.Key(sha256.New, ikm, nil, info, len(key))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"time"
 
 	"github.com/keyrelease/krabox/kra/label"
 )
@@ -22,13 +23,31 @@ type agentSide interface {
 	EnrolInstall(context.Context, []byte) (Installed, error)
 	Random(ctx context.Context, n int) ([]byte, error)
 	Confirm(ctx context.Context, c label.Challenge, channel []byte) (label.Confirmations, error)
+	BindSecret(ctx context.Context, l label.ID, secret []byte) ([]byte, error)
+	OpenSecret(ctx context.Context, l label.ID, blob []byte) ([]byte, error)
+	Advance(context.Context) (uint64, error)
+	Advertise(ctx context.Context, addresses []string, life time.Duration) ([]label.SignedAdvert, error)
+	Retract(ctx context.Context, l label.ID) (label.SignedRetraction, error)
+	Holdings(context.Context) ([]Holding, error)
+	Zeroize(context.Context) error
+	operators
+}
+
+// operators is what the agent may say of operators who are present.
+type operators interface {
+	Present(ctx context.Context, l label.ID, passphrase []byte, during time.Duration) error
+	OperatorChallenge(ctx context.Context, l label.ID, during time.Duration) ([]byte, error)
+	OperatorAnswer(ctx context.Context, text []byte) error
+	Absent(ctx context.Context, l label.ID) error
 }
 
 // initSide is what process 1's channel may ask.
 type initSide interface {
 	Status(context.Context) (Status, error)
 	Extend(context.Context, label.Stage) error
+	Preload(context.Context, []byte) (Installed, error)
 	Unseal(context.Context) (Opened, label.Record, error)
+	WriteHalf(ctx context.Context, half []byte) error
 }
 
 // ServeInit answers process 1 until it closes the connection.
@@ -61,6 +80,8 @@ func serve(ctx context.Context, conn net.Conn, handle func(request) (answer, err
 			a = answer{Failed: err.Error()}
 		}
 		err = writeFrame(conn, a)
+		clear(q.Secret)
+		clear(a.Secret)
 		clear(a.Sealed)
 		clear(a.Half)
 		if err != nil {
@@ -79,6 +100,8 @@ func forInit(ctx context.Context, q request, s initSide) (a answer, err error) {
 			return a, err
 		}
 		return a, s.Extend(ctx, stage)
+	case opPreload:
+		return answerInstall(s.Preload(ctx, q.Bundle))
 	case opUnseal:
 		o, r, err := s.Unseal(ctx)
 		if err != nil {
@@ -87,6 +110,8 @@ func forInit(ctx context.Context, q request, s initSide) (a answer, err error) {
 		a.Record = r.Bytes()
 		err = o.Use(func(sealed, half []byte) error { a.Sealed, a.Half = sealed, half; return nil })
 		return a, err
+	case opHalf:
+		return a, s.WriteHalf(ctx, q.Secret)
 	}
 	return a, Refused{"not a request that process 1 may make"}
 }
@@ -123,6 +148,37 @@ func forAgent(ctx context.Context, q request, s agentSide) (a answer, err error)
 		a.Random, err = s.Random(ctx, q.Size)
 	case opConfirm:
 		a.Confirmed, err = answerConfirm(ctx, q, s)
+	case opBind:
+		a.Blob, err = s.BindSecret(ctx, q.Label, q.Secret)
+	case opOpen:
+		a.Secret, err = s.OpenSecret(ctx, q.Label, q.Blob)
+	case opAdvance:
+		a.Epoch, err = s.Advance(ctx)
+	case opAdvertise:
+		a.Adverts, err = answerAdvertise(ctx, q, s)
+	case opRetract:
+		a.Retracted, err = answerRetract(ctx, q, s)
+	case opHoldings:
+		a.Holdings, err = s.Holdings(ctx)
+	case opZeroize:
+		err = s.Zeroize(ctx)
+	default:
+		return forOperators(ctx, q, s)
+	}
+	return a, err
+}
+
+func forOperators(ctx context.Context, q request, s operators) (a answer, err error) {
+	during := time.Duration(q.Seconds) * time.Second
+	switch q.Op {
+	case opPresent:
+		err = s.Present(ctx, q.Label, q.Secret, during)
+	case opAsk:
+		a.PEM, err = s.OperatorChallenge(ctx, q.Label, during)
+	case opAnswer:
+		err = s.OperatorAnswer(ctx, q.Text)
+	case opAbsent:
+		err = s.Absent(ctx, q.Label)
 	default:
 		err = Refused{"not a request that the agent may make"}
 	}
@@ -147,9 +203,25 @@ func answerInstall(i Installed, err error) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	in := &installation{Box: i.Box, Officer: i.Officer, NeedsStore: i.NeedsStore, Added: i.Approvals}
+	in := &installation{Box: i.Box, Officer: i.Officer, NeedsStore: i.NeedsStore, Added: i.Approvals, Epoch: i.Epoch}
 	if i.NeedsStore {
 		in.StoreKey = i.key()
 	}
 	return answer{Install: in}, nil
+}
+
+func answerAdvertise(ctx context.Context, q request, s agentSide) (out [][]byte, err error) {
+	all, err := s.Advertise(ctx, q.Addresses, q.Life)
+	for _, a := range all {
+		out = append(out, a.Bytes())
+	}
+	return out, err
+}
+
+func answerRetract(ctx context.Context, q request, s agentSide) ([]byte, error) {
+	r, err := s.Retract(ctx, q.Label)
+	if err != nil {
+		return nil, err
+	}
+	return r.Bytes(), nil
 }

@@ -41,16 +41,19 @@ func (s *State) UnmarshalText(b []byte) error {
 
 // Status is what the TPM side of the box can say without any secret.
 type Status struct {
-	State    State      `json:"state"`
-	Reason   string     `json:"reason,omitempty"` // of Inconsistent
-	Stage    string     `json:"stage"`            // of this boot: "none", "open", "running", …, "unknown"
-	PCRs     label.PCRs `json:"pcrs"`
-	Epoch    uint64     `json:"epoch"` // 0: not written
-	Versions []Version  `json:"versions"`
-	Box      *label.Box `json:"box,omitempty"` // from the enrolment bundle
-	SRK      label.Name `json:"srk"`           // of this TPM; zero before the first enrolment request
-	Firmware string     `json:"firmware"`      // maker and version of the TPM
-	Resets   uint32     `json:"resets"`        // of the TPM since it was last cleared
+	State  State      `json:"state"`
+	Reason string     `json:"reason,omitempty"` // of Inconsistent
+	Stage  string     `json:"stage"`            // of this boot: "none", "open", "running", …, "unknown"
+	PCRs   label.PCRs `json:"pcrs"`
+	// Unapproved is why nothing that the domain approved for opening the state is what was measured, the stage aside. Empty: something
+	// is, or there is no state.
+	Unapproved string     `json:"unapproved,omitempty"`
+	Epoch      uint64     `json:"epoch"` // 0: not written
+	Versions   []Version  `json:"versions"`
+	Box        *label.Box `json:"box,omitempty"` // from the enrolment bundle
+	SRK        label.Name `json:"srk"`           // of this TPM; zero before the first enrolment request
+	Firmware   string     `json:"firmware"`      // maker and version of the TPM
+	Resets     uint32     `json:"resets"`        // of the TPM since it was last cleared
 }
 
 // A Version is an approval that the box holds.
@@ -66,6 +69,6 @@ type Version struct {
 type Usage string
 
 const (
-	Agreement    Usage = "agreement"    // P-256
+	Agreement    Usage = "agreement"    // P-256, P-384
 	Encipherment Usage = "encipherment" // RSA
 )

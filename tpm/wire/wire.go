@@ -40,6 +40,19 @@ const (
 	opReplica    op = "leaf-replica"
 	opRandom     op = "random"
 	opConfirm    op = "confirm"
+	opAdvertise  op = "advertise"
+	opRetract    op = "retract"
+	opBind       op = "bind-secret"
+	opOpen       op = "open-secret"
+	opPresent    op = "present"
+	opAsk        op = "operator-challenge"
+	opAnswer     op = "operator-answer"
+	opAbsent     op = "absent"
+	opAdvance    op = "advance"
+	opPreload    op = "preload"
+	opHoldings   op = "holdings"
+	opZeroize    op = "zeroize"
+	opHalf       op = "write-half"
 )
 
 // request is what a client sends; which fields are set depends on Op.
@@ -56,6 +69,15 @@ type request struct {
 
 	Challenge []byte `json:"challenge,omitempty"`
 	Channel   []byte `json:"channel,omitempty"`
+
+	Addresses []string      `json:"addresses,omitempty"`
+	Life      time.Duration `json:"life,omitempty"`
+
+	Label   label.ID `json:"label,omitempty"`
+	Secret  []byte   `json:"secret,omitempty"`
+	Blob    []byte   `json:"blob,omitempty"`
+	Seconds int      `json:"seconds,omitempty"`
+	Text    []byte   `json:"text,omitempty"`
 }
 
 // answer is what tpmd sends back; Refused or Failed is set, or what the request asked for.
@@ -71,7 +93,15 @@ type answer struct {
 	Random  []byte        `json:"random,omitempty"`
 	Install *installation `json:"install,omitempty"`
 
-	Confirmed []byte `json:"confirmed,omitempty"`
+	Confirmed []byte   `json:"confirmed,omitempty"`
+	Adverts   [][]byte `json:"adverts,omitempty"`
+	Retracted []byte   `json:"retracted,omitempty"`
+
+	Secret []byte `json:"secret,omitempty"`
+	Blob   []byte `json:"blob,omitempty"`
+	Epoch  uint64 `json:"epoch,omitempty"`
+
+	Holdings []Holding `json:"holdings,omitempty"`
 }
 
 type installation struct {
@@ -80,6 +110,7 @@ type installation struct {
 	NeedsStore bool          `json:"needsStore"`
 	StoreKey   []byte        `json:"storeKey,omitempty"`
 	Added      int           `json:"added"`
+	Epoch      string        `json:"epoch,omitempty"`
 }
 
 // Refused is a decision of tpmd or of the TPM itself; Reason is for the console and the log.

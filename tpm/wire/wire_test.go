@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -36,6 +37,9 @@ func (b *box) called() error {
 
 func (b *box) Status(context.Context) (Status, error) {
 	return Status{State: Enrolled, Stage: "running", PCRs: label.PCRs{4: {1}}}, b.called()
+}
+func (b *box) Preload(_ context.Context, bundle []byte) (Installed, error) {
+	return NewInstalled(label.Box{}, label.Officer{}, len(bundle), nil), b.called()
 }
 func (b *box) Record(context.Context) (label.Record, error) {
 	return label.Record{Generation: 7, LogSize: 9}, b.called()
@@ -66,12 +70,47 @@ func (b *box) Random(_ context.Context, n int) ([]byte, error) { return make([]b
 func (b *box) Confirm(_ context.Context, c label.Challenge, channel []byte) (label.Confirmations, error) {
 	return label.Confirmations{}, b.called()
 }
+func (b *box) BindSecret(_ context.Context, l label.ID, secret []byte) ([]byte, error) {
+	return append([]byte(l), secret...), b.called()
+}
+func (b *box) OpenSecret(_ context.Context, l label.ID, blob []byte) ([]byte, error) {
+	return bytes.TrimPrefix(blob, []byte(l)), b.called()
+}
+func (b *box) Present(_ context.Context, l label.ID, passphrase []byte, during time.Duration) error {
+	if l != "attended" || string(passphrase) != "open sesame" || during != 2*time.Second {
+		return Refused{"not the operator"}
+	}
+	return b.called()
+}
+func (b *box) OperatorChallenge(_ context.Context, l label.ID, during time.Duration) ([]byte, error) {
+	return fmt.Appendf(nil, "%s %v", l, during), b.called()
+}
+func (b *box) OperatorAnswer(_ context.Context, text []byte) error {
+	if string(text) != "answer" {
+		return Refused{"no answer"}
+	}
+	return b.called()
+}
+func (b *box) Absent(_ context.Context, l label.ID) error {
+	if l != "attended" {
+		return Refused{"another label"}
+	}
+	return b.called()
+}
+func (b *box) Advance(context.Context) (uint64, error) { return 5, b.called() }
 func (b *box) Extend(_ context.Context, s label.Stage) error {
 	if s != label.Running {
 		return Refused{"wrong stage"}
 	}
 	return b.called()
 }
+func (b *box) WriteHalf(_ context.Context, half []byte) error {
+	if len(half) != 3 || half[0] != 9 {
+		return Refused{"not the half"}
+	}
+	return nil
+}
+
 func (b *box) Unseal(context.Context) (Opened, label.Record, error) {
 	o, err := NewOpened(bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32))
 	return o, label.Record{Generation: 7}, errors.Join(err, b.called())
@@ -151,6 +190,38 @@ func TestAgentChannel(t *testing.T) {
 	}
 }
 
+// What is about labels crosses the channel as it is.
+func TestLabelsOnTheChannel(t *testing.T) {
+	path, _ := listen(t, &box{})
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	ctx := t.Context()
+	if x, err := c.BindSecret(ctx, "root", []byte("abc")); err != nil || string(x) != "rootabc" {
+		t.Errorf("BindSecret() = %q, %v", x, err)
+	}
+	if x, err := c.OpenSecret(ctx, "root", []byte("rootabc")); err != nil || string(x) != "abc" {
+		t.Errorf("OpenSecret() = %q, %v", x, err)
+	}
+	if err := c.Present(ctx, "attended", []byte("open sesame"), 2*time.Second); err != nil {
+		t.Error(err)
+	}
+	if x, err := c.OperatorChallenge(ctx, "attended", time.Minute); err != nil || string(x) != "attended 1m0s" {
+		t.Errorf("OperatorChallenge() = %q, %v", x, err)
+	}
+	if err := c.OperatorAnswer(ctx, []byte("answer")); err != nil {
+		t.Error(err)
+	}
+	if err := c.Absent(ctx, "attended"); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.Advance(ctx); err != nil || n != 5 {
+		t.Errorf("Advance() = %d, %v", n, err)
+	}
+}
+
 func TestInitChannel(t *testing.T) {
 	ours, theirs := net.Pipe()
 	go func() { _ = ServeInit(context.Background(), theirs, &box{}) }()
@@ -178,6 +249,15 @@ func TestInitChannel(t *testing.T) {
 	if s, err := i.Status(t.Context()); err != nil || s.Stage != "running" {
 		t.Errorf("Status() = %+v, %v", s, err)
 	}
+	if n, err := i.Preload(t.Context(), []byte("fleet")); err != nil || n != 5 {
+		t.Errorf("Preload() = %d, %v", n, err)
+	}
+	if err := i.WriteHalf(t.Context(), []byte{9, 9, 9}); err != nil {
+		t.Error(err)
+	}
+	if err := i.WriteHalf(t.Context(), []byte{8}); !errors.As(err, &refused) {
+		t.Errorf("WriteHalf() = %v; want the refusal", err)
+	}
 }
 
 // Who is not process 1 can neither extend nor unseal, however it asks; and process 1 signs nothing.
@@ -187,8 +267,8 @@ func TestChannelsAreApart(t *testing.T) {
 		serve func(net.Conn)
 		ops   []op
 	}{
-		{func(c net.Conn) { _ = ServeAgent(context.Background(), c, b) }, []op{opExtend, opUnseal, "", "UNSEAL"}},
-		{func(c net.Conn) { _ = ServeInit(context.Background(), c, b) }, []op{opWrite, opTLS, opInstall, opRequest, opRecord, "", "x"}},
+		{func(c net.Conn) { _ = ServeAgent(context.Background(), c, b) }, []op{opExtend, opUnseal, opPreload, opHalf, "", "UNSEAL"}},
+		{func(c net.Conn) { _ = ServeInit(context.Background(), c, b) }, []op{opWrite, opTLS, opInstall, opRequest, opRecord, opBind, opOpen, opPresent, opAsk, opAnswer, opAbsent, opAdvance, "", "x"}},
 	} {
 		ours, theirs := net.Pipe()
 		go c.serve(theirs)
@@ -293,19 +373,23 @@ func TestFrameLimits(t *testing.T) {
 	}
 }
 
-// The two derived keys are fixed for good: every store in the field hangs on them.
+// The derived keys are fixed for good: every store in the field hangs on them.
 func TestDerive(t *testing.T) {
 	o, err := NewOpened(bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32))
 	if err != nil {
 		t.Fatal(err)
 	}
 	store, chain := Derive(o)
-	// python: HKDF(SHA256, length 32, salt None, info).derive(b"\x01"*32 + b"\x02"*32)
+	// By another implementation of RFC 5869, as the comments of Derive and WithUnlock say.
 	if got := hex.EncodeToString(store[:]); got != wantStore {
 		t.Errorf("store key %s; want %s", got, wantStore)
 	}
 	if got := hex.EncodeToString(chain[:]); got != wantChain {
 		t.Errorf("chain key %s; want %s", got, wantChain)
+	}
+	attended := WithUnlock(store, [32]byte(bytes.Repeat([]byte{3}, 32)))
+	if got := hex.EncodeToString(attended[:]); got != wantAttended {
+		t.Errorf("store key of an attended box %s; want %s", got, wantAttended)
 	}
 	for _, s := range []string{fmt.Sprintf("%v", o), fmt.Sprintf("%+v", o), fmt.Sprintf("%#v", o)} {
 		if strings.Contains(s, "1 1 1") || strings.Contains(s, "0x1, 0x1") || strings.Contains(s, "010101") {
@@ -368,6 +452,71 @@ func FuzzFrame(f *testing.F) {
 }
 
 const (
-	wantStore = "e504a0109e77a1a57a1df2ff408336e3b372e0bab654a42a88ca37cb02c6615d"
-	wantChain = "4f02b6b8cd0a86f708b6db8c0948909d455721311addeae7b259bcae06f979c9"
+	wantStore    = "eb6fad090c749ccd2165d365f270dfa740078c5c5d806d52eb97498f24e6d916"
+	wantChain    = "7adf38320758886bc8efa5926585bb8141df9177811829d7493a711d3350197e"
+	wantAttended = "b6b8cab8dbc0ac9c7e4b2f36a7725109dbe67aa95caa2be17cc033f3f60f3562"
 )
+
+func (b *box) Advertise(_ context.Context, addresses []string, life time.Duration) ([]label.SignedAdvert, error) {
+	if len(addresses) != 1 || life != time.Hour {
+		return nil, Refused{"not what was asked"}
+	}
+	return nil, nil
+}
+
+func (b *box) Retract(_ context.Context, l label.ID) (label.SignedRetraction, error) {
+	return label.SignedRetraction{}, Refused{"no label " + string(l)}
+}
+
+func (b *box) Holdings(context.Context) ([]Holding, error) {
+	return []Holding{{Kind: LabelKey, Label: label.Root}, {Kind: OwnerAuth, Escrowed: true}}, nil
+}
+
+func (b *box) Zeroize(context.Context) error { return Refused{"clear the TPM"} }
+
+// A refusal to zeroize says what to do instead.
+func TestZeroize(t *testing.T) {
+	path, _ := listen(t, &box{})
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.Zeroize(t.Context()); !errors.Is(err, Refused{"clear the TPM"}) {
+		t.Errorf("Zeroize() = %v", err)
+	}
+}
+
+// Holdings go through as they are.
+func TestHoldings(t *testing.T) {
+	path, _ := listen(t, &box{})
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	want, _ := new(box).Holdings(t.Context())
+	if got, err := c.Holdings(t.Context()); err != nil || !slices.Equal(got, want) {
+		t.Errorf("Holdings() = %v, %v; want %v", got, err, want)
+	}
+}
+
+// Adverts go through as they are asked for, and refusals as what they are.
+func TestAdverts(t *testing.T) {
+	path, _ := listen(t, &box{})
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if all, err := c.Advertise(t.Context(), []string{"https://box1.example:8443"}, time.Hour); err != nil || len(all) != 0 {
+		t.Errorf("Advertise() = %v, %v", all, err)
+	}
+	var refused Refused
+	if _, err := c.Advertise(t.Context(), nil, time.Hour); !errors.As(err, &refused) {
+		t.Errorf("Advertise(nowhere) = %v", err)
+	}
+	if _, err := c.Retract(t.Context(), "root"); !errors.As(err, &refused) || refused.Reason != "no label root" {
+		t.Errorf("Retract() = %v", err)
+	}
+}

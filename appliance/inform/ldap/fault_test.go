@@ -16,6 +16,7 @@ import (
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/inform/ldap"
 	"github.com/keyrelease/krabox/appliance/inform/ldap/ldaptest"
+	"github.com/keyrelease/krabox/appliance/peertest"
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
@@ -25,7 +26,7 @@ func TestServerFaults(t *testing.T) {
 	s := ldaptest.New(t)
 	s.Person("bob", "mail=bob@example.com", "departmentNumber=sales")
 	for what, edit := range map[string]func(*ldap.Config){
-		"certificate signed by unknown authority": func(c *ldap.Config) { c.Roots = []*x509.Certificate{ldaptest.NewAuthority(t).Root} },
+		"certificate signed by unknown authority": func(c *ldap.Config) { c.Roots = []*x509.Certificate{peertest.NewAuthority(t).Root} },
 		"localhost": func(c *ldap.Config) { c.URL = strings.Replace(c.URL, "127.0.0.1", "localhost", 1) },
 		"Invalid Credentials": func(c *ldap.Config) {
 			c.Password = func() []byte { return []byte("not the password") }
@@ -157,7 +158,7 @@ func end(id int, code byte, cookie string) []byte {
 // liar is a server with a good certificate that lets anybody bind and answers searches in its own way.
 func liar(t *testing.T, answer func(id int, w io.Writer) error) ldap.Config {
 	t.Helper()
-	authority := ldaptest.NewAuthority(t)
+	authority := peertest.NewAuthority(t)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{authority.Server(t, "127.0.0.1")}})
 	if err != nil {
 		t.Fatal(err)
@@ -309,7 +310,7 @@ func TestSilentServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := ldap.Config{URL: "ldaps://" + l.Addr().String(), Roots: []*x509.Certificate{ldaptest.NewAuthority(t).Root}, Base: "dc=example"}
+	c := ldap.Config{URL: "ldaps://" + l.Addr().String(), Roots: []*x509.Certificate{peertest.NewAuthority(t).Root}, Base: "dc=example"}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if i, err := newServer(t, c).Sync(ctx); err == nil || i != nil {

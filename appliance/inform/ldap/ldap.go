@@ -56,7 +56,8 @@ type Config struct {
 	Filter   string // empty: all entries
 	Name     string // whose an entry is, see match; empty: the entry's own name is the subject of the certificate
 	Map      []Mapping
-	Dial     inform.Dial // to the server; nil: this host's
+	Dial     inform.Dial      // to the server; nil: this host's
+	Now      func() time.Time // by which the server's certificate is judged; nil: this host's
 }
 
 // A Server is a directory server. Sync is not for two goroutines at once.
@@ -69,6 +70,7 @@ type Server struct {
 	match         match
 	fields        []field
 	dial          inform.Dial
+	now           func() time.Time
 }
 
 // New checks a configuration. It asks nobody.
@@ -82,7 +84,7 @@ func New(c Config) (*Server, error) {
 		port = goldap.DefaultLdapsPort
 	}
 	s := &Server{host: u.Hostname(), address: net.JoinHostPort(u.Hostname(), port), roots: x509.NewCertPool(),
-		bind: c.Bind, password: c.Password, base: c.Base, filter: c.Filter, dial: c.Dial}
+		bind: c.Bind, password: c.Password, base: c.Base, filter: c.Filter, dial: c.Dial, now: c.Now}
 	if s.dial == nil {
 		s.dial = (&net.Dialer{}).DialContext
 	}

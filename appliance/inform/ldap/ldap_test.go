@@ -16,6 +16,7 @@ import (
 	"github.com/keyrelease/krabox/appliance/inform"
 	"github.com/keyrelease/krabox/appliance/inform/ldap"
 	"github.com/keyrelease/krabox/appliance/inform/ldap/ldaptest"
+	"github.com/keyrelease/krabox/appliance/peertest"
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/policy"
 )
@@ -215,7 +216,7 @@ func TestUnusableEntries(t *testing.T) {
 }
 
 func TestConfigurationRefused(t *testing.T) {
-	root := ldaptest.NewAuthority(t).Root
+	root := peertest.NewAuthority(t).Root
 	good := ldap.Config{URL: "ldaps://ldap.example.com", Roots: []*x509.Certificate{root}, Base: "dc=example"}
 	if _, err := ldap.New(good); err != nil {
 		t.Fatal(err)

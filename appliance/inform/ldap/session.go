@@ -66,7 +66,7 @@ func (s *Server) connect(ctx context.Context) (*tls.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := tls.Client(raw, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.roots, ServerName: s.host})
+	c := tls.Client(raw, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.roots, ServerName: s.host, Time: s.now})
 	if err := c.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, err

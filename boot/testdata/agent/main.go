@@ -118,6 +118,8 @@ func one(line string, m *machine.Client, r report) string {
 		out = r
 	case "reboot":
 		err = m.Reboot(ctx)
+	case "maintenance":
+		err = m.Maintenance(ctx)
 	case "poweroff":
 		err = m.PowerOff(ctx)
 	case "lock":
@@ -130,6 +132,12 @@ func one(line string, m *machine.Client, r report) string {
 		err = m.SetNetwork(ctx, machine.Network{Mode: machine.DHCP})
 	case "status":
 		out, err = m.Status(ctx)
+	case "unlock":
+		out, err = digest(m.Unlock(ctx, machine.Key{1}))
+	case "renew":
+		out, err = digest(m.Renew(ctx, machine.AsBefore, machine.Key{}))
+	case "turn":
+		err = m.Turn(ctx)
 	}
 	if err != nil {
 		out = err.Error()
@@ -139,4 +147,9 @@ func one(line string, m *machine.Client, r report) string {
 		return err.Error()
 	}
 	return string(b)
+}
+
+func digest(k machine.Key, err error) (string, error) {
+	sum := sha256.Sum256(k[:])
+	return hex.EncodeToString(sum[:]), err
 }

@@ -29,10 +29,11 @@ import (
 
 // script says what to answer.
 type script struct {
-	State  wire.State
-	Reason string
-	Refuse map[string]string // by request: "unseal", "extend open", …
-	Die    map[string]string // "before" or "after" the request is done; once
+	State      wire.State
+	Reason     string
+	Refuse     map[string]string // by request: "unseal", "extend open", …
+	Unapproved string
+	Die        map[string]string // "before" or "after" the request is done; once
 }
 
 type fake struct {
@@ -129,10 +130,16 @@ func (f *fake) die(op, when string) {
 }
 
 func (f *fake) Status(context.Context) (wire.Status, error) {
-	return wire.Status{State: f.State, Reason: f.Reason}, f.do("status")
+	return wire.Status{State: f.State, Reason: f.Reason, Unapproved: f.Unapproved}, f.do("status")
 }
 
+func (f *fake) WriteHalf(context.Context, []byte) error { return f.do("half") }
+
 func (f *fake) Extend(_ context.Context, s label.Stage) error { return f.do("extend " + s.String()) }
+
+func (f *fake) Preload(_ context.Context, bundle []byte) (wire.Installed, error) {
+	return wire.NewInstalled(label.Box{}, label.Officer{}, 2, nil), f.do("preload " + string(bundle))
+}
 
 func (f *fake) Unseal(context.Context) (wire.Opened, label.Record, error) {
 	if f.stage() != "open" {

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,14 +23,16 @@ func main() {
 	flag.StringVar(&s.Version, "version", "v0.1.0", "release `name`")
 	flag.Uint64Var(&s.Epoch, "epoch", 1, "release `number`: after an upgrade is confirmed, lower ones open nothing")
 	flag.StringVar(&s.Commit, "commit", "unknown", "`stamp` of the source tree")
+	flag.StringVar(&s.Cache, "cache", "", "`folder` for downloaded packages; \"cache\" in -out if empty")
+	off := flag.Bool("no-secure-boot", false, "predict for firmware without Secure Boot; else the domain's folder has its keys' certificates")
 	flag.Parse()
-	if err := run(s, *domain, flag.Args()); err != nil {
+	if err := run(s, *domain, *off, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "mkimage:", err)
 		os.Exit(1)
 	}
 }
 
-func run(s image.Spec, folder string, rest []string) error {
+func run(s image.Spec, folder string, off bool, rest []string) error {
 	if len(rest) > 0 {
 		return fmt.Errorf("unexpected argument %q", rest[0])
 	}
@@ -43,9 +46,14 @@ func run(s image.Spec, folder string, rest []string) error {
 	if s.Domain, err = label.ParseDomain(data); err != nil {
 		return err
 	}
+	if !off {
+		if s.Firmware, err = image.ReadSecureBoot(folder); err != nil {
+			return err
+		}
+	}
 	s.Commands = image.Commands()
 	s.Libraries = image.Libraries()
-	s.Cache = filepath.Join(s.Out, "cache")
+	s.Cache = cmp.Or(s.Cache, filepath.Join(s.Out, "cache"))
 	s.Progress = func(text string) { fmt.Println("  " + text) }
 	m, err := image.Build(s)
 	if err != nil {

@@ -47,7 +47,7 @@ func parseAgreement(in cryptobyte.String) (out []Recipient, err error) {
 	}
 	var common agreement
 	if common.enc, common.err = ephemeral(from); common.err == nil {
-		common.suite, common.context, common.err = alg.sharedInfo(ukm, hasUKM)
+		common.suite, common.context, common.err = alg.sharedInfo(len(common.enc), ukm, hasUKM)
 	}
 	for !keys.Empty() {
 		r, err := common.parseKey(&keys)
@@ -90,9 +90,9 @@ func (a agreement) parseKey(in *cryptobyte.String) (Recipient, error) {
 	return r, nil
 }
 
-// ephemeral returns the originator's point: an uncompressed one of P-256. The curve need not be said.
+// ephemeral returns the originator's point: an uncompressed one of P-256 or P-384. The curve need not be said.
 func ephemeral(from cryptobyte.String) ([]byte, error) {
-	errCurve := errors.New("key agreement is not with an ephemeral key on P-256, an uncompressed point")
+	errCurve := errors.New("key agreement is not with an ephemeral key on P-256 or P-384, an uncompressed point")
 	var key cryptobyte.String
 	if !from.ReadASN1(&key, asn1.Tag(1).ContextSpecific().Constructed()) || !from.Empty() {
 		return nil, errCurve
@@ -105,20 +105,28 @@ func ephemeral(from cryptobyte.String) ([]byte, error) {
 	if !key.ReadASN1BitStringAsBytes(&point) || !key.Empty() {
 		return nil, errCurve
 	}
-	if !alg.plain(oidEC) && (alg.id != oidEC || string(alg.params) != oidP256) || len(point) != pointSize {
+	curve, ok := curves[len(point)]
+	if !ok || !alg.plain(oidEC) && (alg.id != oidEC || string(alg.params) != curve) {
 		return nil, errCurve
 	}
 	return point, nil
 }
 
-const pointSize = 65
+// Bytes of uncompressed points.
+const (
+	point256 = 65
+	point384 = 97
+)
+
+// curves are the curves' object identifiers by the size of an uncompressed point.
+var curves = map[int]string{point256: oidP256, point384: oidP384}
 
 // kekBits is the size of the key-encryption key that each key wrap takes.
 var kekBits = map[string]uint32{oidWrap128: 128, oidWrap192: 192, oidWrap256: 256}
 
-// sharedInfo returns the suite and ECC-CMS-SharedInfo, RFC 5753 section 7.2.
-func (a algorithm) sharedInfo(ukm []byte, hasUKM bool) (block.Suite, []byte, error) {
-	suite, ok := agreements[a.id]
+// sharedInfo returns the suite, for a point of that size, and ECC-CMS-SharedInfo, RFC 5753 section 7.2.
+func (a algorithm) sharedInfo(point int, ukm []byte, hasUKM bool) (block.Suite, []byte, error) {
+	suite, ok := agreements[point][a.id]
 	if !ok {
 		return 0, nil, fmt.Errorf("key agreement %s is not known; %s", oidText(a.id), adviceEC)
 	}
@@ -138,5 +146,8 @@ func (a algorithm) sharedInfo(ukm []byte, hasUKM bool) (block.Suite, []byte, err
 	return suite, wrapped(tagSequence, wrap.raw, entity, wrapped(tagCons2, wrapped(tagOctets, size))), nil
 }
 
-// agreements are the suites by the key agreement's object identifier.
-var agreements = map[string]block.Suite{oidECDHSHA256: block.SuiteECDHX963, oidECDHSHA1: block.SuiteECDHX963SHA1}
+// agreements are the suites by the size of a point and the key agreement's object identifier.
+var agreements = map[int]map[string]block.Suite{
+	point256: {oidECDHSHA256: block.SuiteECDHX963, oidECDHSHA1: block.SuiteECDHX963SHA1},
+	point384: {oidECDHSHA256: block.SuiteECDHX963P384, oidECDHSHA384: block.SuiteECDHX963SHA384, oidECDHSHA1: block.SuiteECDHX963SHA1P384},
+}

@@ -36,11 +36,11 @@ var oaep = []string{"-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:
 func TestRefusedSaysWhatToType(t *testing.T) {
 	dir := t.TempDir()
 	r := holderOf(t, dir, "rsa", keys().rsa, nil)
-	big, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	big, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ec, p384 := holderOf(t, dir, "ec", keys().ec, nil), holderOf(t, dir, "p384", big, nil)
+	ec, p521 := holderOf(t, dir, "ec", keys().ec, nil), holderOf(t, dir, "p521", big, nil)
 	for name, c := range map[string]struct {
 		args []string
 		why  []string
@@ -53,7 +53,7 @@ func TestRefusedSaysWhatToType(t *testing.T) {
 		"OAEP with a label":    {[]string{"-aes-256-gcm", "-recip", r.certFile, "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_oaep_label:6162"}, []string{"empty label"}},
 		"KDF with SHA-512":     {[]string{"-aes-256-gcm", "-recip", ec.certFile, "-keyopt", "ecdh_kdf_md:sha512"}, []string{"1.3.132.1.11.3 is not known", "-keyopt ecdh_kdf_md:sha256"}},
 		"3DES key wrap":        {[]string{"-des3", "-recip", ec.certFile}, []string{"not AES key wrap", "-aes256-wrap"}},
-		"P-384":                {[]string{"-aes-256-gcm", "-recip", p384.certFile}, []string{"P-256"}},
+		"P-521":                {[]string{"-aes-256-gcm", "-recip", p521.certFile}, []string{"P-256"}},
 		"shared key":           {[]string{"-aes-256-gcm", "-secretkey", "000102030405060708090a0b0c0d0e0f", "-secretkeyid", "01"}, []string{"not a key pair"}},
 		"password":             {[]string{"-aes-256-cbc", "-pwri_password", "secret"}, []string{"not a key pair"}},
 	} {
@@ -414,7 +414,7 @@ func TestLargeContentIsAStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := block.OpenP256(kx, e.Wraps()[0].Named(id))
+	key, err := block.OpenEC(kx, e.Wraps()[0].Named(id))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ func holderOf(t testing.TB, dir, name string, key any, ski []byte) holder {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.open = func(w block.Wrap) ([]byte, error) { return block.OpenP256(ecdh.KeyExchanger(kx), w.Named(id)) }
+		h.open = func(w block.Wrap) ([]byte, error) { return block.OpenEC(ecdh.KeyExchanger(kx), w.Named(id)) }
 	}
 	id, err := block.KeyIDOf(h.publicKey)
 	if err != nil {
@@ -90,11 +90,13 @@ func read(t testing.TB, path string) []byte {
 	return b
 }
 
-var keys = sync.OnceValue(func() (k struct{ rsa, rsa2, ec, ec2 any }) {
+var keys = sync.OnceValue(func() (k struct{ rsa, rsa2, rsa4, ec, ec2, ec384 any }) {
 	k.rsa, _ = rsa.GenerateKey(rand.Reader, 2048)
 	k.rsa2, _ = rsa.GenerateKey(rand.Reader, 3072)
 	k.ec, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	k.ec2, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	k.rsa4, _ = rsa.GenerateKey(rand.Reader, 4096)
+	k.ec384, _ = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	return k
 })
 
@@ -142,10 +144,15 @@ func TestStockOpenSSL(t *testing.T) {
 	holders := map[string]holder{
 		"rsa": holderOf(t, dir, "rsa", keys().rsa, nil),
 		"ec":  holderOf(t, dir, "ec", keys().ec, []byte{1, 2, 3}),
+
+		"rsa-4096": holderOf(t, dir, "rsa-4096", keys().rsa4, nil),
+		"p384":     holderOf(t, dir, "p384", keys().ec384, []byte{9, 8, 7}),
 	}
 	readers := map[string]holder{
 		"rsa reader": holderOf(t, dir, "rsa-reader", keys().rsa2, []byte{4, 5, 6}),
 		"ec reader":  holderOf(t, dir, "ec-reader", keys().ec2, nil),
+
+		"p384 reader": holderOf(t, dir, "p384-reader", keys().ec384, nil),
 	}
 	oaep := []string{"-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"}
 	for name, c := range map[string]struct {
@@ -163,6 +170,10 @@ func TestStockOpenSSL(t *testing.T) {
 		"ec, sha256":         {"ec", 65536, []string{"-aes-128-gcm"}, []string{"-keyopt", "ecdh_kdf_md:sha256"}},
 		"ec, by key id":      {"ec", 1, []string{"-aes-192-gcm", "-keyid"}, []string{"-keyopt", "ecdh_kdf_md:sha256"}},
 		"ec, wrapped by 128": {"ec", 131072, []string{"-aes-256-cbc", "-aes128-wrap", "-stream"}, []string{"-keyopt", "ecdh_kdf_md:sha256"}},
+		"rsa-4096":           {"rsa-4096", 1000, []string{"-aes-256-gcm"}, oaep},
+		"p384, stock":        {"p384", 1000, []string{"-aes-256-gcm"}, nil},
+		"p384, sha256":       {"p384", 1000, []string{"-aes-128-gcm"}, []string{"-keyopt", "ecdh_kdf_md:sha256"}},
+		"p384, sha384":       {"p384", 1000, []string{"-aes-256-gcm", "-aes256-wrap"}, []string{"-keyopt", "ecdh_kdf_md:sha384"}},
 		"ec, nothing":        {"ec", 0, []string{"-aes-256-gcm"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

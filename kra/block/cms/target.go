@@ -22,7 +22,7 @@ type Target struct {
 	refs         []block.Ref
 }
 
-// ToCertificate returns the target of a certificate for an RSA key of 2048, 3072 or 4096 bits or one on P-256. It is
+// ToCertificate returns the target of a certificate for an RSA key of 2048, 3072 or 4096 bits or one on P-256 or P-384. It is
 // named by its subject key identifier, or where it has none by its issuer and serial number.
 func ToCertificate(cert *x509.Certificate) (Target, error) {
 	if _, err := suiteFor(cert.PublicKey); err != nil {
@@ -73,6 +73,8 @@ func suiteFor(pub crypto.PublicKey) (block.Suite, error) {
 		return block.SuiteOAEP, nil
 	case kind.Opens(block.SuiteECDHX963):
 		return block.SuiteECDHX963, nil
+	case kind.Opens(block.SuiteECDHX963SHA384):
+		return block.SuiteECDHX963SHA384, nil
 	}
 	return 0, fmt.Errorf("CMS does not encrypt to a key of suite %v", kind)
 }
@@ -84,8 +86,11 @@ var oaepSHA256 = func() []byte {
 	return wrapped(tagSequence, []byte(oidOAEP), wrapped(tagSequence, wrapped(tagCons0, hash), wrapped(tagCons1, mask)))
 }()
 
-// x963SHA256 is the AlgorithmIdentifier of dhSinglePass-stdDH-sha256kdf-scheme with AES-256 key wrap, RFC 5753.
-var x963SHA256 = wrapped(tagSequence, []byte(oidECDHSHA256), wrapped(tagSequence, []byte(oidWrap256)))
+// x963 are the AlgorithmIdentifiers of dhSinglePass-stdDH-sha256kdf-scheme, on P-384 -sha384kdf-scheme, with AES-256 key wrap, RFC 5753.
+var x963 = map[block.Suite][]byte{
+	block.SuiteECDHX963:       wrapped(tagSequence, []byte(oidECDHSHA256), wrapped(tagSequence, []byte(oidWrap256))),
+	block.SuiteECDHX963SHA384: wrapped(tagSequence, []byte(oidECDHSHA384), wrapped(tagSequence, []byte(oidWrap256))),
+}
 
 var null = []byte{5, 0}
 
@@ -113,12 +118,16 @@ func (t Target) info(key []byte) ([]byte, error) {
 }
 
 func (t Target) agree(suite block.Suite, key []byte) ([]byte, error) {
-	in := cryptobyte.String(x963SHA256)
+	in := cryptobyte.String(x963[suite])
 	a, err := readAlgorithm(&in)
 	if err != nil {
 		return nil, err
 	}
-	_, context, err := a.sharedInfo(nil, false)
+	size := point256
+	if suite == block.SuiteECDHX963SHA384 {
+		size = point384
+	}
+	_, context, err := a.sharedInfo(size, nil, false)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +142,7 @@ func (t Target) agree(suite block.Suite, key []byte) ([]byte, error) {
 		rid = wrapped(tagCons0, wrapped(tagOctets, t.ski))
 	}
 	keys := wrapped(tagSequence, wrapped(tagSequence, rid, wrapped(tagOctets, w.Body())))
-	return wrapped(tagCons1, []byte{tagInteger, 1, 3}, from, x963SHA256, keys), nil
+	return wrapped(tagCons1, []byte{tagInteger, 1, 3}, from, x963[suite], keys), nil
 }
 
 // Refs returns how messages may name the target.

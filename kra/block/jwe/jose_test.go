@@ -21,10 +21,12 @@ import (
 )
 
 var keys = sync.OnceValue(func() (k struct {
-	rsa *rsa.PrivateKey
-	ec  *ecdsa.PrivateKey
+	rsa, rsa4 *rsa.PrivateKey
+	ec, ec384 *ecdsa.PrivateKey
 }) {
 	k.rsa, _ = rsa.GenerateKey(rand.Reader, 2048)
+	k.rsa4, _ = rsa.GenerateKey(rand.Reader, 4096)
+	k.ec384, _ = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	k.ec, _ = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	return k
 })
@@ -65,7 +67,7 @@ func release(t testing.TB, h jwe.Head, key crypto.Signer) []byte {
 		case *ecdsa.PrivateKey:
 			var kx *ecdh.PrivateKey
 			if kx, err = k.ECDH(); err == nil {
-				out, err = block.OpenP256(kx, w.Named(id))
+				out, err = block.OpenEC(kx, w.Named(id))
 			}
 		}
 		if err != nil {
@@ -84,6 +86,10 @@ func TestGoJoseWrites(t *testing.T) {
 	sha1To := rsaTo
 	sha1To.Algorithm = jose.RSA_OAEP
 	ecTo := jose.Recipient{Algorithm: jose.ECDH_ES_A256KW, Key: keys().ec.Public(), KeyID: thumbprint(t, keys().ec.Public())}
+	rsa4To := jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: keys().rsa4.Public(), KeyID: thumbprint(t, keys().rsa4.Public())}
+	p384To := jose.Recipient{Algorithm: jose.ECDH_ES_A256KW, Key: keys().ec384.Public(), KeyID: thumbprint(t, keys().ec384.Public())}
+	p384By128 := p384To
+	p384By128.Algorithm = jose.ECDH_ES_A128KW
 	ec128 := ecTo
 	ec128.Algorithm = jose.ECDH_ES_A128KW
 	foreign := jose.Recipient{Algorithm: jose.A256KW, Key: make([]byte, 32)}
@@ -103,6 +109,8 @@ func TestGoJoseWrites(t *testing.T) {
 		"48 bytes, rsa":  {jose.A192CBC_HS384, []jose.Recipient{rsaTo}, compact, []crypto.Signer{keys().rsa}},
 		"64 bytes, both": {jose.A256CBC_HS512, []jose.Recipient{rsaTo, ec128}, full, []crypto.Signer{keys().rsa, keys().ec}},
 		"general":        {jose.A256GCM, []jose.Recipient{foreign, rsaTo, ecTo}, full, []crypto.Signer{keys().rsa, keys().ec}},
+		"rsa-4096, p384": {jose.A256GCM, []jose.Recipient{rsa4To, p384To}, full, []crypto.Signer{keys().rsa4, keys().ec384}},
+		"compact, p384":  {jose.A256CBC_HS512, []jose.Recipient{p384By128}, compact, []crypto.Signer{keys().ec384}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := jose.NewMultiEncrypter(c.enc, c.to, nil)
@@ -136,7 +144,7 @@ func TestGoJoseWrites(t *testing.T) {
 
 // TestGoJoseReads what Encrypt writes.
 func TestGoJoseReads(t *testing.T) {
-	for _, to := range [][]crypto.PublicKey{{keys().rsa.Public()}, {keys().ec.Public()}, {keys().ec.Public(), keys().rsa.Public()}} {
+	for _, to := range [][]crypto.PublicKey{{keys().rsa.Public()}, {keys().ec.Public()}, {keys().ec.Public(), keys().rsa.Public()}, {keys().ec384.Public(), keys().rsa4.Public()}} {
 		want := bytes.Repeat([]byte{7}, 10_000)
 		text, err := jwe.Encrypt(want, to...)
 		if err != nil {
@@ -147,7 +155,7 @@ func TestGoJoseReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		opened := 0
-		for _, k := range []any{keys().rsa, keys().ec} {
+		for _, k := range []any{keys().rsa, keys().ec, keys().rsa4, keys().ec384} {
 			if _, _, got, err := m.DecryptMulti(k); err == nil && bytes.Equal(got, want) {
 				opened++
 			}

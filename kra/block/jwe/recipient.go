@@ -137,7 +137,7 @@ func (r *Recipient) unwrapped(header object, body []byte) (block.Wrap, error) {
 	case !agrees:
 		return block.NewWrap(transport, r.ref, nil, body, nil)
 	}
-	point, err := ephemeral(header)
+	suite, point, err := ephemeral(header)
 	if err != nil {
 		return block.Wrap{}, err
 	}
@@ -145,32 +145,43 @@ func (r *Recipient) unwrapped(header object, body []byte) (block.Wrap, error) {
 	if err != nil {
 		return block.Wrap{}, err
 	}
-	return block.NewWrap(block.SuiteECDHES, r.ref, point, body, context)
+	return block.NewWrap(suite, r.ref, point, body, context)
 }
 
-// ephemeral returns the point of epk, RFC 7518 section 4.6.1.1.
-func ephemeral(header object) ([]byte, error) {
-	errKey := errors.New("epk is not a public key on P-256")
+// curves are the suites of epk's curves, and the bytes of a coordinate.
+var curves = map[string]struct {
+	suite block.Suite
+	size  int
+}{"P-256": {block.SuiteECDHES, 32}, "P-384": {block.SuiteECDHESP384, 48}}
+
+// ephemeral returns the suite and the point of epk, RFC 7518 section 4.6.1.1.
+func ephemeral(header object) (block.Suite, []byte, error) {
+	errKey := errors.New("epk is not a public key on P-256 or P-384")
 	epk, err := header.member("epk")
 	if err != nil {
-		return nil, err
+		return 0, nil, err
+	}
+	crv, _, err := epk.text("crv")
+	if err != nil {
+		return 0, nil, err
+	}
+	curve, ok := curves[crv]
+	if !ok || epk["kty"] != "EC" || epk["d"] != nil {
+		return 0, nil, errKey
 	}
 	point := []byte{4}
 	for _, name := range []string{"x", "y"} {
 		text, _, err := epk.text(name)
 		if err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		c, err := decode(text)
-		if err != nil || len(c) != 32 {
-			return nil, errKey
+		if err != nil || len(c) != curve.size {
+			return 0, nil, errKey
 		}
 		point = append(point, c...)
 	}
-	if epk["kty"] != "EC" || epk["crv"] != "P-256" || epk["d"] != nil {
-		return nil, errKey
-	}
-	return point, nil
+	return curve.suite, point, nil
 }
 
 // otherInfo is the shared info of the Concat KDF, RFC 7518 section 4.6.2.

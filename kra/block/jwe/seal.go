@@ -61,10 +61,14 @@ func recipientFor(pub crypto.PublicKey) (jose.Recipient, error) {
 	}
 	r := jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: pub}
 	switch {
-	case kind.Opens(block.SuiteECDHES):
+	case kind.Opens(block.SuiteECDHES), kind.Opens(block.SuiteECDHESP384):
 		r.Algorithm = jose.ECDH_ES_A256KW
+		curve := elliptic.P256()
+		if kind == block.SuiteP384 {
+			curve = elliptic.P384()
+		}
 		if k, ok := pub.(*ecdh.PublicKey); ok {
-			if r.Key, err = ecdsa.ParseUncompressedPublicKey(elliptic.P256(), k.Bytes()); err != nil {
+			if r.Key, err = ecdsa.ParseUncompressedPublicKey(curve, k.Bytes()); err != nil {
 				return jose.Recipient{}, err
 			}
 		}

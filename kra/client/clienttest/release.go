@@ -157,7 +157,7 @@ func (k key) open(w block.Wrap) ([]byte, error) {
 	if p, ok := k.private.(*rsa.PrivateKey); ok {
 		return rsa.DecryptOAEP(w.Suite().OAEPHash().New(), nil, p, w.Body(), w.OAEPLabel())
 	}
-	return block.OpenP256(k.private.(*ecdh.PrivateKey), w)
+	return block.OpenEC(k.private.(*ecdh.PrivateKey), w)
 }
 
 func (a *Agent) answer(ask asking, opened []opening) ([]byte, error) {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/hidden"
 )
 
 var errNothingGiven = errors.New("nothing was given")
@@ -22,9 +23,8 @@ func (t *tool) askValue(service string) ([]byte, error) {
 		return nil, usagef("-value %s: a value is asked for on a terminal only, and this is none: give -value %s=FILE", service, service)
 	}
 	fmt.Fprintf(t.stderr, "The agent may ask the service %s before it releases keys. What you type goes to the agent, over the\n"+
-		"verified channel, for that service only: a voucher, a secret, or your consent to pay.\nValue for %s (not shown, nothing to stop): ", service, service)
-	value, err := t.readHidden()
-	fmt.Fprintln(t.stderr)
+		"verified channel, for that service only: a voucher, a secret, or your consent to pay.\n", service)
+	value, err := t.readHidden(fmt.Sprintf("Value for %s (not shown, nothing to stop): ", service))
 	if err == nil && len(bytes.TrimSpace(value)) == 0 {
 		err = errNothingGiven
 	}
@@ -34,8 +34,8 @@ func (t *tool) askValue(service string) ([]byte, error) {
 	return value, nil
 }
 
-// readHidden reads a line without echo. The terminal echoes again afterwards, also where a signal ends the program.
-func (t *tool) readHidden() ([]byte, error) {
+// readHidden asks for a line without echo. The terminal echoes again afterwards, also where a signal ends the program.
+func (t *tool) readHidden(prompt string) ([]byte, error) {
 	fd := int(t.stdin.Fd())
 	before, err := term.GetState(fd)
 	if err != nil {
@@ -43,5 +43,5 @@ func (t *tool) readHidden() ([]byte, error) {
 	}
 	t.atEnd(func() { _ = term.Restore(fd, before); fmt.Fprintln(t.stderr) })
 	defer t.atEnd(nil)
-	return term.ReadPassword(fd)
+	return hidden.Ask(t.stdin, t.stderr, prompt)
 }

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -25,6 +30,7 @@ func TestBox(t *testing.T) {
 		Setup:               func(e *testscript.Env) error { return setUpBox(t, e) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"box": typeAtBox, "code": code, "flip": flip, "age-recipient": ageRecipientOf, "serve": serveFolder, "jose": joseCommand, "stock-age": stockAge,
+			"desk": atDesk, "free-port": freePort, "until": until,
 		},
 	})
 }
@@ -82,4 +88,37 @@ func serveFolder(ts *testscript.TestScript, neg bool, args []string) {
 	s := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
 	ts.Defer(s.Close)
 	ts.Setenv(args[1], s.URL)
+}
+
+// desk ARGS: a verb of the domain's desk. What it says is in the file "desk.txt", what it makes in "desk.out".
+func atDesk(ts *testscript.TestScript, neg bool, args []string) {
+	var out, talk bytes.Buffer
+	err := desk.Command(append(args, "-dir", ts.Getenv("DOMAIN")), &out, &talk)
+	if err != nil && !neg || err == nil && neg {
+		ts.Fatalf("desk: %v\n%s", err, talk.String())
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("desk.txt"), talk.Bytes(), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("desk.out"), out.Bytes(), 0o600))
+}
+
+// free-port VAR: a port on loopback that nobody listens on.
+func freePort(ts *testscript.TestScript, neg bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	ts.Check(l.Close())
+}
+
+// until PATTERN ARGS: kra ARGS, again and again, until what it writes, to either output, has the pattern.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	re, err := regexp.Compile(args[0])
+	ts.Check(err)
+	var last string
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
+		_ = ts.Exec("kra", args[1:]...)
+		if last = ts.ReadFile("stdout") + ts.ReadFile("stderr"); re.MatchString(last) {
+			return
+		}
+	}
+	ts.Fatalf("never %q: %s", args[0], last)
 }

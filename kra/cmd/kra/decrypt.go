@@ -50,10 +50,20 @@ The connection then needs no -cert, if the officers of the agent allow it. What
 others say about you may go along: -attributes, -token. A value for a service that the
 agent asks, a voucher say, goes along with -value, for that service only.
 
+With -platform this machine asks, whoever sits at it: it shows the agent what it runs,
+on the connection; with -mutual the agent does so first.
+
   kra decrypt contract.pdf.age
   kra decrypt -i me.txt -ask never <plans.tar.age | tar x
   kra decrypt -certificate encryption.pem contract.pdf.age
   kra decrypt -splice me.pem -o mine.cms contract.pdf.cms
+
+With -board and without -url, the boxes on the domain's board are asked which of them
+is a key release agent now; the first that shows it is used. With -board or
+-permissions, no box is used that the domain does not permit, or whose release is too
+old; what was seen is remembered, and nothing older is believed later.
+
+  kra decrypt -board https://board.example.org contract.pdf.age
 `,
 	run: runDecrypt,
 }
@@ -77,7 +87,8 @@ func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	fs.StringVar(&a.receipts, "receipt", "", "append the receipts to `FILE`, for 'kra log verify'")
 	fs.Var(&a.ids, setIdentity.flag, setIdentity.help+" ("+setIdentity.env+"); may be given several times")
 	ask := fs.String("ask", "auto", "`WHEN` to ask the agent: auto, always or never")
-	set := t.settings(fs, setURL, setRoot, setCert, setKey, setCertificate, setCertificateKey)
+	set := t.settings(fs, setURL, setRoot, setCert, setKey, setPlatform, setCertificate, setCertificateKey, setBoard, setPermissions)
+	set.mutual = fs.Bool(setMutual, false, "with -platform: the agent shows itself on the connection before this machine does")
 	deliver := deliveryFlags(fs)
 	fs.StringVar(&a.splice, "splice", "", "of a CMS file, write it again for the holder of the certificate in `FILE` instead of decrypting it")
 	fs.BoolVar(&a.unauthenticated, "unauthenticated", false, "decrypt CMS content that whoever carried it could change")
@@ -98,7 +109,7 @@ func runDecrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	if a.deliver, err = set.delivery(deliver); err != nil {
 		return err
 	}
-	o, done, err := set.opener(a)
+	o, done, err := set.opener(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -118,20 +129,20 @@ func parseAsk(s string) (client.Ask, error) {
 	return 0, usagef("-ask %q: want auto, always or never", s)
 }
 
-func (s settings) opener(a decryptArgs) (o *client.Opener, done func(), err error) {
+func (s settings) opener(ctx context.Context, a decryptArgs) (o *client.Opener, done func(), err error) {
 	ids, err := s.identities(a.ids)
 	if err != nil {
 		return nil, nil, err
 	}
 	var agent *client.Agent
 	done = func() {}
-	url := s.get(setURL)
-	if a.ask == client.AskAlways && url == "" {
+	named := s.get(setURL) != "" || s.get(setBoard) != ""
+	if a.ask == client.AskAlways && !named {
 		_, err := s.need(setURL, "-ask always needs an agent")
 		return nil, nil, err
 	}
-	if url != "" && a.ask != client.AskNever {
-		if agent, err = s.agentFor(url, a.deliver); err != nil {
+	if named && a.ask != client.AskNever {
+		if agent, err = s.reach(ctx, a.deliver); err != nil {
 			return nil, nil, err
 		}
 		done = agent.Close

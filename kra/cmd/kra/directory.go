@@ -12,7 +12,7 @@ import (
 
 var directoryCommand = command{
 	name:  "directory",
-	args:  "[publish -o DIR -sign KEY FILE...] [-age|-plugin|-pem [ACCESS]...]",
+	args:  "[serve -dir DIR] [publish -o DIR -sign KEY FILE...] [-age|-plugin|-pem [ACCESS]...]",
 	brief: "list the access identifiers to which one can encrypt (also: kra keys)",
 	help: `
 Every key is verified up to the domain root before it is shown. With -json the
@@ -41,6 +41,13 @@ attribute certificate. With -repository, a repository is listed instead of the a
   openssl pkey -in repository.key -pubout -out repository.pem
   kra directory publish -o keys -sign repository.key directory.json alice.pem alice.ac
   kra encrypt -repository keys -repository-key repository.pem -to legal-team contract.pdf
+
+serve runs the board of a domain: boxes and others post there what they could be, and
+take it back; the domain's desk posts what they may be (domain publish -to). It takes
+only what the domain root vouches for, and whoever reads it checks again (kra board).
+Without -tls-cert it answers on this machine only.
+
+  kra directory serve -root root.pem -dir board -listen 0.0.0.0:443 -tls-cert server.pem
 `,
 	run: runDirectory,
 }
@@ -49,11 +56,14 @@ func runDirectory(t *tool, ctx context.Context, fs *flag.FlagSet, args []string)
 	if len(args) > 0 && args[0] == "publish" {
 		return runPublish(t, fs, args[1:])
 	}
+	if len(args) > 0 && args[0] == "serve" {
+		return runServe(t, ctx, fs, args[1:])
+	}
 	asJSON := fs.Bool("json", false, "write the directory as published")
 	asAge := fs.Bool("age", false, "write recipients for age 1.3 and later")
 	asPlugin := fs.Bool("plugin", false, "write recipients for age with age-plugin-kra")
 	asPEM := fs.Bool("pem", false, "write certificates in PEM, for openssl cms")
-	set := t.settings(fs, setURL, setRoot, setDirectory, setRepository, setRepositoryKey)
+	set := t.settings(fs, setURL, setRoot, setDirectory, setRepository, setRepositoryKey, setBoard, setPermissions)
 	files, err := parse(fs, args)
 	if err != nil {
 		return err

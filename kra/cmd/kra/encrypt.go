@@ -60,7 +60,7 @@ func runEncrypt(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) e
 	force := fs.Bool("f", false, "replace an output file that exists")
 	fs.BoolVar(&a.armor, "a", false, "write text (PEM) instead of binary")
 	form := fs.String("format", "age", "`FORMAT` of the file: age, cms or jwe")
-	set := t.settings(fs, setURL, setRoot, setDirectory, setRepository, setRepositoryKey)
+	set := t.settings(fs, setURL, setRoot, setDirectory, setRepository, setRepositoryKey, setBoard, setPermissions)
 	files, err := parse(fs, args)
 	if err != nil {
 		return err

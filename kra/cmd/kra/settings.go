@@ -12,6 +12,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/keyrelease/krabox/kra/client"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // A setting can be given by flag or, with the same meaning, by environment variable.
@@ -39,7 +40,7 @@ func settingTable() []setting {
 		return setting{s.flag, s.env, string(out)}
 	}
 	var all []setting
-	for _, s := range []setting{setURL, setRoot, setCert, setKey, setCertificate, setCertificateKey, setIdentity, setDirectory, setRepository, setRepositoryKey} {
+	for _, s := range []setting{setURL, setRoot, setCert, setKey, setPlatform, setCertificate, setCertificateKey, setIdentity, setDirectory, setRepository, setRepositoryKey, setBoard, setPermissions} {
 		all = append(all, plain(s))
 	}
 	return all
@@ -49,11 +50,12 @@ func settingTable() []setting {
 type settings struct {
 	t      *tool
 	values map[string]*string
+	mutual *bool // nil: the command does not have it
 }
 
 // settings declares the flags of some settings.
 func (t *tool) settings(fs *flag.FlagSet, use ...setting) settings {
-	s := settings{t, map[string]*string{}}
+	s := settings{t: t, values: map[string]*string{}}
 	for _, u := range use {
 		s.values[u.flag] = fs.String(u.flag, "", u.help+" ("+u.env+")")
 	}
@@ -91,21 +93,47 @@ func (s settings) trust() (client.Trust, error) {
 }
 
 // agent connects to url, with the person's certificate where the command has one.
-func (s settings) agent(url string) (*client.Agent, error) { return s.agentFor(url, client.Delivery{}) }
+func (s settings) agent(url string) (*client.Agent, error) {
+	return s.agentFor(context.Background(), url, client.Delivery{})
+}
 
-// agentFor is agent for keys that travel as d says.
-func (s settings) agentFor(url string, d client.Delivery) (*client.Agent, error) {
-	tr, err := s.trust()
+// agentFor is agent for keys that travel as d says. Where the command asks what the domain permits, the box has to show first which release it runs.
+func (s settings) agentFor(ctx context.Context, url string, d client.Delivery) (*client.Agent, error) {
+	p, _, err := s.permitted(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conf := client.Config{URL: url, Trust: tr, Delivery: d}
+	a, err := s.agentWith(url, d, p)
+	if err != nil || p == nil {
+		return a, err
+	}
+	if _, err := a.Verify(ctx); err != nil {
+		a.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (s settings) agentWith(url string, d client.Delivery, p *label.Permissions) (*client.Agent, error) {
+	return s.agentOf(client.Config{URL: url, Delivery: d, Permissions: p})
+}
+
+// agentOf adds trust and certificate to what is wanted of an agent.
+func (s settings) agentOf(conf client.Config) (_ *client.Agent, err error) {
+	if conf.Trust, err = s.trust(); err != nil {
+		return nil, err
+	}
 	if s.get(setCert) != "" {
 		cert, err := s.clientPair()
 		if err != nil {
 			return nil, err
 		}
 		conf.Certificate = &cert
+	}
+	if _, can := s.values[setPlatform.flag]; can {
+		if err := s.asPlatform(&conf); err != nil {
+			return nil, err
+		}
 	}
 	a, err := client.NewAgent(conf)
 	if err != nil {
@@ -152,16 +180,26 @@ func (s settings) directory(ctx context.Context) (client.Directory, error) {
 	if path := s.get(setDirectory); path != "" {
 		return s.directoryFile(path)
 	}
-	url, err := s.need(setURL, "the agent's directory is needed")
-	if err != nil {
-		return client.Directory{}, err
+	a, err := s.reach(ctx, client.Delivery{})
+	if err == nil && a == nil {
+		_, err = s.need(setURL, "the agent's directory is needed")
 	}
-	a, err := s.agent(url)
 	if err != nil {
 		return client.Directory{}, err
 	}
 	defer a.Close()
 	return a.Directory(ctx)
+}
+
+// reach connects to the agent that was named, or to one on the board; nil if neither was.
+func (s settings) reach(ctx context.Context, d client.Delivery) (*client.Agent, error) {
+	switch {
+	case s.get(setURL) != "":
+		return s.agentFor(ctx, s.get(setURL), d)
+	case s.get(setBoard) != "":
+		return s.find(ctx, d)
+	}
+	return nil, nil
 }
 
 func (s settings) directoryFile(path string) (client.Directory, error) {

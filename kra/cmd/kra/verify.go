@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -23,19 +25,40 @@ against what the domain has signed. Nothing is asked of anybody but the box.
 
   kra verify https://box1.example:8443
   kra verify -json https://box1.example:8443 | jq -r .release
+  kra verify -epoch 7 https://box1.example:8443   # no release older than that
+  kra verify -board https://board.example.org https://box1.example:8443
 
-It ends with 0 only if every check holds; with 4 if the box does not answer, and with 5
-if what it shows is not what the domain vouches for.
+With -board or -permissions, the box has to be one that the domain permits now, and its
+release not too old.
+
+With -rebuild it also builds the image from your checkout of the commit that the box
+runs, and compares: the image's bytes, and the registers that it predicts with those
+that the TPM quoted. Whoever does this believes nobody about what the box runs.
+
+  kra verify -rebuild ~/krabox https://box1.example:8443
+
+For scripts: it ends with 0 only if every check holds. 2: the command line or a setting
+is wrong. 4: the box does not answer, or cannot be what its label says now. 5: what it
+shows is not what the domain vouches for, is of a lower epoch than -epoch, or is not
+what -rebuild built. Where a box is not believed, nothing goes to standard output. With
+-json, "checks" are what was checked, and "unshown" what nobody should conclude.
 `,
 	run: runVerify,
 }
 
 func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
 	asJSON := fs.Bool("json", false, "write JSON")
-	set := t.settings(fs, setURL, setRoot)
+	tree := fs.String("rebuild", "", "build the image again from the checkout in a `FOLDER`, and compare it with what the box runs")
+	domain := fs.String("domain", "", "`FOLDER` with the domain's public part, for -rebuild; dist/domain in the checkout if not given")
+	epoch := fs.Uint64("epoch", 0, "believe no release of a lower `epoch`")
+	start := fs.Bool("instantiate", false, "start the key-release service, if the box has it start on challenge")
+	set := t.settings(fs, setURL, setRoot, setBoard, setPermissions)
 	operands, err := parse(fs, args)
 	if err != nil {
 		return err
+	}
+	if *asJSON && *tree != "" {
+		return usagef("-json and -rebuild do not go together")
 	}
 	if len(operands) > 1 {
 		return usagef("one box at a time, not %d", len(operands))
@@ -47,19 +70,30 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 	if url == "" {
 		return usagef("which box? give its address, or set %s", setURL.env)
 	}
-	a, err := set.agent(url)
+	permitted, _, err := set.permitted(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := set.agentOf(client.Config{URL: url, MinEpoch: *epoch, Permissions: permitted})
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	id, err := a.Verify(ctx)
+	ask := a.Verify
+	if *start {
+		ask = a.Instantiate
+	}
+	id, err := ask(ctx)
 	if err != nil {
 		return err
 	}
 	if *asJSON {
 		return json.NewEncoder(t.stdout).Encode(id)
 	}
-	return t.describe(id)
+	if err := t.describe(id); err != nil || *tree == "" {
+		return err
+	}
+	return rebuild{t, *tree, cmp.Or(*domain, filepath.Join(*tree, "dist", "domain"))}.compare(ctx, id)
 }
 
 func (t *tool) describe(id client.Identity) error {
@@ -88,13 +122,13 @@ Why this may be believed:
 			return err
 		}
 	}
-	_, err = fmt.Fprint(t.stdout, unshown)
-	return err
+	if _, err = fmt.Fprintln(t.stdout, "\nNot shown:"); err != nil {
+		return err
+	}
+	for _, u := range id.Unshown {
+		if _, err := fmt.Fprintf(t.stdout, "  %s\n", u); err != nil {
+			return err
+		}
+	}
+	return nil
 }
-
-// unshown is what nobody should conclude.
-const unshown = `
-Not shown: which rules the box has; that the TPM is beyond tampering by somebody who
-holds it; that the domain's own keys were not misused; what the box did before now,
-which its log shows (kra log verify).
-`

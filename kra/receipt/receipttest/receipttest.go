@@ -49,10 +49,20 @@ func (d Domain) Key(t testing.TB, box string, from time.Time) (ed25519.PrivateKe
 // KeyUnder makes a receipt key for box, certified by the label key of the box called by.
 func (d Domain) KeyUnder(t testing.TB, by, box string, from time.Time) (ed25519.PrivateKey, receipt.Path) {
 	t.Helper()
+	return d.KeyOf(t, "kra://"+d.Name+"/label/key-release/"+by, box, from)
+}
+
+// KeyOf makes a receipt key for box, certified by a key whose certificate has the one name by.
+func (d Domain) KeyOf(t testing.TB, by, box string, from time.Time) (ed25519.PrivateKey, receipt.Path) {
+	t.Helper()
+	name, err := url.Parse(by)
+	if err != nil {
+		t.Fatal(err)
+	}
 	start := d.Root.NotBefore
 	label := sign(t, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: by}, NotBefore: start,
 		NotAfter: start.AddDate(20, 0, 0), IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
-		URIs: []*url.URL{{Scheme: "kra", Host: d.Name, Path: "/label/key-release/" + by}}}, d.Root, d.labelKey.Public(), d.rootKey)
+		URIs: []*url.URL{name}}, d.Root, d.labelKey.Public(), d.rootKey)
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/keyrelease/krabox/image"
 	"github.com/keyrelease/krabox/qemu"
 )
 
@@ -25,20 +26,21 @@ const (
 
 func main() {
 	dist := flag.String("dist", "dist", "`folder` with kra.img; the box lives in its folder \"run\"")
+	domain := flag.String("domain", "dist/domain", "`folder` of the domain whose Secure Boot keys a new box gets")
 	port := flag.Int("port", releasePort, "`port` of this host for the box's release port")
 	fresh := flag.Bool("new", false, "throw the box away and begin with a new one")
 	flag.Parse()
-	if err := run(*dist, *port, *fresh, flag.Args()); err != nil {
+	if err := run(*dist, *domain, *port, *fresh, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "kra-vm:", err)
 		os.Exit(1)
 	}
 }
 
-func run(dist string, port int, fresh bool, rest []string) error {
+func run(dist, domain string, port int, fresh bool, rest []string) error {
 	if len(rest) > 0 {
 		return fmt.Errorf("unexpected argument %q", rest[0])
 	}
-	box, err := open(dist, fresh)
+	box, err := open(dist, domain, fresh)
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func run(dist string, port int, fresh bool, rest []string) error {
 }
 
 // open takes up the box of the last run, with its state, unless a new one is wanted.
-func open(dist string, fresh bool) (qemu.Box, error) {
+func open(dist, domain string, fresh bool) (qemu.Box, error) {
 	dir, disk := filepath.Join(dist, "run"), filepath.Join(dist, "kra.img")
 	if !fresh {
 		if box, err := qemu.OpenBox(dir); err == nil {
@@ -67,12 +69,16 @@ func open(dist string, fresh bool) (qemu.Box, error) {
 	if _, err := os.Stat(disk); errors.Is(err, fs.ErrNotExist) { // before anything is thrown away
 		return qemu.Box{}, fmt.Errorf("%w; run 'make image' first", err)
 	}
+	keys, err := image.ReadSecureBoot(domain)
+	if err != nil {
+		return qemu.Box{}, err
+	}
 	if fresh {
 		if err := os.RemoveAll(dir); err != nil {
 			return qemu.Box{}, err
 		}
 	}
-	return qemu.NewBox(dir, disk)
+	return qemu.NewBox(dir, disk, keys)
 }
 
 // converse joins terminal and serial line until the box powers off or the quit key is typed.

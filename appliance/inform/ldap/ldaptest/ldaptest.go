@@ -3,16 +3,9 @@ package ldaptest
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +15,8 @@ import (
 	"time"
 
 	goldap "github.com/go-ldap/ldap/v3"
+
+	"github.com/keyrelease/krabox/appliance/peertest"
 )
 
 // Slapd is the server's program.
@@ -77,25 +72,14 @@ func New(t testing.TB) *Server {
 		t.Fatalf("find OpenLDAP: %v (apt-get install slapd)", err)
 	}
 	s := &Server{t: t, dir: t.TempDir()}
-	authority := NewAuthority(t)
+	authority := peertest.NewAuthority(t)
 	s.Root = authority.Root
-	cert := authority.Server(t, "127.0.0.1")
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.write("server.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}))
-	s.write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+	peertest.Write(t, s.dir, authority.Server(t, "127.0.0.1"))
 	s.write("slapd.conf", []byte(strings.ReplaceAll(config, "DIR", s.dir)))
 	if err := os.Mkdir(filepath.Join(s.dir, "data"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.URL = "ldaps://" + l.Addr().String()
-	l.Close()
+	s.URL = fmt.Sprintf("ldaps://127.0.0.1:%d", peertest.Port(t, "tcp"))
 	s.Start()
 	t.Cleanup(s.Stop)
 	s.Add(Suffix, "dcObject", "organization", "o=Example")
@@ -235,59 +219,4 @@ func (s *Server) Leave(group, who string) {
 	r := goldap.NewModifyRequest(group, nil)
 	r.Delete("member", []string{who})
 	s.As(func(c *goldap.Conn) error { return c.Modify(r) })
-}
-
-// An Authority issues certificates of servers.
-type Authority struct {
-	Root *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-// NewAuthority makes one.
-func NewAuthority(t testing.TB) Authority {
-	t.Helper()
-	a := Authority{key: newKey(t)}
-	a.Root = sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "Directory servers"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign}, nil, a.key, a.key)
-	return a
-}
-
-// Server returns the certificate of a server with that name or address.
-func (a Authority) Server(t testing.TB, host string) tls.Certificate {
-	t.Helper()
-	key := newKey(t)
-	c := &x509.Certificate{Subject: pkix.Name{CommonName: "directory"}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	if ip := net.ParseIP(host); ip != nil {
-		c.IPAddresses = []net.IP{ip}
-	} else {
-		c.DNSNames = []string{host}
-	}
-	return tls.Certificate{Certificate: [][]byte{sign(t, c, a.Root, key, a.key).Raw}, PrivateKey: key}
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
-func sign(t testing.TB, c, by *x509.Certificate, key, with *ecdsa.PrivateKey) *x509.Certificate {
-	t.Helper()
-	if by == nil {
-		by = c
-	}
-	c.SerialNumber = big.NewInt(time.Now().UnixNano())
-	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	der, err := x509.CreateCertificate(rand.Reader, c, by, key.Public(), with)
-	if err != nil {
-		t.Fatal(fmt.Errorf("issue certificate: %w", err))
-	}
-	out, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
 }

@@ -1,0 +1,55 @@
+package boxtest_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/appliance/boxtest"
+	"github.com/keyrelease/krabox/kra/block"
+)
+
+// A box whose algorithms do not give their known answers opens and releases nothing, and its console says why. With good programs it is
+// what it was.
+func TestErrorOfABox(t *testing.T) {
+	b := boxtest.Start(t)
+	legalTeam(b)
+	bob := b.Person("bob")
+	h, _ := header(t, b.Agent(&bob), "x")
+	releases := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err := b.Agent(&bob).Release(ctx, []block.Header{h})
+		return err
+	}
+	if err := releases(); err != nil {
+		t.Fatal(err)
+	}
+	if shown := b.Do("system test"); !strings.Contains(shown, "Argon2id") || !strings.Contains(shown, "self-tests passed in") || !strings.Contains(shown, "FIPS 140 mode") {
+		t.Errorf("system test says %s", shown)
+	}
+	if err := releases(); err != nil {
+		t.Errorf("after the test: %v", err)
+	}
+	b.Rebuild(boxtest.Edit{File: "appliance/selftest/known.go", Old: `"ba7816bf8f01`, New: `"ca7816bf8f01`})
+	b.Reset()
+	shown := b.Do("status")
+	if text := strings.Join(strings.Fields(shown), " "); !strings.Contains(text, "state error: self-test of SHA-256 (FIPS 180-4): the answer is not the known one") {
+		t.Errorf("status says %s", shown)
+	}
+	if err := releases(); err == nil {
+		t.Error("a box in the state error releases")
+	}
+	for _, line := range []string{"enrol install", "system test", "key list", "access list"} {
+		if _, failure := b.Try(line); failure == "" || strings.HasPrefix(failure, "asks") {
+			t.Errorf("%s: %q in the state error", line, failure)
+		}
+	}
+	b.Rebuild()
+	b.Reset()
+	b.Login()
+	if err := releases(); err != nil {
+		t.Errorf("with good programs: %v", err)
+	}
+}

@@ -1,0 +1,120 @@
+package boot
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A roster is the files of the image whose code may run, as its manifest lists them. The manifest is in the initramfs, so what it says is
+// in PCR 11. Nil: there is no image, and nothing is known of what runs.
+type roster struct {
+	digests map[string]string // SHA-256 in hexadecimal, by path
+
+	mu   sync.Mutex // guards seen
+	seen map[string]bool
+}
+
+// readRoster reads the list out of the manifest; without a manifest there is none.
+func readRoster(manifest string) (*roster, error) {
+	if manifest == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(manifest)
+	if err != nil {
+		return nil, fmt.Errorf("read list of programs: %w", err)
+	}
+	var m struct {
+		Programs []struct {
+			Path   string `json:"path"`
+			SHA256 string `json:"sha256"`
+		} `json:"programs"`
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("read list of programs: %w", err)
+	}
+	p := &roster{digests: map[string]string{}, seen: map[string]bool{}}
+	for _, x := range m.Programs {
+		p.digests[x.Path] = x.SHA256
+	}
+	return p, nil
+}
+
+// check refuses a program that is not listed, or not as it is listed. A good one is read once: the image in memory is read-only.
+func (p *roster) check(path string) error {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.seen[path] {
+		return nil
+	}
+	want, err := hex.DecodeString(p.digests[path])
+	if err != nil || len(want) != sha256.Size {
+		return fmt.Errorf("%s is not among the programs that the manifest lists", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("check program: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return fmt.Errorf("check program: %w", err)
+	}
+	if !bytes.Equal(h.Sum(nil), want) {
+		return fmt.Errorf("%s is not the program that the manifest lists", path)
+	}
+	p.seen[path] = true
+	return nil
+}
+
+// file is a file as the kernel knows it, whatever somebody calls it.
+type file struct{ dev, inode uint64 }
+
+func fileAt(path string) (file, error) {
+	var s unix.Stat_t
+	err := unix.Stat(path, &s)
+	return file{s.Dev, s.Ino}, err
+}
+
+// running says which listed programs have a process now, and how the processes call what they run that is not listed.
+func (p *roster) running(proc string) (listed, strangers []string) {
+	if p == nil {
+		return nil, nil
+	}
+	known := map[file]string{}
+	for path := range p.digests {
+		if f, err := fileAt(path); err == nil {
+			known[f] = path
+		}
+	}
+	all, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "exe"))
+	if err != nil {
+		return nil, []string{err.Error()}
+	}
+	for _, link := range all {
+		f, err := fileAt(link)
+		switch path, ok := known[f]; {
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH): // a kernel thread, or gone
+		case err == nil && ok:
+			listed = append(listed, path)
+		default:
+			name, _ := os.Readlink(link)
+			strangers = append(strangers, fmt.Sprintf("%s: %q", filepath.Base(filepath.Dir(link)), name))
+		}
+	}
+	slices.Sort(listed)
+	return slices.Compact(listed), strangers
+}

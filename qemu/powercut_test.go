@@ -1,0 +1,189 @@
+package qemu_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyrelease/krabox/qemu"
+)
+
+var cuts = flag.Int("cuts", 3, "how often TestBoxPowerCuts cuts the power")
+
+// A laborer works at the console of a box whose power is cut, and knows what he was told.
+type laborer struct {
+	*guest
+	disk *qemu.Volatile
+	dice *rand.Rand
+	keys int // made and acknowledged
+
+	access, rules []string // made and acknowledged
+	begun         string   // what was begun last, if nobody knows what became of it
+}
+
+// open starts the box and looks for all that was acknowledged.
+func (w *laborer) open(s *inService) error {
+	w.disk.Power()
+	if err := w.up("enrolled"); err != nil {
+		return err
+	}
+	if err := w.decrypt(s); err != nil {
+		return fmt.Errorf("a key of before: %w", err)
+	}
+	if err := w.login(); err != nil {
+		return err
+	}
+	shown := map[string]string{}
+	for _, line := range []string{"access list", "rule list", "system secrets", "status"} {
+		out, err := w.operator.Do(line)
+		if err != nil {
+			return err
+		}
+		shown[line] = spaces.ReplaceAllString(out, " ")
+	}
+	for _, a := range w.access {
+		if !strings.Contains(shown["access list"], a) {
+			return fmt.Errorf("access identifier %s, which was acknowledged, is gone:\n%s", a, shown["access list"])
+		}
+	}
+	for _, r := range w.rules {
+		if !strings.Contains(shown["rule list"], r) {
+			return fmt.Errorf("rule %s, which was acknowledged, is gone:\n%s", r, shown["rule list"])
+		}
+	}
+	// The inventory holds token and state against each other, and refuses if one has a key that the other has not.
+	m := keysLine.FindStringSubmatch(shown["status"])
+	if m == nil || !strings.Contains(shown["system secrets"], "in all") {
+		return fmt.Errorf("state and token disagree:\n%s\n%s", shown["status"], shown["system secrets"])
+	}
+	found := 0
+	fmt.Sscan(m[1], &found)
+	if found < w.keys || found > w.keys+1 || found > w.keys && !strings.HasPrefix(w.begun, "key ") {
+		return fmt.Errorf("%d keys; %d were acknowledged, and %q was begun", found, w.keys, w.begun)
+	}
+	w.keys = found
+	return nil
+}
+
+var keysLine = regexp.MustCompile(`generation [0-9]+: .*?([0-9]+) keys?,`)
+
+// labor makes changes until the power is cut, and notes those that the console has acknowledged.
+func (w *laborer) labor(n int) error {
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("n%dx%d", n, i)
+		var want string
+		switch w.dice.IntN(5) {
+		case 0:
+			w.begun, want = "access add "+name, "was made"
+		case 1:
+			w.begun, want = "rule add "+name+" group counsel", "was made"
+		case 2:
+			w.begun, want = "key generate p256 for legal-team", "was made"
+		case 3:
+			w.begun, want = "key rotate legal-team", "current key"
+		default:
+			w.begun, want = "boot renew", "Renewed"
+		}
+		var answers []string
+		if w.begun == "boot renew" {
+			answers = []string{"yes"}
+		}
+		if err := w.operator.Must(want, w.begun, answers...); err != nil {
+			return err
+		}
+		switch verb, _, _ := strings.Cut(w.begun, " "); verb {
+		case "access":
+			w.access = append(w.access, name)
+		case "rule":
+			w.rules = append(w.rules, name)
+		case "key":
+			w.keys++
+		}
+		w.begun = ""
+	}
+}
+
+// cutWhileLaboring cuts the power of box, TPM and disk at a moment that nobody chose.
+func (w *laborer) cutWhileLaboring(t *testing.T, n int) {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- w.labor(n) }()
+	wait := w.lab.host.Scale(time.Duration(500+w.dice.IntN(2000)) * time.Millisecond)
+	select {
+	case err := <-ended:
+		t.Fatalf("before the cut: %v", err)
+	case <-time.After(wait):
+	}
+	lost, err := w.disk.Cut(w.dice, 0.5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.machine.Cut()
+	<-ended // what was on the line before the cut was acknowledged
+	t.Logf("cut %d after %v, during %q: %d sectors lost; %d access identifiers, %d rules, %d keys acknowledged", n, wait.Round(time.Millisecond), w.begun, lost, len(w.access), len(w.rules), w.keys)
+}
+
+func newLaborer(t *testing.T, forgetful bool) (*laborer, *inService) {
+	t.Helper()
+	g, s := copyOf(t)
+	w := &laborer{guest: g, dice: rand.New(rand.NewPCG(7, uint64(len(t.Name())))), keys: 1}
+	var err error
+	if w.disk, err = qemu.NewVolatile(g.box.Disk()); err != nil {
+		t.Fatal(err)
+	}
+	w.disk.Forgetful = forgetful
+	g.drive = w.disk.Drive()
+	t.Cleanup(func() {
+		g.cut()
+		if err := w.disk.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w, s
+}
+
+// TestBoxPowerCuts cuts the power of a box that is being administered, at random moments, and of its disk, which loses at random what was not
+// flushed. The box always comes up; what the console acknowledged is there, token and state agree on every key, and it releases.
+func TestBoxPowerCuts(t *testing.T) {
+	w, s := newLaborer(t, false)
+	for n := range *cuts {
+		if err := w.open(s); err != nil {
+			t.Fatalf("after %d cuts: %v", n, err)
+		}
+		w.cutWhileLaboring(t, n)
+	}
+	if err := w.open(s); err != nil {
+		t.Fatalf("after the last cut: %v", err)
+	}
+	if w.disk.Flushes() == 0 || len(w.access)+len(w.rules)+w.keys < 2 {
+		t.Errorf("control: %d flushes, %d changes", w.disk.Flushes(), len(w.access)+len(w.rules)+w.keys)
+	}
+}
+
+// TestBoxPowerCutsAreSeen is the control: on a disk that keeps nothing at a flush, as if the box asked for none, the same cuts do not pass.
+func TestBoxPowerCutsAreSeen(t *testing.T) {
+	w, s := newLaborer(t, true)
+	for n := range 3 {
+		if err := w.open(s); err != nil {
+			if n == 0 {
+				t.Fatal(err)
+			}
+			t.Logf("as it should be: %v", firstLine(err))
+			return
+		}
+		w.cutWhileLaboring(t, n)
+	}
+	if err := w.open(s); err == nil {
+		t.Error("a disk that keeps nothing passes")
+	}
+}
+
+func firstLine(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	return lines[slices.IndexFunc(lines, func(l string) bool { return l != "" })]
+}

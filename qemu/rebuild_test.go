@@ -1,0 +1,111 @@
+package qemu_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/keyrelease/krabox/image"
+	"github.com/keyrelease/krabox/image/desk"
+)
+
+// run runs a program in a folder.
+func run1(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	c := exec.Command(args[0], args[1:]...)
+	c.Dir = dir
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%q: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// clone is another checkout of the commit that these tests are of.
+func clone(t *testing.T) (dir, commit string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "clone")
+	run1(t, "..", "git", "clone", "-q", "--no-hardlinks", run1(t, "..", "git", "rev-parse", "--path-format=absolute", "--git-common-dir"), dir)
+	commit = run1(t, "..", "git", "rev-parse", "HEAD")
+	run1(t, dir, "git", "checkout", "-q", commit)
+	cache, err := filepath.Abs(filepath.Join(*dist, "cache"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "dist"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run1(t, dir, "cp", "-r", cache, "dist/cache")
+	return dir, commit
+}
+
+// TestBoxRebuilt runs a box on the image of a commit, and has its user build that image again in a checkout of his own: what the TPM quoted is
+// what comes out. One byte of code more, hidden from git, and it is not.
+func TestBoxRebuilt(t *testing.T) {
+	g, _ := copyOf(t)
+	kra := filepath.Join(t.TempDir(), "kra")
+	run1(t, "..", "go", "build", "-o", kra, "./kra/cmd/kra")
+	tree, commit := clone(t)
+	domain, err := filepath.Abs(g.lab.domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run1(t, tree, "go", "run", "./image/cmd/mkimage", "-domain", domain, "-version", "v0.1.9", "-epoch", "1", "-commit", commit)
+	out := filepath.Join(tree, "dist")
+	if err := g.lab.desk.SignImage(out); err != nil {
+		t.Fatal(err)
+	}
+	m, err := readManifest(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := release(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := g.lab.desk.ApproveFleet(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uki, err := os.ReadFile(filepath.Join(out, image.FileSigned))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := image.InstallApprovals(g.box.Disk(), bundle); err != nil {
+		t.Fatal(err)
+	}
+	if err := image.InstallUKI(g.box.Disk(), uki); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.up("enrolled"); err != nil {
+		t.Fatal(err)
+	}
+	mine, _ := clone(t)
+	verify := func() (string, error) {
+		c := exec.Command(kra, "verify", "-root", filepath.Join(domain, desk.RootFile), "-domain", domain, "-rebuild", mine, "https://"+g.machine.Addr(releasePort))
+		said, err := c.CombinedOutput()
+		return string(said), err
+	}
+	said, err := verify()
+	if err != nil || !strings.Contains(said, "This box runs that source.") {
+		t.Fatalf("kra verify -rebuild: %v\n%s", err, said)
+	}
+	file := filepath.Join("boot", "boot.go")
+	text, err := os.ReadFile(filepath.Join(mine, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), `"boot: %w"`, `"Boot: %w"`, 1)
+	if err := os.WriteFile(filepath.Join(mine, file), []byte(changed), 0o600); err != nil || changed == string(text) {
+		t.Fatalf("change a byte: %v", err)
+	}
+	if said, err := verify(); err == nil || !strings.Contains(said, "dirty tree") {
+		t.Errorf("a changed tree: %v\n%s", err, said)
+	}
+	run1(t, mine, "git", "update-index", "--assume-unchanged", file)
+	if said, err := verify(); err == nil || !strings.Contains(said, "other bytes") {
+		t.Errorf("a tree whose change git does not see: %v\n%s", err, said)
+	}
+}
