@@ -57,8 +57,8 @@ func TestLostSession(t *testing.T) {
 // TestStuckCall: a call that does not return is seen, and no other.
 func TestStuckCall(t *testing.T) {
 	c, _ := hsmtest.New(t)
-	if c.Stuck(0) {
-		t.Error("an idle pool is stuck")
+	for c.Stuck(0) { // a session answers before it rests; one that never rests ends the test by its time limit
+		time.Sleep(time.Millisecond)
 	}
 	inside, leave := make(chan struct{}), make(chan struct{})
 	go c.Bare(block.KeyID{}, func(*p11.Ctx, p11.SessionHandle, p11.ObjectHandle) { close(inside); <-leave })
