@@ -68,10 +68,10 @@ check: setup ## gofmt, vet and staticcheck
 	go tool staticcheck ./...
 
 race: setup ## unit, fuzz-seed and process-level tests under the race detector
-	@go test -race -timeout 30m ./...
+	@.ci/again ./... -race -timeout 30m
 
 vmtest: image ## the tests that boot the image in QEMU
-	@cd qemu && go test -count=1 -timeout 60m -vm -dist $(CURDIR)/dist -domain $(abspath $(DOMAIN))
+	@.ci/again ./qemu -count=1 -timeout 60m -vm -dist $(CURDIR)/dist -domain $(abspath $(DOMAIN))
 
 test: check race vmtest ## everything that CI runs
 
