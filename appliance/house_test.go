@@ -114,6 +114,7 @@ var only = map[string]string{
 	"github.com/google/go-tpm-tools/": "tpm",
 	"github.com/google/go-eventlog/":  "tpm",
 	"github.com/tarm/serial":          "console qemu",
+	"rsc.io/qr":                       "console",
 	"github.com/u-root/u-root/":       "boot image",
 	"github.com/u-root/mkuimage/":     "image",
 	"github.com/coreos/go-systemd/":   "appliance boot boot/outbound hsm tpm",

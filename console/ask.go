@@ -63,9 +63,13 @@ func (t *Terminal) send(ctx context.Context, r wire.Request, v View) (o wire.Out
 	case kept == nil || err != nil:
 		return o, err
 	}
-	if text := v.shown(kept.text.String()); v.pages() {
+	text, wrong := v.shown(kept.text.String())
+	switch {
+	case wrong != nil && o.Ask == nil && o.Error == "": // else there is something to say first
+		o.Error = sentence(wrong)
+	case v.pages():
 		err = t.page(text)
-	} else {
+	default:
 		t.say(text)
 	}
 	return o, err

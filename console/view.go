@@ -23,6 +23,8 @@ const (
 	viewCount   = "count"
 	viewMore    = "more"
 	viewJSON    = "json"
+	viewQR      = "qr"
+	viewPaper   = "qr-paper"
 )
 
 var viewOptions = []option{
@@ -31,6 +33,8 @@ var viewOptions = []option{
 	{word: viewInclude, help: "only the lines with a word, in any case"},
 	{word: viewJSON, help: "one JSON object, for programs"},
 	{word: viewMore, help: "a page at a time"},
+	{word: viewQR, help: "a QR code of what is short"},
+	{word: viewPaper, help: "the same, for a terminal with a light ground"},
 }
 
 // maxViewParts bounds the parts of a view.
@@ -69,7 +73,7 @@ func Split(line string) (command string, v View, err error) {
 			}
 			p.word, end = word.text, word.end
 			v.parts = append(v.parts, p)
-		case viewCount, viewMore:
+		case viewCount, viewMore, viewQR, viewPaper:
 			v.parts = append(v.parts, p)
 		case viewJSON:
 			v.JSON = true
@@ -120,26 +124,42 @@ func viewing(line string) (partial token, out []option, ok bool) {
 	return token{start: len(line), end: len(line)}, []option{{word: "<Enter>", help: "run the command", kind: true}}, true
 }
 
-// shown is the part of text that a view leaves.
-func (v View) shown(text string) string {
+// shown is what a view makes of text.
+func (v View) shown(text string) (string, error) {
 	for _, p := range v.parts {
-		var left []string
-		lines := strings.SplitAfter(text, "\n")
-		if lines[len(lines)-1] == "" {
-			lines = lines[:len(lines)-1]
+		var err error
+		switch p.verb {
+		case viewInclude, viewExclude, viewCount:
+			text = p.lines(text)
+		case viewQR:
+			text, err = Symbol(strings.TrimSpace(text), Dark)
+		case viewPaper:
+			text, err = Symbol(strings.TrimSpace(text), Paper)
 		}
-		for _, l := range lines {
-			has := strings.Contains(strings.ToLower(l), strings.ToLower(p.word))
-			if p.verb == viewCount || p.verb == viewMore || has == (p.verb == viewInclude) {
-				left = append(left, l)
-			}
-		}
-		text = strings.Join(left, "")
-		if p.verb == viewCount {
-			text = fmt.Sprintf("%d\n", len(left))
+		if err != nil {
+			return "", err
 		}
 	}
-	return text
+	return text, nil
+}
+
+// lines are those of text that the part leaves, or how many there are.
+func (p viewPart) lines(text string) string {
+	var left []string
+	lines := strings.SplitAfter(text, "\n")
+	if lines[len(lines)-1] == "" {
+		lines = lines[:len(lines)-1]
+	}
+	for _, l := range lines {
+		has := strings.Contains(strings.ToLower(l), strings.ToLower(p.word))
+		if p.verb == viewCount || has == (p.verb == viewInclude) {
+			left = append(left, l)
+		}
+	}
+	if p.verb == viewCount {
+		return fmt.Sprintf("%d\n", len(left))
+	}
+	return strings.Join(left, "")
 }
 
 // pages reports whether a person wants a page at a time.

@@ -61,8 +61,8 @@ func TestShown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := v.shown(text); got != want {
-			t.Errorf("%s shows %q; want %q", line, got, want)
+		if got, err := v.shown(text); got != want || err != nil {
+			t.Errorf("%s shows %q, %v; want %q", line, got, err, want)
 		}
 	}
 }
@@ -109,7 +109,7 @@ func TestPages(t *testing.T) {
 	p.expect("too much for a view")
 	p.expect("box1> ")
 	p.send("key list | frob\r")
-	p.expect("expected: count, exclude, include, json, more")
+	p.expect("expected: count, exclude, include, json, more, qr, qr-paper")
 	if strings.Contains(l.noted(), "frob") {
 		t.Error("the agent was asked")
 	}
