@@ -16,8 +16,9 @@ import (
 // statePartition is the name in the partition table.
 const statePartition = "kra-state"
 
-// diskPatience bounds the wait for a disk: drivers look for theirs while process 1 already runs.
-const diskPatience = 15 * time.Second
+// diskPatience bounds the wait for a disk: drivers look for theirs while process 1 already runs, and a RAID controller starts its own
+// firmware and its disks first.
+const diskPatience = time.Minute
 
 // The state partition may have been written by anybody: nothing on it is executed, is a device, or leads elsewhere.
 const stateMount = plainMount | unix.MS_NOSYMFOLLOW | unix.MS_NOATIME

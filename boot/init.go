@@ -109,7 +109,7 @@ func (m *machineBoot) prepare() Options {
 	m.must(m.openScreen())
 	m.screen.say("key release agent, starting")
 	m.must(setSysctls("/proc/sys", sysctls[:]...)) // an interface takes its defaults when its driver finds it
-	m.must(loadModules(imageModules))
+	m.must(loadModules(imageModules, pciDevices, m.screen.say))
 	m.must(setSysctls("/proc/sys", noMoreModules))
 	m.must(ignoreControlAltDelete())
 	m.must(m.findState())

@@ -4,26 +4,95 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/u-root/u-root/pkg/kmodule"
 	"golang.org/x/sys/unix"
 )
 
-// loadModules loads the kernel modules that a file lists, one path a line in the order to load them. The kernel checks their
-// signatures. A module without its hardware is no error of ours, and what does need it says so later.
-func loadModules(list string) error {
+// pciDevices is where the kernel lists what is on the machine's buses.
+const pciDevices = "/sys/bus/pci/devices"
+
+// A pciDevice is one that the machine has.
+type pciDevice struct {
+	address string // such as "0000:00:02.0"
+	alias   string // what it is, as modules' patterns match it: pci:v00008086d…
+}
+
+// A moduleLine is a line of the module list: a path, and then for a driver the devices that it is loaded for, as the kernel's patterns.
+type moduleLine struct {
+	path     string
+	patterns []string // none: it is loaded in every machine
+}
+
+// loadModules loads the kernel modules that a file lists, one a line in the order to load them, as far as the machine has devices for them,
+// and says for which. The kernel checks their signatures. A module without its hardware is no error of ours, and what does need it says so
+// later.
+func loadModules(list, devices string, say func(line string)) error {
 	b, err := os.ReadFile(list)
 	if err != nil {
 		return fmt.Errorf("read module list: %w", err)
 	}
-	var errs []error
-	for path := range strings.Lines(string(b)) {
-		if path = strings.TrimSpace(path); path != "" {
-			errs = append(errs, loadModule(path))
+	found, err := findDevices(devices)
+	errs := []error{err}
+	for _, m := range moduleLines(string(b)) {
+		why, wanted, err := m.wanted(found)
+		if err == nil && wanted {
+			err = loadModule(m.path)
+		}
+		if errs = append(errs, err); err == nil && why != "" {
+			say("module " + strings.TrimSuffix(path.Base(m.path), ".ko") + " for " + why)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func moduleLines(list string) []moduleLine {
+	var all []moduleLine
+	for line := range strings.Lines(list) {
+		if words := strings.Fields(line); len(words) > 0 {
+			all = append(all, moduleLine{words[0], words[1:]})
+		}
+	}
+	return all
+}
+
+// wanted says whether the module is to be loaded, and for which device, the first of those that are there.
+func (m moduleLine) wanted(devices []pciDevice) (address string, wanted bool, err error) {
+	if len(m.patterns) == 0 {
+		return "", true, nil
+	}
+	for _, d := range devices {
+		for _, pattern := range m.patterns {
+			ok, err := path.Match(pattern, d.alias)
+			if err != nil {
+				return "", false, fmt.Errorf("devices of module %s: %w", m.path, err)
+			}
+			if ok {
+				return d.address, true, nil
+			}
+		}
+	}
+	return "", false, nil
+}
+
+// findDevices lists what is on the machine's buses, in the order of addresses. A machine without such a bus has no devices there.
+func findDevices(folder string) ([]pciDevice, error) {
+	files, err := filepath.Glob(filepath.Join(folder, "*", "modalias"))
+	if err != nil {
+		return nil, fmt.Errorf("look for devices: %w", err)
+	}
+	var all []pciDevice
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("look at device: %w", err)
+		}
+		all = append(all, pciDevice{filepath.Base(filepath.Dir(f)), strings.TrimSpace(string(b))})
+	}
+	return all, nil
 }
 
 func loadModule(path string) error {

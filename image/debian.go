@@ -19,7 +19,6 @@ import (
 
 // The Debian packages that are taken apart, not installed.
 const (
-	kernelMeta  = "linux-image-cloud-amd64" // its dependency is the kernel
 	stubPackage = "systemd-boot-efi"
 	stubFile    = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 )
@@ -42,22 +41,22 @@ type debian struct {
 
 // fetchDebian brings kernel and stub. Old package lists name versions that are
 // gone; root may refresh them.
-func fetchDebian(cache, work string) (debian, error) {
-	d, err := tryDebian(cache, work)
+func fetchDebian(k Kernel, cache, work string) (debian, error) {
+	d, err := tryDebian(k, cache, work)
 	if err == nil || os.Geteuid() != 0 {
 		return d, err
 	}
 	if _, e := tool("apt-get", "update", "-qq"); e != nil {
 		return debian{}, errors.Join(err, e)
 	}
-	return tryDebian(cache, work)
+	return tryDebian(k, cache, work)
 }
 
-func tryDebian(cache, work string) (debian, error) {
+func tryDebian(k Kernel, cache, work string) (debian, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return debian{}, err
 	}
-	kernel, err := kernelPackage(cache)
+	kernel, err := kernelPackage(k, cache)
 	if err != nil {
 		return debian{}, err
 	}
@@ -80,16 +79,16 @@ func tryDebian(cache, work string) (debian, error) {
 }
 
 // kernelPackage is the pinned kernel while it is to be had, else what Debian's meta package names today.
-func kernelPackage(cache string) (string, error) {
+func kernelPackage(k Kernel, cache string) (string, error) {
 	for name, pin := range pinned() {
-		if !strings.HasPrefix(name, "linux-image-") {
+		if !k.is(name) {
 			continue
 		}
 		if _, err := candidate(name); err == nil || exists(cached(cache, name, pin.Version)) {
 			return name, nil
 		}
 	}
-	out, err := tool("apt-cache", "depends", kernelMeta)
+	out, err := tool("apt-cache", "depends", k.meta())
 	if err != nil {
 		return "", err
 	}
@@ -98,7 +97,7 @@ func kernelPackage(cache string) (string, error) {
 			return "linux-image-" + name, nil
 		}
 	}
-	return "", fmt.Errorf("apt knows no %s; run: apt-get update", kernelMeta)
+	return "", fmt.Errorf("apt knows no %s; run: apt-get update", k.meta())
 }
 
 func pinned() map[string]manifest.Input {

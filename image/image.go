@@ -58,7 +58,8 @@ func Libraries() []string { return []string{"/usr/lib/x86_64-linux-gnu/softhsm/l
 type Spec struct {
 	Source    string // root of the source tree
 	Commands  []Command
-	Libraries []string     // files loaded at run time, such as a PKCS#11 module; their own libraries follow
+	Libraries []string // files loaded at run time, such as a PKCS#11 module; their own libraries follow
+	Kernel    Kernel
 	Domain    label.Domain // whose box it can become: /etc/kra/domain.json
 	Firmware  SecureBoot   // the keys of the machine's firmware, for the prediction; no byte of the image depends on them
 	Version   string
@@ -94,6 +95,9 @@ func (s Spec) check() error {
 	if _, err := label.ParseDomain(s.Domain.Bytes()); err != nil {
 		return err
 	}
+	if s.Kernel.String() == "" {
+		return errors.New("no kernel")
+	}
 	if s.Epoch == 0 {
 		return errors.New("no epoch")
 	}
@@ -111,7 +115,7 @@ func (s Spec) build(work string) (manifest.Image, error) {
 		return manifest.Image{}, err
 	}
 	s.say("fetch kernel and stub")
-	debian, err := fetchDebian(s.Cache, filepath.Join(work, "debian"))
+	debian, err := fetchDebian(s.Kernel, s.Cache, filepath.Join(work, "debian"))
 	if err != nil {
 		return manifest.Image{}, err
 	}

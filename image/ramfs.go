@@ -22,7 +22,9 @@ import (
 const (
 	PathDomain   = "/etc/kra/domain.json"
 	PathManifest = "/etc/kra/manifest.json"
-	PathModules  = "/etc/kra/modules" // absolute paths of kernel modules, one a line, in the order to load them
+	// PathModules lists the kernel modules, one a line, in the order to load them: an absolute path, and then for a driver the PCI devices
+	// that it is loaded for, as the kernel's patterns.
+	PathModules = "/etc/kra/modules"
 )
 
 // zstdWindow spans several programs, which share the Go runtime: a fifth smaller
@@ -63,7 +65,7 @@ func (r *ramfs) pack() ([]byte, manifest.Release, error) {
 
 // collect lets u-root's image library gather files, their libraries and their folders.
 func (r *ramfs) collect() (*cpio.Archive, error) {
-	modules, err := moduleClosure(r.debian.modules, kernelModules())
+	modules, err := r.spec.Kernel.modules(r.debian.modules)
 	if err != nil {
 		return nil, err
 	}
@@ -79,10 +81,13 @@ func (r *ramfs) collect() (*cpio.Archive, error) {
 		files = append(files, real+":"+real[1:])
 	}
 	var order strings.Builder
+	if err := r.tellFirmware(modules); err != nil {
+		return nil, err
+	}
+	folder := "/lib/modules/" + r.debian.release
 	for _, m := range modules {
-		inside := filepath.Join("/lib/modules", r.debian.release, m)
-		files = append(files, filepath.Join(r.debian.modules, m)+":"+inside[1:])
-		order.WriteString(inside + "\n")
+		files = append(files, filepath.Join(r.debian.modules, m.path)+":"+folder[1:]+"/"+m.path)
+		order.WriteString(m.line(folder))
 	}
 	base, err := cpio.ArchiveFromRecords(baseRecords(r.spec.Domain.Bytes(), order.String()))
 	if err != nil {
@@ -95,6 +100,26 @@ func (r *ramfs) collect() (*cpio.Archive, error) {
 		return nil, fmt.Errorf("collect files: %w", err)
 	}
 	return memory.Archive, nil
+}
+
+// tellFirmware says what drivers ask for that the image does not have: Debian has it in non-free-firmware, if at all. Each of them does
+// without, with some of its devices or functions.
+func (r *ramfs) tellFirmware(modules []module) error {
+	s, err := findModules(r.debian.modules)
+	if err != nil {
+		return err
+	}
+	for _, m := range modules {
+		files, err := s.info(moduleName(m.path), "firmware")
+		if err != nil {
+			return err
+		}
+		if len(files) > 0 {
+			slices.Sort(files)
+			r.spec.say("%s is without its firmware: %s", moduleName(m.path), strings.Join(files, ", "))
+		}
+	}
+	return nil
 }
 
 // baseRecords replace the library's own: those carry a public name server and /dev/port.

@@ -16,7 +16,7 @@ func TestBoxUnsealsOnce(t *testing.T) {
 	g, s := copyOf(t)
 	out := t.TempDir()
 	m, err := image.Build(image.Spec{
-		Source: "..", Domain: g.lab.desk.Domain(), Firmware: g.lab.keys, Version: "v0.1.1", Epoch: g.lab.manifest.Epoch, Commit: "twice",
+		Source: "..", Kernel: image.Cloud, Domain: g.lab.desk.Domain(), Firmware: g.lab.keys, Version: "v0.1.1", Epoch: g.lab.manifest.Epoch, Commit: "twice",
 		Commands: []image.Command{{Package: "./qemu/testdata/twice", Path: "/init", Link: image.Static}, {Package: "./tpm/cmd/tpmd", Path: "/bin/tpmd", Link: image.Static}},
 		Out:      out, Cache: filepath.Join(*dist, "cache"),
 	})

@@ -15,7 +15,7 @@ func nextRelease(t *testing.T, l *lab) (manifest.Image, []byte) {
 	t.Helper()
 	out := t.TempDir()
 	m, err := image.Build(image.Spec{
-		Source: "..", Commands: image.Commands(), Libraries: image.Libraries(), Domain: l.desk.Domain(), Firmware: l.keys,
+		Source: "..", Commands: image.Commands(), Libraries: image.Libraries(), Kernel: image.Cloud, Domain: l.desk.Domain(), Firmware: l.keys,
 		Version: "v0.2.0", Epoch: l.manifest.Epoch + 1, Commit: "next-" + l.manifest.Commit, Out: out, Cache: filepath.Join(*dist, "cache"),
 	})
 	if err != nil {

@@ -20,6 +20,7 @@ func main() {
 	domain := flag.String("domain", "dist/domain", "`folder` with the domain's public part, domain.json")
 	flag.StringVar(&s.Out, "out", "dist", "`folder` for the artefacts")
 	flag.StringVar(&s.Source, "source", ".", "`folder` of the source tree")
+	flag.TextVar(&s.Kernel, "kernel", image.Cloud, "Debian's `kernel`: cloud, of virtual machines, or full, of servers")
 	flag.StringVar(&s.Version, "version", "v0.1.0", "release `name`")
 	flag.Uint64Var(&s.Epoch, "epoch", 1, "release `number`: after an upgrade is confirmed, lower ones open nothing")
 	flag.StringVar(&s.Commit, "commit", "unknown", "`stamp` of the source tree")

@@ -23,6 +23,7 @@ type rebuild struct {
 	t      *tool
 	tree   string // checkout of the commit
 	domain string // folder with the domain's public part: domain.json and the Secure Boot certificates
+	kernel string // which one the image has, as the builder calls it; empty: the one that the builder takes by itself
 }
 
 // A manifest is what the builder says of an image.
@@ -62,7 +63,7 @@ func (r rebuild) compare(ctx context.Context, id client.Identity) error {
 		return err
 	}
 	if err := m.equals(id); err != nil {
-		return hint(err, "it was built with other inputs or tools, or that commit is not what the domain built; the builder notes:\n%s", notes)
+		return hint(err, "it was built with other inputs or tools or another -kernel, or that commit is not what the domain built; the builder notes:\n%s", notes)
 	}
 	_, err = fmt.Fprintf(r.t.stdout, `
 Built again from %s at commit %s: the image has the same bytes
@@ -121,8 +122,12 @@ func (r rebuild) build(ctx context.Context, id client.Identity, out string) (not
 		return "", err
 	}
 	fmt.Fprintf(r.t.stderr, "Building release %s again; this takes a minute or more.\n", plain(id.Release))
-	said, err := r.run(ctx, "go", "run", "./image/cmd/mkimage", "-domain", domain, "-out", out, "-cache", filepath.Join("dist", "cache"),
-		"-version", id.Release, "-epoch", strconv.FormatUint(id.Epoch, 10), "-commit", id.Commit)
+	args := []string{"run", "./image/cmd/mkimage", "-domain", domain, "-out", out, "-cache", filepath.Join("dist", "cache"),
+		"-version", id.Release, "-epoch", strconv.FormatUint(id.Epoch, 10), "-commit", id.Commit}
+	if r.kernel != "" {
+		args = append(args, "-kernel", r.kernel)
+	}
+	said, err := r.run(ctx, "go", args...)
 	for line := range strings.Lines(said) {
 		if strings.Contains(line, "note:") {
 			notes += line

@@ -63,7 +63,7 @@ func TestRebuildWantsTheTree(t *testing.T) {
 			if c.change != nil {
 				c.change(t, dir)
 			}
-			r := rebuild{&tool{}, dir, t.TempDir()}
+			r := rebuild{t: &tool{}, tree: dir, domain: t.TempDir()}
 			if err := r.check(t.Context(), c.id(commit)); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("check: %v; want %q", err, c.want)
 			}
