@@ -99,7 +99,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if err != nil {
 		return fmt.Errorf("compile rules: %w", err)
 	}
-	if err := first.log(ctx, o.log); err != nil {
+	if err := b.tell(ctx, o.log, first); err != nil && !errors.Is(err, audit.ErrFull) {
 		return err
 	}
 	b.use(first)
@@ -117,7 +117,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if b.page, err = a.page(o, b, h, advertised); err != nil {
 		return err
 	}
-	c, err := a.enrolledAdmin(ctx, o, b, h, token)
+	c, err := a.enrolledAdmin(ctx, o, b, first, h, token)
 	if err != nil {
 		return err
 	}
@@ -157,6 +157,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		func() error { keys.keep(ctx); return nil },
 		func() error { times.run(ctx); return nil },
 		func() error { a.tend(ctx, agent); return nil },
+		func() error { return b.keepTelling(ctx, o.log, first) },
 		func() error { _ = first.Book.Warm(ctx); return nil },
 		func() error { return h.watch(ctx) },
 		func() error { a.anchor(ctx, o); return nil })
@@ -192,7 +193,7 @@ func together(ctx context.Context, fail context.CancelCauseFunc, parts ...func()
 }
 
 // enrolledAdmin is what the console works with.
-func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, h *health, token *hsm.Client) (admin.Config, error) {
+func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, first *posted, h *health, token *hsm.Client) (admin.Config, error) {
 	root, err := a.domain.Certificate()
 	if err != nil {
 		return admin.Config{}, err
@@ -223,6 +224,9 @@ func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, h *health
 		if err != nil {
 			return nil, err
 		}
+		if err := b.tell(ctx, o.log, first); err != nil {
+			return nil, err
+		}
 		if err := s.log(ctx, o.log); err != nil {
 			return nil, err
 		}
@@ -242,11 +246,19 @@ func (o opened) use(b *board, s *posted, next *store.State) {
 
 // timekeeper is who has the clock follow the sources of time.
 func (a *agent) timekeeper(o opened) *timekeeper {
-	k := &timekeeper{clock: o.clock, state: o.store.State, keep: o.store.Commit, note: o.log.Append, dial: a.o.outward(), log: a.log, again: timing{timeEvery, timeSoon, timeRetry}}
+	k := &timekeeper{clock: o.clock, state: o.store.State, keep: o.store.Commit, note: o.log.Append, room: o.room, dial: a.o.outward(), log: a.log, again: timing{timeEvery, timeSoon, timeRetry}}
 	if a.machine != nil {
 		k.set = a.machine
 	}
 	return k
+}
+
+// room returns nil while disk and log take a change.
+func (o opened) room() error {
+	if err := o.log.Health(); err != nil {
+		return err
+	}
+	return o.store.Room()
 }
 
 // idle is after how long without a request the service is only potentially there; 0: never.

@@ -1,11 +1,13 @@
 package appliance
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +36,9 @@ type board struct {
 	page    *advertising.Keeper // adverts, and what the domain permits
 	now     atomic.Pointer[posted]
 	astray  atomic.Pointer[error] // why the sources are not those of now
+
+	telling sync.Mutex
+	untold  atomic.Pointer[error] // why the first book is not in the log
 }
 
 // posted is a snapshot and the state that it was made of.
@@ -45,6 +50,7 @@ type posted struct {
 	logs    syslog.Target // that the log is forwarded to
 	edit    policy.Edit   // what its book has other than book number from; 0: than the empty one
 	from    uint64
+	told    bool // of the first: its book is in the log
 }
 
 func (b *board) snapshot() *release.Snapshot { return &b.now.Load().Snapshot }
@@ -129,6 +135,41 @@ func (p *posted) log(ctx context.Context, l *audit.Log) error {
 	return nil
 }
 
+// tell logs the first book. It may wait for a full disk, as long as the port is refused and nothing is changed: the console is what helps then.
+func (b *board) tell(ctx context.Context, l *audit.Log, first *posted) error {
+	b.telling.Lock()
+	defer b.telling.Unlock()
+	if first.told {
+		return nil
+	}
+	err := first.log(ctx, l)
+	if first.told = err == nil; first.told {
+		b.untold.Store(nil)
+	} else {
+		b.untold.Store(&err)
+	}
+	return err
+}
+
+// keepTelling has the first book logged once the disk has room for it.
+func (b *board) keepTelling(ctx context.Context, l *audit.Log, first *posted) error {
+	for t := time.NewTicker(time.Second); b.untold.Load() != nil; {
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		if l.Health() != nil {
+			continue
+		}
+		if err := b.tell(ctx, l, first); err != nil && !errors.Is(err, audit.ErrFull) {
+			return err
+		}
+	}
+	return nil
+}
+
 // bookParts is how many records of a long edit are appended at once.
 const bookParts = 16
 
@@ -149,9 +190,9 @@ func (b *board) use(p *posted) {
 	}
 }
 
-// health returns why the sources are not those of the snapshot, or nil.
+// health returns why the sources are not those of the snapshot, or why the log does not have its book, or nil.
 func (b *board) health() error {
-	if err := b.astray.Load(); err != nil {
+	if err := cmp.Or(b.astray.Load(), b.untold.Load()); err != nil {
 		return *err
 	}
 	return nil

@@ -29,6 +29,7 @@ type timekeeper struct {
 	state func() *store.State
 	keep  func(context.Context, ...store.Change) (*store.State, error) // returns when it is durable
 	note  func(context.Context, ...audit.Entry) (audit.Committed, error)
+	room  func() error
 	set   setter // nil: the clock is a host's, and only vouched for
 	dial  dial
 	log   *slog.Logger
@@ -224,6 +225,9 @@ func (k *timekeeper) take(ctx context.Context, r nts.Reading, then *standing) er
 	}
 	first := k.clock.source() != store.NTS
 	if first || step {
+		if err := k.room(); err != nil { // else each round takes some of what a full disk has left
+			return err
+		}
 		if err := k.tell(ctx, r, step); err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ type watch struct {
 	slews           []time.Duration
 	noted           int
 	failLog, failNV bool
+	full            error
 }
 
 func (w *watch) SetClock(_ context.Context, t time.Time) error {
@@ -50,6 +51,7 @@ func newWatch(t *testing.T, floor time.Time, a *ntstest.Authority, addresses ...
 	w.is = firstState(t, append(changes, store.ClockSet{Time: floor, Source: store.Manual})...)
 	w.timekeeper = &timekeeper{clock: newClock(floor), state: func() *store.State { return w.is }, set: w, dial: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		log: slog.New(slog.DiscardHandler), again: timing{time.Hour, time.Millisecond, time.Minute},
+		room: func() error { return w.full },
 		note: func(_ context.Context, e ...audit.Entry) (audit.Committed, error) {
 			if w.failLog {
 				return audit.Committed{}, errors.New("the log is full")
@@ -417,7 +419,12 @@ func TestClockFailsClosed(t *testing.T) {
 	l := a.Liar(t)
 	w := newWatch(t, lately(), a, l.Address)
 	l.Tell(10 * time.Minute)
-	w.failLog = true
+	w.full = errors.New("the disk is full")
+	if w.ask() || len(w.steps) > 0 || w.noted > 0 {
+		t.Errorf("set, or %d records on a full disk", w.noted)
+	}
+	w.faulted("the disk is full")
+	w.full, w.failLog = nil, true
 	if w.ask() || len(w.steps) > 0 {
 		t.Error("set without a record")
 	}

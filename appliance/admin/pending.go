@@ -73,7 +73,7 @@ func (s *step) mayAsk() error {
 
 // expire ends the requests that have waited too long.
 func (a *Agent) expire(ctx context.Context) {
-	if a.c.Mode != console.Enrolled {
+	if a.c.Mode != console.Enrolled || a.full() != nil {
 		return
 	}
 	for _, r := range a.c.Store.State().Requests() {

@@ -20,7 +20,7 @@ import (
 var ErrFull = errors.New("the disk is full")
 
 const (
-	// spareShare of each segment is kept from releases and refusals, for starts, log-ins and the console of a box with a full disk.
+	// spareShare of each segment is kept from releases, refusals and rules, for starts, log-ins and the console of a box with a full disk.
 	spareShare = 32
 	// reserveShare of a segment stays free on the disk beside a new one: the state and the tree's hashes grow too.
 	reserveShare = 2
@@ -30,8 +30,11 @@ const (
 // noRoom tells a disk that is full from one that is broken.
 func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
-// essential reports the kinds that may take the spare: those that are not of the release port.
-func essential(k receipt.Kind) bool { return k != receipt.Release && k != receipt.Refusal }
+// essential reports the kinds that may take the spare: those that are not of the release port. Rules are of the port, and each start writes
+// all of them.
+func essential(k receipt.Kind) bool {
+	return k != receipt.Release && k != receipt.Refusal && k != receipt.Book
+}
 
 // fit sees to it that the segment takes the batch, before anything of it is in the tree. Requests for which there is no room are
 // answered here.

@@ -80,6 +80,11 @@ func fullDisk(t *testing.T) {
 
 	// what is not the port's goes on, also after a restart, and the whole log is there
 	mustAppend(t, l, Entry{Kind: receipt.Login})
+	if _, err := l.Append(ctx, Entry{Kind: receipt.Book, Private: strings.Repeat("z", 20_000)}); err == nil {
+		t.Error("the spare takes rules, which each start writes again")
+	} else {
+		full("rules", err)
+	}
 	l.Close()
 	l = b.boot(t)
 	mustAppend(t, l, Entry{Kind: receipt.Boot})

@@ -3,6 +3,7 @@ package boxtest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -53,9 +54,12 @@ type small struct {
 
 func newSmall(t *testing.T) *small {
 	b := boxtest.Start(t, boxtest.Edit{File: "appliance/audit/audit.go", Old: "segmentSize  = 64 << 20", New: "segmentSize  = 1 << 20"},
-		boxtest.Edit{File: "appliance/audit/full.go", Old: "spareShare = 32", New: "spareShare = 4"},
+		boxtest.Edit{File: "appliance/audit/full.go", Old: "spareShare = 32", New: "spareShare = 16"},
 		boxtest.Edit{File: "appliance/store/full.go", Old: "changeRoom = 1 << 20", New: "changeRoom = 1 << 18"})
 	legalTeam(b)
+	for i := range 200 { // rules that each start logs, and for which the spare has no room
+		b.Do(fmt.Sprintf("rule add long%d is %strue", i, strings.Repeat("true && ", 50)))
+	}
 	bob := b.Person("bob")
 	s := &small{Box: b, t: t, other: filepath.Join(b.State, "other")}
 	s.h, _ = header(t, b.Agent(&bob), "x")
@@ -74,7 +78,7 @@ func newSmall(t *testing.T) *small {
 	}
 	b.Stop()
 	old := b.State + "-old"
-	if err := errors.Join(os.Rename(b.State, old), os.Mkdir(b.State, 0o700), unix.Mount("none", b.State, "tmpfs", 0, "size=2560k"), os.CopyFS(b.State, os.DirFS(old))); err != nil {
+	if err := errors.Join(os.Rename(b.State, old), os.Mkdir(b.State, 0o700), unix.Mount("none", b.State, "tmpfs", 0, "size=3m"), os.CopyFS(b.State, os.DirFS(old))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

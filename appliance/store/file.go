@@ -13,6 +13,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
 // ErrDamaged is wrapped by errors about a file that is not, in all its parts, what this box wrote.
@@ -161,6 +162,13 @@ func (f *file) settle() error {
 // rekeyed puts the same records into the place of the file under a fresh data key, wrapped by the holder in force and by next. The file itself is
 // as it was, and no longer has a name.
 func (f *file) rekeyed(next holder, lock *Lock, gone int) (*file, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(f.path, &st); err != nil {
+		return nil, fmt.Errorf("look at the state file: %w", err)
+	}
+	if err := roomFor(filepath.Dir(f.path), st.Blocks*512/2); err != nil { // once more
+		return nil, err
+	}
 	k := newDataKey()
 	defer clear(k[:])
 	old, err := f.holder.wrap(k, f.lock, f.gone)

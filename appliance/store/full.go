@@ -14,6 +14,9 @@ var ErrFull = errors.New("the disk is full")
 // changeRoom is what must be free for a change beside what it writes, in bytes: bbolt copies the pages on the way to a record.
 const changeRoom = 1 << 20
 
+// recordRoom is a page of a record's own, which names that lie apart each take, and half a page on the way to it.
+const recordRoom = 4096 + 2048
+
 // Room returns nil while the disk has room for a change, and else an error that wraps ErrFull. It waits for no commit.
 func (s *Store) Room() error { return roomFor(s.dir, 0) }
 
@@ -31,9 +34,9 @@ func roomFor(dir string, bytes int64) error {
 
 // room is roomFor what a draft writes.
 func (f *file) room(next *State) error {
-	bytes := 0
+	bytes := int64(0)
 	for _, e := range next.edits {
-		bytes += len(e.key) + len(e.value)
+		bytes += int64(len(e.key)+len(e.value)) + recordRoom
 	}
-	return roomFor(filepath.Dir(f.path), int64(bytes))
+	return roomFor(filepath.Dir(f.path), bytes)
 }
