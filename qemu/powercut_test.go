@@ -13,7 +13,10 @@ import (
 	"github.com/keyrelease/krabox/qemu"
 )
 
-var cuts = flag.Int("cuts", 3, "how often TestBoxPowerCuts cuts the power")
+var (
+	cuts  = flag.Int("cuts", 3, "how often TestBoxPowerCuts cuts the power of each box")
+	boxes = flag.Int("boxes", 1, "how many boxes TestBoxPowerCuts works with, side by side")
+)
 
 // A laborer works at the console of a box whose power is cut, and knows what he was told.
 type laborer struct {
@@ -24,6 +27,9 @@ type laborer struct {
 
 	access, rules []string // made and acknowledged
 	begun         string   // what was begun last, if nobody knows what became of it
+	backup        string   // when the last one was made that open has seen
+	backedUp      bool     // since then, and acknowledged
+	backups       int
 }
 
 // open starts the box and looks for all that was acknowledged.
@@ -39,7 +45,7 @@ func (w *laborer) open(s *inService) error {
 		return err
 	}
 	shown := map[string]string{}
-	for _, line := range []string{"access list", "rule list", "system secrets", "status"} {
+	for _, line := range []string{"access list", "rule list", "system secrets", "status", "backup show"} {
 		out, err := w.operator.Do(line)
 		if err != nil {
 			return err
@@ -61,6 +67,11 @@ func (w *laborer) open(s *inService) error {
 	if m == nil || !strings.Contains(shown["system secrets"], "in all") {
 		return fmt.Errorf("state and token disagree:\n%s\n%s", shown["status"], shown["system secrets"])
 	}
+	last := lastBackup.FindString(shown["backup show"])
+	if w.backedUp && last == w.backup {
+		return fmt.Errorf("a backup was acknowledged, and after it the box knows of %q", last)
+	}
+	w.backup, w.backedUp = last, false
 	found := 0
 	fmt.Sscan(m[1], &found)
 	if found < w.keys || found > w.keys+1 || found > w.keys && !strings.HasPrefix(w.begun, "key ") {
@@ -72,12 +83,27 @@ func (w *laborer) open(s *inService) error {
 
 var keysLine = regexp.MustCompile(`generation [0-9]+: .*?([0-9]+) keys?,`)
 
+var lastBackup = regexp.MustCompile(`last backup \S+`)
+
+// backupKey gives the box a key that backups are made for.
+func (w *laborer) backupKey() error {
+	request, err := w.operator.Do("backup key age "+w.lab.desk.Domain().Escrow, "yes")
+	if err != nil {
+		return err
+	}
+	approved, err := w.lab.desk.ApproveBackupKey([]byte(request))
+	if err != nil {
+		return err
+	}
+	return w.operator.Must("approved", "backup key accept", string(approved))
+}
+
 // labor makes changes until the power is cut, and notes those that the console has acknowledged.
 func (w *laborer) labor(n int) error {
 	for i := 0; ; i++ {
 		name := fmt.Sprintf("n%dx%d", n, i)
 		var want string
-		switch w.dice.IntN(5) {
+		switch w.dice.IntN(6) {
 		case 0:
 			w.begun, want = "access add "+name, "was made"
 		case 1:
@@ -86,11 +112,13 @@ func (w *laborer) labor(n int) error {
 			w.begun, want = "key generate p256 for legal-team", "was made"
 		case 3:
 			w.begun, want = "key rotate legal-team", "current key"
+		case 4:
+			w.begun, want = "backup make", "END KRA BACKUP"
 		default:
 			w.begun, want = "boot renew", "Renewed"
 		}
 		var answers []string
-		if w.begun == "boot renew" {
+		if w.begun == "boot renew" || w.begun == "backup make" {
 			answers = []string{"yes"}
 		}
 		if err := w.operator.Must(want, w.begun, answers...); err != nil {
@@ -103,6 +131,9 @@ func (w *laborer) labor(n int) error {
 			w.rules = append(w.rules, name)
 		case "key":
 			w.keys++
+		case "backup":
+			w.backedUp = true
+			w.backups++
 		}
 		w.begun = ""
 	}
@@ -125,13 +156,13 @@ func (w *laborer) cutWhileLaboring(t *testing.T, n int) {
 	}
 	w.machine.Cut()
 	<-ended // what was on the line before the cut was acknowledged
-	t.Logf("cut %d after %v, during %q: %d sectors lost; %d access identifiers, %d rules, %d keys acknowledged", n, wait.Round(time.Millisecond), w.begun, lost, len(w.access), len(w.rules), w.keys)
+	t.Logf("cut %d after %v, during %q: %d sectors lost; %d access identifiers, %d rules, %d keys, %d backups acknowledged", n, wait.Round(time.Millisecond), w.begun, lost, len(w.access), len(w.rules), w.keys, w.backups)
 }
 
-func newLaborer(t *testing.T, forgetful bool) (*laborer, *inService) {
+func newLaborer(t *testing.T, seed uint64, forgetful bool) (*laborer, *inService) {
 	t.Helper()
 	g, s := copyOf(t)
-	w := &laborer{guest: g, dice: rand.New(rand.NewPCG(7, uint64(len(t.Name())))), keys: 1}
+	w := &laborer{guest: g, dice: rand.New(rand.NewPCG(7, seed)), keys: 1}
 	var err error
 	if w.disk, err = qemu.NewVolatile(g.box.Disk()); err != nil {
 		t.Fatal(err)
@@ -150,24 +181,35 @@ func newLaborer(t *testing.T, forgetful bool) (*laborer, *inService) {
 // TestBoxPowerCuts cuts the power of a box that is being administered, at random moments, and of its disk, which loses at random what was not
 // flushed. The box always comes up; what the console acknowledged is there, token and state agree on every key, and it releases.
 func TestBoxPowerCuts(t *testing.T) {
-	w, s := newLaborer(t, false)
+	for n := range *boxes {
+		t.Run(fmt.Sprint("box", n+1), func(t *testing.T) { powerCuts(t, uint64(n)) })
+	}
+}
+
+func powerCuts(t *testing.T, seed uint64) {
+	w, s := newLaborer(t, seed, false)
 	for n := range *cuts {
 		if err := w.open(s); err != nil {
 			t.Fatalf("after %d cuts: %v", n, err)
+		}
+		if n == 0 {
+			if err := w.backupKey(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		w.cutWhileLaboring(t, n)
 	}
 	if err := w.open(s); err != nil {
 		t.Fatalf("after the last cut: %v", err)
 	}
-	if w.disk.Flushes() == 0 || len(w.access)+len(w.rules)+w.keys < 2 {
-		t.Errorf("control: %d flushes, %d changes", w.disk.Flushes(), len(w.access)+len(w.rules)+w.keys)
+	if w.disk.Flushes() == 0 || len(w.access)+len(w.rules)+w.keys+w.backups < 2 {
+		t.Errorf("control: %d flushes, %d changes", w.disk.Flushes(), len(w.access)+len(w.rules)+w.keys+w.backups)
 	}
 }
 
 // TestBoxPowerCutsAreSeen is the control: on a disk that keeps nothing at a flush, as if the box asked for none, the same cuts do not pass.
 func TestBoxPowerCutsAreSeen(t *testing.T) {
-	w, s := newLaborer(t, true)
+	w, s := newLaborer(t, 0, true)
 	for n := range 3 {
 		if err := w.open(s); err != nil {
 			if n == 0 {
