@@ -79,10 +79,11 @@ test: check race vmtest ## everything that CI runs
 soak: image ## cut the power of two boxes at a hundred random moments in all; an hour and more
 	@go test ./qemu -count=1 -timeout 12h -vm -dist $(CURDIR)/dist -domain $(abspath $(DOMAIN)) -run '^TestBoxPowerCuts' -boxes 2 -cuts 50 -v
 
-bench: setup ## decisions at scale, keys of the HSM by their number, resident and in the vault, releases beside the bare PKCS#11 operation, beside challenges and renewals, and among 10,000 keys, refusals, and 10,000 idle connections; 35 min; JSON lines in dist/bench.json
+bench: setup ## decisions at scale, keys of the HSM by their number, resident and in the vault, the start with 100,000 of them, releases beside the bare PKCS#11 operation, beside challenges and renewals, and among 10,000 keys, refusals, and 10,000 idle connections; 35 min; JSON lines in dist/bench.json
 	@mkdir -p dist
 	go test ./kra/policy -run "^$$" -bench Scale -benchtime 1x | tee dist/scale.txt
 	go test ./hsm -run "^$$" -bench Keys -benchtime 1x -timeout 30m | tee dist/keys.txt
+	go test ./appliance -run "^$$" -bench Start -benchtime 1x -timeout 30m | tee dist/start.txt
 	go test ./appliance/boxtest -run "^$$" -bench Release -benchtime 1x -timeout 60m -scale $(CURDIR)/dist/scale.txt -out $(CURDIR)/dist/bench.json
 
 mutants: setup ## break each claimed feature and see its named test fail

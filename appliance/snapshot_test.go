@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/kra/replay"
 )
 
 // An author makes keys of a state and certifies them.
@@ -215,6 +217,65 @@ func BenchmarkOneMoreKey(b *testing.B) {
 				if _, err := x.build(next, 2); err != nil {
 					b.Fatal(err)
 				}
+			}
+		})
+	}
+}
+
+// An nv holds what was recorded last.
+type nv struct{ label.Record }
+
+func (n *nv) WriteRecord(_ context.Context, r label.Record) error { n.Record = r; return nil }
+
+// BenchmarkStart is what a start of krad takes with so many keys in the vault, from the sealed state to what the port serves from. What hsmd
+// takes is in package hsm's BenchmarkKeys.
+func BenchmarkStart(b *testing.B) {
+	for _, n := range []int{10, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("keys%d", n), func(b *testing.B) {
+			a, tpm, path := newAuthor(b), &nv{}, filepath.Join(b.TempDir(), "store.db")
+			changes := []store.Change{store.OfficerAdd{Name: "alice", Hash: "$argon2id$x", Duty: store.Chief}, store.BoxSet{Box: label.Box{Name: "box1"}}, store.RuleAdd{Name: "staff", Expr: "true"}}
+			for i := range n {
+				id := kra.AccessID(fmt.Sprintf("access-%d", i))
+				k := a.keyAdd(id)
+				k.Key.Mode, k.Files = hsm.Vault, map[string][]byte{"vault/" + k.Key.ID.String(): make([]byte, 400)}
+				changes = append(changes, store.AccessAdd{ID: id}, store.AccessLists{ID: id, Lists: []string{"staff"}}, k)
+			}
+			s, err := store.Create(b.Context(), path, [32]byte{1}, tpm, changes...)
+			if err == nil {
+				err = s.Close()
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			changes = nil
+			runtime.GC()
+			for b.Loop() {
+				began := time.Now()
+				open, err := store.Open(path, [32]byte{1}, tpm.Record)
+				if err != nil {
+					b.Fatal(err)
+				}
+				opened := time.Now()
+				if _, err := open.Files(); err != nil {
+					b.Fatal(err)
+				}
+				given := time.Now()
+				p, err := newBoard(b).build(open.State(), 1)
+				if err != nil || len(p.Book.AllAccess()) != n {
+					b.Fatal(err)
+				}
+				built := time.Now()
+				if _, err := replay.Parts(p.Book.Version(), 0, p.edit); err != nil {
+					b.Fatal(err)
+				}
+				logged := time.Now()
+				if err := open.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(opened.Sub(began).Seconds(), "open-s/op")
+				b.ReportMetric(given.Sub(opened).Seconds(), "files-s/op")
+				b.ReportMetric(built.Sub(given).Seconds(), "book-s/op")
+				b.ReportMetric(logged.Sub(built).Seconds(), "parts-s/op")
 			}
 		})
 	}

@@ -3,9 +3,11 @@ package book
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
-	"maps"
+	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/kra"
@@ -189,35 +191,34 @@ func anchored(st *store.State, alias kra.Anchor) bool {
 // keys writes how headers may name the keys that came, went or were certified anew. No two keys have the same name: an
 // issuer gives a serial number once.
 func keys(e *policy.Edit, st, old *store.State, diff store.Difference) error {
-	put := map[block.Ref]block.KeyID{}
-	gone := map[block.Ref]struct{}{}
-	for _, id := range diff.Keys {
-		was, err := aliases(old, id)
-		if err != nil {
-			return err
+	was, err := names(old, diff.Keys)
+	if err != nil {
+		return err
+	}
+	is, err := names(st, diff.Keys)
+	if err != nil {
+		return err
+	}
+	var put, gone []name
+	for i := range diff.Keys {
+		put = append(put, without(is[i], was[i])...)
+		gone = append(gone, without(was[i], is[i])...)
+	}
+	there := make(map[block.Ref]bool, len(put))
+	byText := func(a, b name) int { return cmp.Compare(a.text, b.text) }
+	slices.SortFunc(put, byText)
+	for _, n := range put {
+		if !there[n.ref] {
+			e.Put.Aliases = append(e.Put.Aliases, policy.KeyAlias{Ref: n.ref, Key: n.key})
 		}
-		is, err := aliases(st, id)
-		if err != nil {
-			return err
-		}
-		for ref := range was {
-			if _, stays := is[ref]; !stays {
-				gone[ref] = struct{}{}
-			}
-		}
-		for ref, key := range is {
-			if _, there := was[ref]; !there {
-				put[ref] = key
-			}
+		there[n.ref] = true
+	}
+	slices.SortFunc(gone, byText)
+	for _, n := range gone {
+		if !there[n.ref] {
+			e.Aliases = append(e.Aliases, n.ref)
 		}
 	}
-	for ref, key := range put {
-		delete(gone, ref)
-		e.Put.Aliases = append(e.Put.Aliases, policy.KeyAlias{Ref: ref, Key: key})
-	}
-	e.Aliases = slices.Collect(maps.Keys(gone))
-	slices.SortFunc(e.Put.Aliases, func(a, b policy.KeyAlias) int { return cmp.Compare(a.Ref.String(), b.Ref.String()) })
-	slices.SortFunc(e.Aliases, func(a, b block.Ref) int { return cmp.Compare(a.String(), b.String()) })
 	return tags(e, st, old, diff)
 }
 
@@ -240,8 +241,41 @@ func tags(e *policy.Edit, st, old *store.State, diff store.Difference) error {
 	return nil
 }
 
-// aliases are the names of a key but for its id.
-func aliases(st *store.State, id string) (map[block.Ref]block.KeyID, error) {
+// A name of a key, other than its id.
+type name struct {
+	ref  block.Ref
+	text string // ref's
+	key  block.KeyID
+}
+
+// without are the names of a that b has not.
+func without(a, b []name) (out []name) {
+	for _, n := range a {
+		if !slices.ContainsFunc(b, func(o name) bool { return o.ref == n.ref }) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// names are those of the keys that a state has, in the order given; a part of them is found on each processor.
+func names(st *store.State, ids []string) ([][]name, error) {
+	out := make([][]name, len(ids))
+	parts := min(runtime.GOMAXPROCS(0), len(ids))
+	errs := make([]error, parts)
+	var all sync.WaitGroup
+	for p := range parts {
+		all.Go(func() {
+			for i := p * len(ids) / parts; i < (p+1)*len(ids)/parts && errs[p] == nil; i++ {
+				out[i], errs[p] = namesOf(st, ids[i])
+			}
+		})
+	}
+	all.Wait()
+	return out, errors.Join(errs...)
+}
+
+func namesOf(st *store.State, id string) ([]name, error) {
 	key, err := block.ParseKeyID(id)
 	if err != nil {
 		return nil, fmt.Errorf("name keys: %w", err)
@@ -254,10 +288,10 @@ func aliases(st *store.State, id string) (map[block.Ref]block.KeyID, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := map[block.Ref]block.KeyID{}
+	out := make([]name, 0, len(refs))
 	for _, r := range refs {
 		if r.Kind() != block.RefKeyID {
-			out[r] = key
+			out = append(out, name{r, r.String(), key})
 		}
 	}
 	return out, nil

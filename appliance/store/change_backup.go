@@ -216,9 +216,11 @@ func (c Restore) apply(d *State) error {
 		case r.Bucket == d.permit.name && newer, r.Bucket == d.network.name:
 			continue
 		}
-		if err := b.decode(r.Key, r.Value); err != nil {
+		put, err := b.decode(r.Key, r.Value)
+		if err != nil {
 			return invalid("record %.80q of the backup: %v", r.Bucket+" "+r.Key, err)
 		}
+		put()
 	}
 	for _, o := range d.officers.sorted() {
 		if !here[o.Name] {

@@ -360,15 +360,34 @@ func (f *file) readBucket(tx *bolt.Tx, t bucket) (all []edit, err error) {
 	if b == nil {
 		return nil, nil
 	}
-	err = b.ForEach(func(name, sealed []byte) error {
-		key, value, err := f.seal.open(t.bucketName(), name, sealed)
+	type record struct {
+		name, sealed []byte
+		put          func()
+	}
+	var records []record
+	if err := b.ForEach(func(name, sealed []byte) error {
+		records = append(records, record{name: name, sealed: sealed})
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	all = make([]edit, len(records))
+	err = side(len(records), func(i int) error {
+		key, value, err := f.seal.open(t.bucketName(), records[i].name, records[i].sealed)
 		if err != nil {
 			return fmt.Errorf("%w: a %s record: %w", ErrDamaged, t.bucketName(), err)
 		}
-		all = append(all, edit{t.bucketName(), key, value, true})
-		return t.decode(key, value)
+		all[i] = edit{t.bucketName(), key, value, true}
+		records[i].put, err = t.decode(key, value)
+		return err
 	})
-	return all, err
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range records {
+		r.put()
+	}
+	return all, nil
 }
 
 // files reads the token's files.

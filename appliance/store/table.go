@@ -112,8 +112,8 @@ type bucket interface {
 	changed() iter.Seq[string]                             // keys that changed in this draft
 	rowKeys() []string                                     // of all rows, sorted
 	encode(key string) (value []byte, there bool, e error) // the row's one encoding; not there: it was removed
-	decode(key string, value []byte) error
-	settle() // ends the draft
+	decode(key string, value []byte) (put func(), e error) // side by side with others; then put, one at a time
+	settle()                                               // ends the draft
 }
 
 func (t *table[V]) bucketName() string        { return t.name }
@@ -136,15 +136,14 @@ func (t *table[V]) encode(key string) ([]byte, bool, error) {
 	return b, true, err
 }
 
-func (t *table[V]) decode(key string, value []byte) error {
+func (t *table[V]) decode(key string, value []byte) (func(), error) {
 	d := json.NewDecoder(bytes.NewReader(value))
 	d.DisallowUnknownFields()
 	var v V
 	if err := d.Decode(&v); err != nil {
-		return fmt.Errorf("decode %s record: %w", t.name, err)
+		return nil, fmt.Errorf("decode %s record: %w", t.name, err)
 	}
-	t.put(key, v)
-	return nil
+	return func() { t.put(key, v) }, nil
 }
 
 // A fileTable is the token's files by path. Their content is on the disk; only a draft holds what it changes.
@@ -160,9 +159,8 @@ func (t *fileTable) encode(key string) ([]byte, bool, error) {
 	return v.data, ok, nil
 }
 
-func (t *fileTable) decode(key string, value []byte) error {
-	t.put(key, tokenFile{size: len(value)})
-	return nil
+func (t *fileTable) decode(key string, value []byte) (func(), error) {
+	return func() { t.put(key, tokenFile{size: len(value)}) }, nil
 }
 
 func (t *fileTable) settle() {

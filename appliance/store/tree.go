@@ -74,32 +74,47 @@ func (s *State) collect() ([]edit, error) {
 	return out, nil
 }
 
-// update takes the edits into a copy of the tree.
+// update takes the edits into a copy of the tree, on all processors.
 func (t tree) update(edits []edit) tree {
-	fresh := map[byte]*shard{}
-	for _, e := range edits {
-		name := recordName(e.bucket, e.key)
-		n := sha256.Sum256([]byte(name))
-		s := fresh[n[0]]
-		if s == nil {
-			s = &shard{leaves: maps.Clone(t.shard[n[0]].leaves)}
-			if s.leaves == nil {
-				s.leaves = map[string][32]byte{}
+	type record struct {
+		name  string
+		leaf  [32]byte
+		shard byte
+	}
+	records := make([]record, len(edits))
+	_ = side(len(edits), func(i int) error {
+		name := recordName(edits[i].bucket, edits[i].key)
+		records[i] = record{name: name, shard: shardOf(name)}
+		if edits[i].there {
+			records[i].leaf = leafOf(edits[i])
+		}
+		return nil
+	})
+	var of [shards][]int
+	for i, r := range records {
+		of[r.shard] = append(of[r.shard], i)
+	}
+	_ = side(shards, func(n int) error {
+		if len(of[n]) == 0 {
+			return nil
+		}
+		s := &shard{leaves: make(map[string][32]byte, len(t.shard[n].leaves)+len(of[n]))}
+		maps.Copy(s.leaves, t.shard[n].leaves)
+		for _, i := range of[n] {
+			if edits[i].there {
+				s.leaves[records[i].name] = records[i].leaf
+			} else {
+				delete(s.leaves, records[i].name)
 			}
-			fresh[n[0]] = s
 		}
-		if e.there {
-			s.leaves[name] = leafOf(e)
-		} else {
-			delete(s.leaves, name)
-		}
-	}
-	for i, s := range fresh {
 		s.hash()
-		t.shard[i] = s
-	}
+		t.shard[n] = s
+		return nil
+	})
 	return t
 }
+
+func shardOf(name string) byte { n := sha256.Sum256([]byte(name)); return n[0] }
 
 func leafOf(e edit) [32]byte {
 	b := make([]byte, 0, len(leafContext)+len(e.bucket)+len(e.key)+len(e.value)+6)

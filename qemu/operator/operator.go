@@ -51,17 +51,18 @@ func (o *Operator) Up() (Greeting, error) {
 	return g, nil
 }
 
-// UpAs waits for the console of a box in that mode.
+// UpAs waits for the console of a box in that mode. The agent that goes down may greet once more before.
 func (o *Operator) UpAs(mode string) (Greeting, error) {
 	g, err := o.Up()
-	if err == nil && g.Mode != mode {
-		err = fmt.Errorf("the box is %s, not %s:\n%s", g.Mode, mode, g.Text)
+	for last := g; err == nil && g.Mode != mode; last = g {
+		if g, err = o.Up(); err != nil {
+			err = fmt.Errorf("the box is %s, not %s:\n%s", last.Mode, mode, last.Text)
+		}
 	}
 	return g, err
 }
 
-// RestartedAs waits for a restart, and then for the console of a box in that mode: before it goes down, the console greets
-// once more.
+// RestartedAs waits for a restart, and then for the console of a box in that mode.
 func (o *Operator) RestartedAs(mode string) (Greeting, error) {
 	if _, err := o.line.Expect(`kra: key release agent, starting`, bootWithin); err != nil {
 		return Greeting{}, fmt.Errorf("wait for restart: %w", err)
