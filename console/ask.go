@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/keyrelease/krabox/console/wire"
 )
@@ -87,7 +88,9 @@ func (t *Terminal) answer(q wire.Question) (string, error) {
 		}
 		return a, err
 	case wire.Secret:
-		return t.passphrase(q.Prompt + " ")
+		return t.hidden(q.Prompt+" ", answerLimit)
+	case wire.Code:
+		return t.hidden(q.Prompt+" ", t.idle)
 	case wire.Paste:
 		t.say(q.Prompt + "\nIt ends with its END line, or a line with a single dot. It is not shown.\n")
 		return t.paste()
@@ -95,9 +98,10 @@ func (t *Terminal) answer(q wire.Question) (string, error) {
 	return "", fmt.Errorf("the agent asks for %q, which this console does not know", q.Kind)
 }
 
-func (t *Terminal) passphrase(prompt string) (string, error) {
+// hidden reads one line that is not shown.
+func (t *Terminal) hidden(prompt string, limit time.Duration) (string, error) {
 	t.say(prompt)
-	b, err := t.in.secret(maxSecret, answerLimit)
+	b, err := t.in.secret(maxSecret, limit)
 	t.say("\n")
 	if err != nil {
 		return "", err

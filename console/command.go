@@ -71,6 +71,7 @@ type (
 
 	SystemMaintenance  struct{ confirmed }
 	SystemSecrets      struct{ quiet }
+	SystemIdentity     struct{ quiet }
 	SystemSupport      struct{ quiet }
 	Zeroize            struct{ confirmed }
 	SystemTest         struct{ quiet }
@@ -310,4 +311,8 @@ type (
 	OfficerList struct{ quiet }
 
 	OfficerPassphrase struct{ secret }
+
+	// OfficerCodes gives who says it a second factor, OfficerCodesOff takes it away again.
+	OfficerCodes    struct{ secret }
+	OfficerCodesOff struct{ secret }
 )

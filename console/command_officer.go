@@ -24,6 +24,11 @@ type (
 		confirmed
 		Officer Officer
 	}
+	// OfficerCodesRemove takes somebody else's second factor away.
+	OfficerCodesRemove struct {
+		confirmed
+		Officer Officer
+	}
 )
 
 // The commands about what teams have.

@@ -300,6 +300,11 @@ var table = []row{
 	}},
 	{"officer remove OFFICER", "let an officer administer this box no longer", "", byOfficer | second, func(a args) Command { return OfficerRemove{Officer: a.officer()} }},
 	{"officer passphrase", "change your passphrase", "", everybody, func(args) Command { return OfficerPassphrase{} }},
+	{"officer totp", "take a second factor: each log-in of yours asks for a code of an authenticator besides the passphrase; shows its secret, once", "", everybody, func(args) Command { return OfficerCodes{} }},
+	{"officer totp off", "give your second factor up; asks for a code of it", "", everybody, func(args) Command { return OfficerCodesOff{} }},
+	{"officer totp remove OFFICER", "take the second factor away from somebody who has lost it", "", byOfficer | second, func(a args) Command {
+		return OfficerCodesRemove{Officer: a.officer()}
+	}},
 
 	{"dual-control show", "what waits for a second officer", "", inService, func(args) Command { return DualShow{} }},
 	{"dual-control on", "have what weakens or destroys wait for a second officer again", "", byOfficer, func(args) Command { return DualOn{} }},
@@ -320,6 +325,7 @@ var table = []row{
 	{"team free group GROUP", "give a group to no team", "", byOfficer | second, func(a args) Command { return a.thing() }},
 
 	{"system maintenance", "restart the box for maintenance, once: nothing is opened or released", "", byOfficer | byOperator, func(args) Command { return SystemMaintenance{} }},
+	{"system identity", "which box this is: its domain, and the fingerprint of its attestation key, which the desk has seen; for a telephone: | qr", "", byOfficer | byOperator | byAuditor, func(args) Command { return SystemIdentity{} }},
 	{"system secrets", "every secret that this box holds or depends on: how many, where, what guards it, how it ends; no value is shown", "flma", byOfficer | byAuditor, func(args) Command { return SystemSecrets{} }},
 	{"system support", "one text for who helps with this box: versions, registers, health, sources, counts; with a digest, without secrets and names", "flma", byOfficer | byOperator | byAuditor, func(args) Command { return SystemSupport{} }},
 	{"boot show", "how this box opens after a restart: by itself, or with shares of an unlock secret", "", byOfficer | byOperator | byAuditor, func(args) Command { return BootShow{} }},

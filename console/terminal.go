@@ -152,7 +152,7 @@ func (t *Terminal) login(ctx context.Context) error {
 		if name = strings.TrimSpace(name); name == "" || err != nil {
 			continue
 		}
-		pass, err := t.passphrase("passphrase: ")
+		c, err := t.credentials(ctx, name)
 		if errors.Is(err, errCancelled) || errors.Is(err, errTooLong) {
 			t.say("cancelled\n")
 			continue
@@ -160,7 +160,7 @@ func (t *Terminal) login(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s, err := t.agent.Login(ctx, wire.Credentials{Officer: name, Passphrase: pass})
+		s, err := t.agent.Login(ctx, c)
 		if err == nil {
 			t.session = s
 			t.fresh(t.idle)
@@ -171,6 +171,22 @@ func (t *Terminal) login(ctx context.Context) error {
 		}
 		t.say(sentence(err) + "\n")
 	}
+}
+
+// credentials asks for what proves who somebody is. For a code everybody is asked or nobody: which officers have a second factor is nothing
+// for who stands at the console.
+func (t *Terminal) credentials(ctx context.Context, name string) (c wire.Credentials, err error) {
+	c.Officer = name
+	if c.Passphrase, err = t.hidden("passphrase: ", answerLimit); err != nil {
+		return c, err
+	}
+	ask, done := context.WithTimeout(ctx, askLimit)
+	defer done()
+	if b, err := t.agent.Banner(ask); err != nil || !b.Codes {
+		return c, err
+	}
+	c.Code, err = t.hidden("code, or nothing if you have no second factor: ", answerLimit)
+	return c, err
 }
 
 // commands runs lines until the session ends.

@@ -1,4 +1,4 @@
-// Package account keeps passphrases as argon2id hashes in PHC string form.
+// Package account keeps passphrases as argon2id hashes in PHC string form, and checks the codes of second factors (RFC 6238).
 package account
 
 import (

@@ -62,6 +62,7 @@ var actions = []action{
 	just[console.PowerOff]((*step).powerOff).mending(),
 	just[console.SystemMaintenance]((*step).maintenance).mending(),
 	just[console.SystemSecrets]((*step).secrets),
+	just[console.SystemIdentity]((*step).identity),
 	just[console.SystemSupport]((*step).support).mending(),
 	shows[console.BootShow]((*step).bootShow),
 	does((*step).bootAttended),
@@ -220,6 +221,9 @@ var actions = []action{
 	does((*step).officerRemove),
 	does((*step).officerDuty),
 	just[console.OfficerPassphrase]((*step).officerPassphrase),
+	just[console.OfficerCodes]((*step).officerCodes),
+	just[console.OfficerCodesOff]((*step).officerCodesOff),
+	does((*step).officerCodesRemove),
 
 	shows[console.TeamList]((*step).teamList),
 	does((*step).teamGive),

@@ -159,10 +159,13 @@ type Agent struct {
 	door     *door
 	sessions *sessions
 	find     func(console.Command) (action, bool)
-	nobody   string // a hash to check when nobody is known by a name
+	nobody   string      // a hash to check when nobody is known by a name
+	noCodes  store.Codes // to check when there is no second factor
 
 	began   time.Time
-	tallies map[string]*tally // of accounts, by those inside the door
+	tallies map[string]*tally   // of accounts, by those inside the door
+	spent   map[string]spending // codes that were used, by those inside the door
+	offers  map[string]offer    // second factors that officers were shown, by name; guarded by change
 
 	trial     trial // of a network configuration
 	listening place // of who meets the desk over the port
@@ -192,7 +195,7 @@ func New(c Config) (*Agent, error) {
 	case c.Mode == console.Factory && c.Install == nil:
 		return nil, errors.New("start administration: a factory box needs a way to install")
 	}
-	a := &Agent{c: c, door: newDoor(), sessions: newSessions(), find: actionOf, nobody: nobodysHash(), listening: newPlace(), trial: trial{lasts: trialTime}, began: time.Now(), tallies: map[string]*tally{}, failed: map[store.Task]time.Time{}}
+	a := &Agent{c: c, door: newDoor(), sessions: newSessions(), find: actionOf, nobody: nobodysHash(), noCodes: nobodysCodes(), spent: map[string]spending{}, offers: map[string]offer{}, listening: newPlace(), trial: trial{lasts: trialTime}, began: time.Now(), tallies: map[string]*tally{}, failed: map[store.Task]time.Time{}}
 	if c.Mode == console.Enrolled {
 		a.door.failures = c.Store.State().ConsoleFailures()
 	}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 
 	"github.com/keyrelease/krabox/console"
@@ -27,6 +28,30 @@ func (s *step) enrolRequest(ctx context.Context) error {
 		return err
 	}
 	return s.say("Give this to the desk of %s. Its answer goes into: enrol install", s.a.c.Domain.Name)
+}
+
+// identity is short: it is for a telephone, or for whoever reads it out. The fingerprint is what the desk of the domain has seen at enrolment.
+func (s *step) identity(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	pem, err := s.a.c.TPM.EnrolRequest(ctx)
+	if err != nil {
+		return err
+	}
+	q, err := label.ParseRequest(pem)
+	if err != nil {
+		return err
+	}
+	root, err := s.a.c.Domain.Certificate()
+	if err != nil {
+		return err
+	}
+	digest := sha256.Sum256(root.Raw)
+	field(s, "box", s.state().Box().Name)
+	field(s, "domain", s.a.c.Domain.Name)
+	field(s, "root", fmt.Sprintf("%x", digest[:]))
+	return field(s, "fingerprint", q.Fingerprint())
 }
 
 // enrolInstall gives the TPM's process a bundle. It may be repeated, also after a power cut in its middle.

@@ -21,14 +21,16 @@ import (
 type loginRecord struct {
 	Officer string `json:"officer,omitempty"`
 	Outcome string `json:"outcome"`
+	Detail  string `json:"detail,omitempty"` // of an officer with a second factor: what was wrong, or what counted
 }
 
 var (
-	errNoOfficer = errors.New("that is not an officer with that passphrase, or one who has to wait after wrong ones: a quarter of an hour at most")
+	errNoOfficer = errors.New("that is not an officer with that passphrase and, of whom has a second factor, that code, or one who has to wait after wrong ones: a quarter of an hour at most")
 	errNoLogin   = errors.New("this box has no officers to log in")
 )
 
-// Login opens a session for an officer who knows the passphrase.
+// Login opens a session for an officer who knows the passphrase and, if there is a second factor, has a code. Both are looked at
+// whichever is wrong, and one answer is for all that is.
 func (a *Agent) Login(ctx context.Context, c wire.Credentials) (wire.Session, error) {
 	if a.c.Mode != console.Enrolled {
 		return "", errNoLogin
@@ -37,20 +39,35 @@ func (a *Agent) Login(ctx context.Context, c wire.Credentials) (wire.Session, er
 	err := a.door.pass(ctx, func() error {
 		o, known := a.c.Store.State().Officer(c.Officer)
 		early := a.tally(o).opens.After(time.Now())
-		switch passes := a.passes(o, known, c.Passphrase); {
-		case early: // nothing is learned of the passphrase, and nothing is counted
-			a.append(ctx, loginRecord{o.Name, "waits"})
+		passes := a.passes(o, known, c.Passphrase)
+		code, counts := a.counts(o, c.Code)
+		switch {
+		case early: // nothing is learned of passphrase and code, and nothing is counted
+			a.append(ctx, loginRecord{Officer: o.Name, Outcome: "waits"})
 			return errNoOfficer
-		case !passes:
-			return a.refuse(ctx, o)
+		case !passes || !counts:
+			return a.refuse(ctx, o, wrong(o, passes, counts))
 		}
-		if err := a.admit(ctx, o); err != nil {
+		if err := a.admit(ctx, o, code); err != nil {
 			return err
 		}
 		id = a.sessions.open(o.Name)
 		return nil
 	})
 	return id, err
+}
+
+// wrong says in the log what was: a right passphrase without its code is one that somebody else knows.
+func wrong(o store.Officer, passes, counts bool) string {
+	switch {
+	case o.Codes == nil:
+		return ""
+	case passes:
+		return "the passphrase is right, the code is not"
+	case counts:
+		return "the code is right, the passphrase is not"
+	}
+	return "neither passphrase nor code is right"
 }
 
 // passes takes as long for somebody unknown as for an officer.
@@ -72,10 +89,19 @@ func nobodysHash() string {
 }
 
 // admit logs the log-in. A broken log does not keep an officer out: only commands that help to mend the box work then.
-func (a *Agent) admit(ctx context.Context, o store.Officer) error {
-	a.append(ctx, loginRecord{o.Name, "admitted"})
+// The code counts no more from here on, and that is in the store before anybody is in.
+func (a *Agent) admit(ctx context.Context, o store.Officer, code use) error {
+	r := loginRecord{Officer: o.Name, Outcome: "admitted"}
+	if code.recovery != "" {
+		r.Detail = fmt.Sprintf("with a recovery code, %d left", len(o.Codes.Recovery)-1)
+	}
+	a.append(ctx, r)
 	delete(a.tallies, o.Name)
 	var forget []store.Change
+	if used := code.change(o.Name); used != nil {
+		a.spend(o.Name, code)
+		forget = append(forget, used)
+	}
 	if o.Failures > 0 {
 		forget = append(forget, store.OfficerFailures{Name: o.Name})
 	}
@@ -125,9 +151,9 @@ func (a *Agent) tally(o store.Officer) *tally {
 	return t
 }
 
-// refuse logs a wrong passphrase and keeps count of them beyond the next power cut: of the account and of the console.
-func (a *Agent) refuse(ctx context.Context, o store.Officer) error {
-	a.append(ctx, loginRecord{o.Name, "refused"})
+// refuse logs a wrong passphrase or code and keeps count of them beyond the next power cut: of the account and of the console.
+func (a *Agent) refuse(ctx context.Context, o store.Officer, detail string) error {
+	a.append(ctx, loginRecord{o.Name, "refused", detail})
 	var changes []store.Change
 	if o.Name != "" {
 		t := a.tally(o)

@@ -14,7 +14,7 @@ func maintains(o store.Officer, c console.Command, r console.Rights) error {
 		return maintainsOnly(o)
 	}
 	switch c := c.(type) {
-	case console.Nothing, console.Help, console.Logout, console.OfficerPassphrase:
+	case console.Nothing, console.Help, console.Logout, console.OfficerPassphrase, console.OfficerCodes, console.OfficerCodesOff:
 		return nil
 	case console.GroupShow:
 		if string(c.Group) == o.Group {
@@ -34,5 +34,5 @@ func maintains(o store.Officer, c console.Command, r console.Rights) error {
 
 func maintainsOnly(o store.Officer) error {
 	return fmt.Errorf("%s maintains the group %s: only group show %[2]s, group add %[2]s DECRYPTOR, group remove %[2]s DECRYPTOR, "+
-		"officer passphrase and logout work", o.Name, o.Group)
+		"officer passphrase, officer totp and logout work", o.Name, o.Group)
 }

@@ -21,9 +21,9 @@ func (s *step) logout(ctx context.Context) error {
 }
 
 func (s *step) officerList() error {
-	t := newTable("OFFICER", "DUTY", "FAILED LOG-INS", "LAST FAILURE")
+	t := newTable("OFFICER", "DUTY", "FAILED LOG-INS", "LAST FAILURE", "SECOND FACTOR")
 	for _, o := range s.a.c.Store.State().Officers() {
-		t.row(o.Name, dutyWords(o), fmt.Sprint(o.Failures), stamp(o.Failed))
+		t.row(o.Name, dutyWords(o), fmt.Sprint(o.Failures), stamp(o.Failed), codesWords(o))
 	}
 	return t.print(s, "There are no officers.")
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,6 +22,12 @@ const escrowed = "; the domain, by the copy that was encrypted to it at enrolmen
 var (
 	kindOfficer = secretKind{"passphrase of an officer", "in the officer's head; the state has its Argon2id hash", "the state's encryption; wrong guesses cost time",
 		"whoever hears or guesses it", "officer passphrase, officer remove"}
+	kindCodes = secretKind{"secret of a second factor", "a record of the state; the officer's authenticator", "the state's encryption; wrong codes cost time",
+		"whoever has the authenticator, or saw it being set up", "officer totp off, officer totp remove"}
+	kindRecovery = secretKind{"recovery code of a second factor", "on the officer's paper; the state has its HMAC", "60 random bits; wrong guesses cost time",
+		"whoever reads the paper", "when it was used; with the second factor"}
+	kindOffer = secretKind{"secret of a second factor that is being set up", "krad's memory; shown at the console", "compartments",
+		"whoever saw it being set up", "with its first code, or after ten minutes"}
 	kindPIN = secretKind{"PIN of the token", "a record of the state; hsmd's memory", "the state's encryption; compartments",
 		"krad or hsmd in the wrong hands", "with the state"}
 	kindToken = secretKind{"key-encryption key", "in the token", "the HSM: sensitive, not extractable",
@@ -169,6 +176,15 @@ func (s *step) ofState(v *inventory) {
 	v.add("platform", kindDerived, 1, "of hsmd's chain, and what is derived from it")
 	for _, o := range st.Officers() {
 		v.add("officers", kindOfficer, 1, o.Name)
+		if o.Codes != nil {
+			v.add("officers", kindCodes, 1, o.Name)
+			v.add("officers", kindRecovery, len(o.Codes.Recovery), "")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.a.offers)) {
+		if s.a.offers[name].waits() {
+			v.add("officers", kindOffer, 1, name)
+		}
 	}
 	for _, o := range st.Sources() {
 		v.add("service", kindSource, o.Secrets(), string(o.Alias))

@@ -17,7 +17,7 @@ import (
 func (a *Agent) Banner(ctx context.Context) wire.Banner {
 	b := wire.Banner{Box: "new", Domain: a.c.Domain.Name, Version: a.c.Version, Mode: string(a.c.Mode), Reason: a.c.Reason, Health: a.health()}
 	if a.c.Mode == console.Enrolled {
-		b.Box, b.Clock = a.c.Store.State().Box().Name, a.clock()
+		b.Box, b.Clock, b.Codes = a.c.Store.State().Box().Name, a.clock(), a.c.Store.State().AsksCodes()
 		return b
 	}
 	if st, err := a.c.TPM.Status(ctx); err == nil && st.Box != nil {

@@ -58,7 +58,7 @@ func equalChange(a, b store.Changed) bool {
 
 func isRequest(c store.Change) bool {
 	switch c.(type) {
-	case store.RequestAdd, store.RequestEnd, store.OfficerPassphrase:
+	case store.RequestAdd, store.RequestEnd, store.OfficerPassphrase, store.OfficerCodes, store.OfficerCodesRemove:
 		return true
 	}
 	return false

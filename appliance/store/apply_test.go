@@ -14,6 +14,7 @@ import (
 	mrand "math/rand/v2"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,47 @@ func write(t *testing.T, f *file, bucket, key string, value []byte) {
 	err := f.db.Update(func(tx *bolt.Tx) error { return tx.Bucket([]byte(bucket)).Put([]byte(key), value) })
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// testCodes makes up a second factor.
+func testCodes(secret, recovery int) Codes {
+	c := Codes{Secret: NewSecret(bytes.Repeat([]byte{7}, secret))}
+	for i := range recovery {
+		c.Recovery = append(c.Recovery, sprint("%064x", i))
+	}
+	return c
+}
+
+// TestCodesCountOnce: a code, and all before it, and a recovery code, count once, also in what is read back from the record.
+func TestCodesCountOnce(t *testing.T) {
+	s, err := Apply(newState(), OfficerAdd{Name: "alice", Hash: "$argon2id$x", Duty: Chief}, OfficerCodes{"alice", testCodes(20, 2)}, OfficerCodeUsed{Name: "alice", Step: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := s
+	used := testCodes(20, 2).Recovery[0]
+	if s, err = Apply(s, OfficerCodeUsed{Name: "alice", Recovery: used}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []Change{OfficerCodeUsed{Name: "alice", Step: 7}, OfficerCodeUsed{Name: "alice", Step: 6}, OfficerCodeUsed{Name: "alice", Recovery: used}, OfficerCodeUsed{Name: "alice"},
+		OfficerCodeUsed{Name: "alice", Step: 9, Recovery: testCodes(20, 2).Recovery[1]}, OfficerCodes{"alice", testCodes(20, 2)}} {
+		if _, err := Apply(s, c); err == nil {
+			t.Errorf("%+v is taken", c)
+		}
+	}
+	if o, _ := first.Officer("alice"); len(o.Codes.Recovery) != 2 || o.Codes.Last != 7 {
+		t.Errorf("a state changed: %+v", o.Codes)
+	}
+	if s, err = Apply(s, OfficerCodeUsed{Name: "alice", Step: 8}, OfficerFailures{Name: "alice", Failures: 1}, OfficerPassphrase{"alice", "$argon2id$y"}, OfficerAdd{Name: "bob", Hash: "$argon2id$x", Duty: Chief},
+		OfficerDuty{Name: "alice", Duty: Auditor}); err != nil {
+		t.Fatal(err)
+	}
+	if o, _ := s.Officer("alice"); o.Codes == nil || o.Codes.Last != 8 || len(o.Codes.Recovery) != 1 || !s.AsksCodes() {
+		t.Errorf("alice is %+v", o)
+	}
+	if s, err = Apply(s, OfficerCodesRemove{"alice"}); err != nil || s.AsksCodes() {
+		t.Errorf("removed: %v", err)
 	}
 }
 
@@ -117,6 +159,16 @@ func TestInvalidChanges(t *testing.T) {
 		{OfficerPassphrase{"bob", "$argon2id$x"}, `no officer "bob"`},
 		{OfficerPassphrase{"alice", ""}, "not hashed"},
 		{OfficerFailures{Name: "alice", Failures: -1}, "-1 failures"},
+		{OfficerCodes{"bob", testCodes(20, 1)}, `no officer "bob"`},
+		{OfficerCodes{"alice", testCodes(15, 1)}, "a secret of 15 bytes"},
+		{OfficerCodes{"alice", testCodes(65, 1)}, "a secret of 65 bytes"},
+		{OfficerCodes{"alice", Codes{}}, "a secret of 0 bytes"},
+		{OfficerCodes{"alice", testCodes(20, maxRecovery+1)}, "21 recovery codes"},
+		{OfficerCodes{"alice", Codes{Secret: testCodes(20, 0).Secret, Recovery: []string{"ABCD"}}}, "not hashed"},
+		{OfficerCodes{"alice", Codes{Secret: testCodes(20, 0).Secret, Recovery: slices.Repeat(testCodes(20, 1).Recovery, 2)}}, "there twice"},
+		{OfficerCodeUsed{Name: "alice", Step: 1}, "has no second factor"},
+		{OfficerCodesRemove{"alice"}, "has no second factor"},
+		{OfficerCodesRemove{"bob"}, `no officer "bob"`},
 		{RuleAdd{"office", "false"}, "exists already"},
 		{RuleAdd{"Office", "false"}, "want a-z"},
 		{RuleAdd{"empty", ""}, "bytes of text"},
@@ -254,8 +306,10 @@ func randomChanges(r *mrand.Rand, n int) []Change {
 			OfficerDuty{Name: name(), Duty: Maintainer, Group: name()}, OfficerDuty{Name: name(), Duty: Chief}, OfficerDuty{Name: name(), Duty: TeamOfficer, Team: "x"}, ControlSet{r.IntN(2) == 0, r.IntN(2) == 0},
 			RequestAdd{Request{By: name(), Line: "trust remove " + name(), Pasted: []Secret{NewSecret([]byte(name()))}, Told: []string{name()},
 				Made: time.Unix(1_800_000_000, 0).UTC(), Until: time.Unix(1_800_000_009, 0).UTC()}}, RequestEnd{uint64(r.IntN(9))}, ConsoleFailures{r.IntN(9)},
+			OfficerCodes{name(), testCodes(20, 3)}, OfficerCodesRemove{name()}, OfficerCodeUsed{Name: name(), Step: uint64(r.IntN(9))},
+			OfficerCodeUsed{Name: name(), Recovery: testCodes(20, 3).Recovery[r.IntN(3)]},
 			TeamGive{"x", ThingAccess, name()}, TeamGive{"x", ThingRule, name()}, TeamGive{"", ThingGroup, name()},
-		}[r.IntN(53)])
+		}[r.IntN(57)])
 	}
 	return out
 }

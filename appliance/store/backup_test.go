@@ -19,7 +19,7 @@ func lostBox(t *testing.T) (s *State, stays, goes, destroyed hsm.Key) {
 	stays, goes, destroyed = testKeyNumbered(1), testKeyNumbered(2), testKeyNumbered(3)
 	stays.Custody = hsm.Bound
 	s, err := Apply(newState(), BoxSet{Box: label.Box{Name: "box1", DNS: []string{"box1.test"}}}, OfficerAdd{Name: "olga", Hash: "$argon2id$x", Duty: Chief}, OfficerAdd{Name: "otto", Hash: "$argon2id$x", Duty: Chief},
-		OfficerFailures{Name: "otto", Failures: 3}, RuleAdd{Name: "office", Expr: "true"}, AccessAdd{ID: "legal", Title: "Legal"}, AccessLists{ID: "legal", Lists: []string{"office"}},
+		OfficerFailures{Name: "otto", Failures: 3}, OfficerCodes{"otto", testCodes(20, 2)}, OfficerCodeUsed{Name: "otto", Step: 9}, RuleAdd{Name: "office", Expr: "true"}, AccessAdd{ID: "legal", Title: "Legal"}, AccessLists{ID: "legal", Lists: []string{"office"}},
 		KeyAdd{Key: goes, Access: "legal"}, KeyAdd{Key: destroyed}, KeyAdd{Key: stays, Access: "legal"}, KeyRemove{ID: destroyed.ID, At: time.Unix(1790000000, 0)})
 	if err != nil {
 		t.Fatal(err)
@@ -59,6 +59,9 @@ func TestRestore(t *testing.T) {
 	}
 	if o, ok := s.Officer("otto"); !ok || o.Failures != 0 || len(s.Officers()) != 2 || s.Box().Name != "box2" || !s.HasFiles() {
 		t.Errorf("officers %+v of box %s", s.Officers(), s.Box().Name)
+	}
+	if o, _ := s.Officer("otto"); o.Codes == nil || o.Codes.Last != 9 || len(o.Codes.Recovery) != 2 || o.Codes.Secret.size() != 20 {
+		t.Errorf("otto's second factor is %+v", o.Codes)
 	}
 	if !s.WasDestroyed(destroyed.ID) || !s.WasDestroyed(here.ID) {
 		t.Error("of the keys that were destroyed there, and here, some are not on the list")

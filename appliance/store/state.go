@@ -112,6 +112,7 @@ type Officer struct {
 	Group    string    `json:"group,omitempty"`    // the group that a maintainer maintains
 	Failures int       `json:"failures,omitempty"` // wrong passphrases since the last right one
 	Failed   time.Time `json:"failed,omitzero"`    // when the last of them was
+	Codes    *Codes    `json:"codes,omitempty"`    // the second factor, nil: none
 }
 
 // A Rule is a named rule: CEL, which only package policy understands.

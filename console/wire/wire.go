@@ -1,7 +1,7 @@
 // Package wire carries the console's words to the agent: HTTP and JSON over a unix socket.
 //
 //	GET  /v1/banner    -> Banner
-//	POST /v1/login     {officer, passphrase} -> {session}
+//	POST /v1/login     {officer, passphrase, code} -> {session}
 //	POST /v1/names     {session, list} -> {names}
 //	POST /v1/do        {session, line, answers} -> frames, one JSON value each, the last with "done"
 //
@@ -34,12 +34,14 @@ type Banner struct {
 	Reason  string `json:"reason,omitempty"` // why it is locked
 	Health  string `json:"health"`           // "good", or what is wrong and what to do
 	Clock   string `json:"clock,omitempty"`
+	Codes   bool   `json:"codes,omitempty"` // somebody here has a second factor: everybody is asked for a code
 }
 
-// Credentials are a name and a passphrase.
+// Credentials are a name, a passphrase and, of whom has a second factor, a code or a recovery code.
 type Credentials struct {
 	Officer    string `json:"officer"`
 	Passphrase string `json:"passphrase"`
+	Code       string `json:"code,omitempty"`
 }
 
 // A Session is the right to do what an officer may, until it ends.
@@ -65,6 +67,7 @@ type Kind string
 const (
 	Confirm Kind = "confirm" // one line, shown; "yes" goes on
 	Secret  Kind = "secret"  // one line, not shown
+	Code    Kind = "code"    // the same, of somebody who first fetches a telephone
 	Paste   Kind = "paste"   // lines up to the END of a PEM block, not shown
 )
 

@@ -89,10 +89,10 @@ func TestExchange(t *testing.T) {
 	if b, err := c.Banner(ctx); err != nil || b.Box != "box1" {
 		t.Errorf("Banner = %+v, %v", b, err)
 	}
-	if s, err := c.Login(ctx, Credentials{"olga", "right"}); err != nil || s != "of olga" {
+	if s, err := c.Login(ctx, Credentials{"olga", "right", ""}); err != nil || s != "of olga" {
 		t.Errorf("Login = %q, %v", s, err)
 	}
-	if s, err := c.Login(ctx, Credentials{"olga", "other"}); err == nil || err.Error() != "that is wrong" || s != "" {
+	if s, err := c.Login(ctx, Credentials{"olga", "other", ""}); err == nil || err.Error() != "that is wrong" || s != "" {
 		t.Errorf("Login = %q, %v", s, err)
 	}
 	if n, err := c.Names(ctx, "s", "rule"); err != nil || strings.Join(n, " ") != "s rule" {
