@@ -174,8 +174,8 @@ func TestSecondFactor(t *testing.T) {
 	next := account.CodeAt(secret, c.now)
 	c.fail("officer totp off", []string{"000000"}, "no code of yours")
 	c.fail("officer totp off", []string{code(-1)}, "no code of yours")
-	c.fail("officer totp", nil, "you have a second factor")
-	c.fail("officer totp remove olga", []string{"yes"}, "that is yours")
+	c.fail("officer totp", nil, "You have a second factor")
+	c.fail("officer totp remove olga", []string{"yes"}, "That is yours")
 	c.do("officer totp off", next)
 	c.restart()
 	c.admits("off", "")
@@ -197,7 +197,7 @@ func TestSecondFactor(t *testing.T) {
 func TestSecondFactorIsTyped(t *testing.T) {
 	c := codesOf(enrolled(t))
 	c.admits("at first", "")
-	c.fail("officer totp", []string{"wrong"}, "that is not your passphrase")
+	c.fail("officer totp", []string{"wrong"}, "not your passphrase")
 	c.forgive()
 	c.fail("officer totp", []string{passphrase, "123456"}, "took too long")
 	first := readOffer(t, c.asked("officer totp", passphrase))
@@ -219,7 +219,7 @@ func TestSecondFactorIsTyped(t *testing.T) {
 	c.session = here
 	c.fail("officer totp", []string{passphrase, good}, "took too long") // another session had a try at it
 	third := readOffer(t, c.asked("officer totp", passphrase))
-	c.fail("officer totp", []string{passphrase, "1", "2", "3"}, "nothing was changed")
+	c.fail("officer totp", []string{passphrase, "1", "2", "3"}, "Nothing was changed")
 	c.fail("officer totp", []string{passphrase, account.CodeAt(third, c.now)}, "took too long")
 	c.asked("officer totp", passphrase)
 	late := c.offers[officer]
@@ -288,8 +288,8 @@ func TestRecoveryCodes(t *testing.T) {
 // TestSecondFactorStays: no way round it but off, with a code, and remove, by two officers; what they approve is that one.
 func TestSecondFactorStays(t *testing.T) {
 	w := enrolled(t)
-	w.do("officer add paul", paulPass, paulPass)
 	w.do("officer add rita as auditor", dutyPass, dutyPass)
+	w.do("officer add paul", paulPass, paulPass)
 	c := codesOf(w)
 	c.admits("at first", "")
 	secret, _ := c.take()

@@ -228,7 +228,7 @@ func restricted(t *testing.T, m map[string]cell, state string, mode console.Mode
 
 // TestWhatWaits holds the table to what has to wait for a second officer, and to what does only if rules do.
 func TestWhatWaits(t *testing.T) {
-	always := []string{"trust remove corp", "officer add eve", "officer add eve as auditor", "officer add eve maintainer legal", "officer remove eve",
+	always := []string{"trust remove corp", "officer add eve", "officer add eve as auditor", "officer add eve maintainer legal", "officer remove eve", "officer totp remove eve",
 		"officer duty eve box", "officer duty eve maintainer legal", "officer add eve team sales", "team give sales access a", "key mark 00112233 compromised", "replica admit box2", "replica send all to box2",
 		"replica send to box2 legal-team", "time set 2026-11-21T09:30:00Z", "board add http://b.example", "board remove", "platform distrust fleet",
 		"source remove crl", "syslog add log.example.org", "syslog remove", "backup key shares 2 of 3", "backup key age age1x", "backup restore box1", "dual-control off", "dual-control rules off"}
@@ -236,7 +236,7 @@ func TestWhatWaits(t *testing.T) {
 		"access logic a rules", "access deliver a anyone", "access portion a part", "access remove a", "key import for a", "role set teller needs group:legal", "levels set",
 		"trust add corp", "platform trust fleet own", "platform label fleet attended", "group nest board in legal", "group maintainer legal add corp:CN=a",
 		"source add crl c of corp", "source map ldap group from memberOf", "source filter ldap (a=*)", "source renew c"}
-	never := []string{"approve 1", "reject 1", "pending", "pending show 1", "dual-control on", "dual-control rules on", "officer passphrase", "reboot",
+	never := []string{"approve 1", "reject 1", "pending", "pending show 1", "dual-control on", "dual-control rules on", "officer passphrase", "officer totp", "officer totp off", "reboot",
 		"backup make", "backup share", "backup verify", "backup key request", "backup key accept", "group add legal corp:CN=a", "key generate p256 for a", "access add a", "log export"}
 	for _, line := range slices.Concat(always, rules, never) {
 		_, r, err := console.Read(line)
@@ -261,10 +261,11 @@ func protected(t *testing.T, st *store.State) string {
 	type officer struct {
 		Name, Group string
 		Duty        store.Duty
+		Codes       bool
 	}
 	var officers []officer
 	for _, o := range st.Officers() {
-		officers = append(officers, officer{o.Name, o.Group, o.Duty})
+		officers = append(officers, officer{o.Name, o.Group, o.Duty, o.Codes != nil})
 	}
 	key, _ := st.BackupKey()
 	b, err := json.Marshal([]any{key, officers, st.Anchors(), st.Platforms(), st.Sources(), st.Peers(), st.Clock(), st.TimeSources(), st.Board(), st.Syslog(), st.Control(), st.Rules(),
@@ -280,13 +281,17 @@ func protected(t *testing.T, st *store.State) string {
 func TestOnePersonAlone(t *testing.T) {
 	w, sessions := staffed(t)
 	w.do("dual-control rules on")
+	second := nobodysCodes()
+	if _, err := w.store.Commit(t.Context(), store.OfficerCodes{Name: paul, Codes: second}); err != nil {
+		t.Fatal(err)
+	}
 	w.session = sessions[console.DutyOfficer]
 	r := rand.New(rand.NewPCG(7, 11))
 	forms := slices.DeleteFunc(console.Forms(), func(f string) bool {
 		return strings.HasPrefix(f, "access add") || strings.HasPrefix(f, "access title") || strings.HasPrefix(f, "key generate") || // one officer's, and seen in protected
 			strings.HasPrefix(f, "source secret")
 	})
-	dual := []string{"approve REQUEST", "reject REQUEST", "trust remove ALIAS", "officer add OFFICER", "officer remove OFFICER", "officer duty OFFICER box",
+	dual := []string{"approve REQUEST", "reject REQUEST", "trust remove ALIAS", "officer add OFFICER", "officer remove OFFICER", "officer duty OFFICER box", "officer totp remove OFFICER", "officer totp remove paul",
 		"dual-control off", "dual-control rules off", "time set TIME", "rule set RULE is EXPRESSION", "access lists ACCESS is LIST", "board remove"}
 	answers := [][]string{nil, {"yes"}, {"yes", "yes"}, {dutyPass, dutyPass}, {dutyPass, dutyPass, "yes"}, {people(t, "Other CA")}, {people(t, "Other CA"), "yes"}}
 	duties := []console.Duty{console.DutyOfficer, console.DutyOfficer, console.DutyOfficer, console.DutyOperator, console.DutyBackup, console.DutyAuditor, console.DutyMaintainer}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyrelease/krabox/appliance/account"
 	"github.com/keyrelease/krabox/appliance/store"
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra/block"
@@ -98,6 +99,14 @@ func TestSecretsAreCounted(t *testing.T) {
 	w.do("officer add otto", "a long passphrase", "a long passphrase")
 	want["passphrase of an officer"] = 2
 	check("two officers")
+	_, o := w.try("officer totp", passphrase)
+	want["secret of a second factor that is being set up"] = 1
+	check("a second factor that is being set up")
+	second := readOffer(t, o.Ask.Prompt)
+	recovery := readRecovery(t, w.do("officer totp", passphrase, account.CodeAt(second, w.now())))
+	delete(want, "secret of a second factor that is being set up")
+	want["secret of a second factor"], want["recovery code of a second factor"] = 1, len(recovery)
+	check("a second factor")
 	w.do("trust add corp", people(t, "Corp CA"))
 	w.do("source add directory corp-ldap may group of corp at ldaps://h base dc=x bind cn=kra,dc=x", people(t, "Server CA"), hidden)
 	want["secret of a source"] = 1
@@ -108,7 +117,8 @@ func TestSecretsAreCounted(t *testing.T) {
 
 	shown := w.do("system secrets")
 	pins := w.store.State().PINs()
-	for what, secret := range map[string]string{"the PIN": string(pins.User.Bytes()), "the other PIN": string(pins.SO.Bytes()), "a passphrase": passphrase, "another": "a long passphrase", "a password": hidden} {
+	for what, secret := range map[string]string{"the PIN": string(pins.User.Bytes()), "the other PIN": string(pins.SO.Bytes()), "a passphrase": passphrase, "another": "a long passphrase", "a password": hidden,
+		"the secret of a second factor": account.SecretText(second), "a recovery code": recovery[0]} {
 		if secret == "" || strings.Contains(shown, secret) {
 			t.Errorf("%s is shown", what)
 		}
@@ -119,6 +129,9 @@ func TestSecretsAreCounted(t *testing.T) {
 		w.do("officer passphrase", "a long passphrase", paulPass, paulPass)
 		w.do("approve 1", "yes")
 	})
+	w.do("officer totp off", recovery[0])
+	delete(want, "secret of a second factor")
+	delete(want, "recovery code of a second factor")
 	w.c.TLS = nil
 	delete(want, "secret of a source")
 	delete(want, "key of the TLS certificate")
