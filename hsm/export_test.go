@@ -550,3 +550,17 @@ func (c *Custodian) KeepFast(n int) (err error) {
 	})
 	return err
 }
+
+// LoadAlone loads and unloads a key in vault mode as a change of keys does, while what wraps it is not where it was.
+func (c *Custodian) LoadAlone(id block.KeyID) error {
+	return c.onToken(func(s *session) error {
+		kek, vault := s.token.kek, s.token.vault
+		defer func() { s.token.kek, s.token.vault = kek, vault }()
+		s.token.kek, s.token.vault = 1<<40, 1<<40
+		e, err := s.loadKept(s.token.index.get(id))
+		if err != nil {
+			return err
+		}
+		return s.unload(e)
+	})
+}

@@ -198,7 +198,8 @@ func (c *Custodian) during(f func(*session) error) (open *token, err error) {
 	if !open.pool.submit(call(func(s *session) {
 		defer close(ran)
 		open.objects.Lock()
-		defer open.objects.Unlock()
+		s.alone = true
+		defer func() { s.alone = false; open.objects.Unlock() }()
 		if err = s.revive(); err == nil {
 			err = f(s)
 		}

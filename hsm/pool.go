@@ -141,4 +141,5 @@ type session struct {
 	token  *token
 	lib    *p11.Ctx
 	handle p11.SessionHandle
+	alone  bool // its task holds token.objects for writing
 }

@@ -214,8 +214,7 @@ func (s *session) findVaultKey() (err error) {
 var vaultLabels = map[wire.Custody]string{wire.Replicable: kekLabel, wire.Bound: vaultKeyLabel}
 
 func (s *session) findTrusted(named string) (p11.ObjectHandle, error) {
-	s.token.objects.RLock()
-	defer s.token.objects.RUnlock()
+	defer s.searching()()
 	found, err := s.find([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_SECRET_KEY), attr(p11.CKA_TOKEN, true), attr(p11.CKA_LABEL, named), attr(p11.CKA_TRUSTED, true)})
 	if err != nil {
 		return 0, err

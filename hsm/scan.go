@@ -21,8 +21,7 @@ var errForeign = errors.New("not a key-release key")
 
 // scan indexes the token's private keys. Keys that are not ours (the module may be shared) are left alone.
 func (s *session) scan() (*index, error) {
-	s.token.objects.RLock()
-	defer s.token.objects.RUnlock()
+	defer s.searching()()
 	x := newIndex()
 	handles, err := s.find([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_TOKEN, true), attr(p11.CKA_LABEL, keyLabel)})
 	if err != nil {

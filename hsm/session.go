@@ -84,8 +84,7 @@ func (s *session) findAgain(e *entry, gone p11.ObjectHandle) error {
 	if e.kept != nil {
 		return s.unwrapAgain(e, gone)
 	}
-	s.token.objects.RLock()
-	defer s.token.objects.RUnlock()
+	defer s.searching()()
 	of := privateWithID(e.key.ID)
 	if e.over {
 		of = seedKeyWithID(e.key.ID)
@@ -128,6 +127,15 @@ func (s *session) loggedIn() error {
 
 func privateWithID(id block.KeyID) []*p11.Attribute {
 	return []*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_TOKEN, true), attr(p11.CKA_ID, id[:])}
+}
+
+// searching holds token.objects for reading until the end that it returns. A task that changes keys holds it already, and would wait for itself.
+func (s *session) searching() (end func()) {
+	if s.alone {
+		return func() {}
+	}
+	s.token.objects.RLock()
+	return s.token.objects.RUnlock
 }
 
 // find returns every object with these attributes. The caller holds token.objects.
