@@ -2,8 +2,12 @@ package hsm
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -522,7 +526,7 @@ func (c *Custodian) LoseSessions() {
 				in.Wait() // so that each session has one of these
 				mu.Lock()
 				defer mu.Unlock()
-				if err := s.lib.CloseSession(s.handle); err != nil {
+				if err := s.lib.CloseSession(s.handle); err != nil && !isSession(err) {
 					panic(err)
 				}
 			})
@@ -562,5 +566,46 @@ func (c *Custodian) LoadAlone(id block.KeyID) error {
 			return err
 		}
 		return s.unload(e)
+	})
+}
+
+// lasting creates a P-256 key as a session object that can be wrapped, and that the module does not destroy.
+func (s *session) lasting() (p11.ObjectHandle, []byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return 0, nil, err
+	}
+	spki, suite, values, err := parts(key)
+	if err != nil {
+		return 0, nil, err
+	}
+	h, err := s.lib.CreateObject(s.handle, slices.Concat(values, private(suite, wire.Replicable), unsealed(), []*p11.Attribute{attr(p11.CKA_DESTROYABLE, false)}))
+	return h, spki, err
+}
+
+// KeepLasting takes a key into the vault whose object the module does not destroy.
+func (c *Custodian) KeepLasting() error {
+	return c.onToken(func(s *session) error {
+		h, spki, err := s.lasting()
+		if err != nil {
+			return err
+		}
+		_, err = s.keepObject(h, wire.Parcel{SPKI: spki}, wire.P256, wire.Bound)
+		return err
+	})
+}
+
+// LastingHalf gives a loaded hybrid key a private half that the module does not destroy, and a key over its seed that is gone.
+func (c *Custodian) LastingHalf(id block.KeyID) error {
+	c.MisplaceLoadedSeedKey(id)
+	return c.onToken(func(s *session) error {
+		h, _, err := s.lasting()
+		if err != nil {
+			return err
+		}
+		l := s.token.cache.take(id)
+		l.handle.Store(uint64(h))
+		s.token.cache.letGo(l)
+		return nil
 	})
 }

@@ -234,6 +234,21 @@ func (s *session) discard(h p11.ObjectHandle) error {
 	return nil
 }
 
+// vanish destroys an object that could be wrapped, or used. What cannot be destroyed ends the process; what has no handle any more is gone,
+// with its session.
+func (s *session) vanish(h p11.ObjectHandle) error {
+	err := s.discard(h)
+	if isSession(err) {
+		if err = s.renew(); err == nil {
+			err = s.discard(h)
+		}
+	}
+	if err != nil && !isHandle(err) {
+		s.token.giveUp()
+	}
+	return err
+}
+
 // pairwise proves that the private key opens what is wrapped to the public one, by the way a release takes.
 func (s *session) pairwise(e *entry) error {
 	pub, err := block.ParsePublicKey(e.key.SPKI)

@@ -151,7 +151,7 @@ func (s *session) wrapNew(suite wire.Suite, by p11.ObjectHandle) (p wire.Parcel,
 	if err != nil {
 		return p, fmt.Errorf("generate key pair: %w", err)
 	}
-	defer func() { err = errors.Join(err, s.discard(pub), s.discard(priv)) }()
+	defer func() { err = errors.Join(err, s.vanish(pub), s.vanish(priv)) }()
 	if suite == wire.Hybrid {
 		err = s.wrapNewSeed(&p, pub, by)
 	} else {
@@ -187,7 +187,7 @@ func (s *session) wrapNewSeed(p *wire.Parcel, pub, by p11.ObjectHandle) (err err
 	if err != nil {
 		return fmt.Errorf("generate key over seed: %w", err)
 	}
-	defer func() { err = errors.Join(err, s.discard(h)) }()
+	defer func() { err = errors.Join(err, s.vanish(h)) }()
 	seed := pq.Bytes()
 	defer clear(seed)
 	if p.Seed, err = s.sealSeed(h, block.KeyIDOfSPKI(p.SPKI), seed); err != nil {
@@ -273,7 +273,7 @@ func (s *session) unwrapToAnchor(wrapped []byte, as []*p11.Attribute) (p11.Objec
 // unload destroys the objects of a loaded key.
 func (s *session) unload(e *entry) (err error) {
 	if e.hybrid != nil {
-		err = s.discard(e.hybrid.key.at())
+		err = s.vanish(e.hybrid.key.at())
 	}
-	return errors.Join(err, s.discard(e.at()))
+	return errors.Join(err, s.vanish(e.at()))
 }

@@ -134,7 +134,7 @@ func (s *session) keepObject(h p11.ObjectHandle, p wire.Parcel, suite wire.Suite
 	if err = s.checkVault(suite, c); err == nil {
 		p.Wrapped, err = s.lib.WrapKey(s.handle, keyWrap, s.token.vaultKey(c), h)
 	}
-	if err = errors.Join(err, s.discard(h)); err != nil {
+	if err = errors.Join(err, s.vanish(h)); err != nil {
 		return wire.Key{}, fmt.Errorf("wrap key: %w", err)
 	}
 	return s.keep(&kept{c, wire.Imported, p}, suite)
@@ -251,9 +251,7 @@ func (s *session) hold(e *entry) (ready *entry, letGo func(), err error) {
 // drop destroys the objects of keys that are no longer loaded. What cannot be destroyed ends the process.
 func (s *session) drop(out []*loaded) {
 	for _, l := range out {
-		if err := s.unload(l.entry); err != nil && !isHandle(err) {
-			s.token.giveUp()
-		}
+		_ = s.unload(l.entry) // what it could not destroy has ended the process
 	}
 }
 
@@ -276,11 +274,7 @@ func (s *session) rewrap(by p11.ObjectHandle, wrapped []byte, as []*p11.Attribut
 		return nil, err
 	}
 	again, err = s.lib.WrapKey(s.handle, keyWrap, by, h)
-	if gone := s.discard(h); gone != nil {
-		s.token.giveUp() // it can be wrapped, and is to be nowhere
-		err = errors.Join(err, gone)
-	}
-	return again, err
+	return again, errors.Join(err, s.vanish(h))
 }
 
 // receiveKept takes a key that another box packed into the vault.
@@ -294,7 +288,7 @@ func (s *session) receiveKept(by p11.ObjectHandle, p wire.Parcel, e *entry) (wir
 	}
 	if e.key.Suite == wire.Hybrid {
 		if p.SeedKey, err = s.receiveSeedKey(by, p, e.key.ID); err != nil {
-			return wire.Key{}, errors.Join(err, s.discard(h))
+			return wire.Key{}, errors.Join(err, s.vanish(h))
 		}
 	}
 	return s.keepObject(h, p, e.key.Suite, wire.Replicable)
@@ -307,7 +301,7 @@ func (s *session) receiveSeedKey(by p11.ObjectHandle, p wire.Parcel, id block.Ke
 		return nil, fmt.Errorf("unwrap key over seed: %w", err)
 	}
 	wrapped, err := s.lib.WrapKey(s.handle, keyWrap, s.token.kek, h)
-	return wrapped, errors.Join(err, s.discard(h))
+	return wrapped, errors.Join(err, s.vanish(h))
 }
 
 // seedKeyUnwrapped is the key over a seed, as it is unwrapped.
@@ -334,8 +328,16 @@ func (c *Custodian) expunge(id block.KeyID) (wire.Files, error) {
 	if e == nil || e.kept == nil {
 		return nil, wire.ErrNoKey
 	}
-	if !open.pool.alone(func(s *session) { s.forgetKept(id) }) {
+	var err error
+	if !open.pool.alone(func(s *session) {
+		if err = s.revive(); err == nil {
+			s.forgetKept(id)
+		}
+	}) {
 		return nil, wire.ErrClosed
+	}
+	if err != nil {
+		return nil, err
 	}
 	return c.expunged(open, id)
 }
