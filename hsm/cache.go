@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	usualLoaded = 4096 // keys in vault mode that are session objects at a time; SoftHSM takes 10 KiB for each
+	usualLoaded = 4096    // keys in vault mode that are session objects at a time; SoftHSM takes 10 KiB for each
+	mostLoaded  = 1 << 16 // that may be asked for
 	mostShards  = 16
 )
 

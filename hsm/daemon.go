@@ -73,11 +73,15 @@ func parseFlags(args []string) (Config, error) {
 	f.StringVar(&c.Label, "label", "kra", "token label")
 	f.StringVar(&c.Box, "box", "", "this box's name in its domain")
 	domain := f.String("domain", "", "public part of the domain, whose other boxes may be given copies of keys; empty: none may")
+	f.IntVar(&c.Loaded, "loaded", usualLoaded, fmt.Sprintf("keys in vault mode that are loaded at a time, as session objects, two of a hybrid key: 1 to %d", mostLoaded))
 	if err := f.Parse(args); err != nil {
 		return Config{}, err
 	}
 	if f.NArg() != 0 {
 		return Config{}, fmt.Errorf("unexpected argument %.40q", f.Arg(0))
+	}
+	if c.Loaded < 1 || c.Loaded > mostLoaded {
+		return Config{}, fmt.Errorf("-loaded %d: want 1 to %d", c.Loaded, mostLoaded)
 	}
 	return c.of(*domain)
 }

@@ -609,3 +609,9 @@ func (c *Custodian) LastingHalf(id block.KeyID) error {
 		return nil
 	})
 }
+
+// CheckFlags says whether hsmd takes flags.
+func CheckFlags(args ...string) error {
+	_, err := parseFlags(args)
+	return err
+}
