@@ -43,7 +43,7 @@ func Run(args []string) error {
 	if len(args) > 0 && args[0] == tokenCommand {
 		return runSigner(args[1:], os.Stdin, os.Stdout)
 	}
-	config, err := parseFlags(args)
+	config, life, err := parseFlags(args)
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	}
@@ -61,11 +61,10 @@ func Run(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	return errors.Join(serve(ctx, c, listener), c.Close())
+	return errors.Join(serve(ctx, c, listener, life), c.Close())
 }
 
-func parseFlags(args []string) (Config, error) {
-	var c Config
+func parseFlags(args []string) (c Config, life time.Duration, err error) {
 	f := flag.NewFlagSet("hsmd", flag.ContinueOnError)
 	f.StringVar(&c.Module, "module", "/usr/lib/softhsm/libsofthsm2.so", "PKCS#11 library")
 	f.StringVar(&c.Parameters, "parameters", "", "for C_Initialize, if the library takes some there (NSS)")
@@ -74,16 +73,21 @@ func parseFlags(args []string) (Config, error) {
 	f.StringVar(&c.Box, "box", "", "this box's name in its domain")
 	domain := f.String("domain", "", "public part of the domain, whose other boxes may be given copies of keys; empty: none may")
 	f.IntVar(&c.Loaded, "loaded", usualLoaded, fmt.Sprintf("keys in vault mode that are loaded at a time, as session objects, two of a hybrid key: 1 to %d", mostLoaded))
+	f.IntVar(&c.Destroyed, "destroyed", usualDestroyed(), "session objects that are destroyed before hsmd ends, to be started again, for what SoftHSM keeps of each; 0: never")
+	f.DurationVar(&life, "life", leastLife, "but not before it has run for so long")
 	if err := f.Parse(args); err != nil {
-		return Config{}, err
+		return Config{}, 0, err
 	}
-	if f.NArg() != 0 {
-		return Config{}, fmt.Errorf("unexpected argument %.40q", f.Arg(0))
+	switch {
+	case f.NArg() != 0:
+		return Config{}, 0, fmt.Errorf("unexpected argument %.40q", f.Arg(0))
+	case c.Loaded < 1 || c.Loaded > mostLoaded:
+		return Config{}, 0, fmt.Errorf("-loaded %d: want 1 to %d", c.Loaded, mostLoaded)
+	case c.Destroyed < 0 || c.Destroyed > mostWear || life < 0 || life > 24*time.Hour:
+		return Config{}, 0, fmt.Errorf("-destroyed %d, -life %v: want at most %d and a day", c.Destroyed, life, mostWear)
 	}
-	if c.Loaded < 1 || c.Loaded > mostLoaded {
-		return Config{}, fmt.Errorf("-loaded %d: want 1 to %d", c.Loaded, mostLoaded)
-	}
-	return c.of(*domain)
+	c, err = c.of(*domain)
+	return c, life, err
 }
 
 // of completes a configuration with the domain in a file, if there is one.
@@ -133,8 +137,8 @@ func readKey(r io.Reader, key []byte) error {
 	return nil
 }
 
-// serve answers until ctx ends or the module fails.
-func serve(ctx context.Context, c *Custodian, l net.Listener) error {
+// serve answers until ctx ends, the module fails, or so much was done that it is to begin anew.
+func serve(ctx context.Context, c *Custodian, l net.Listener, life time.Duration) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	go func() {
@@ -148,14 +152,20 @@ func serve(ctx context.Context, c *Custodian, l net.Listener) error {
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		return fmt.Errorf("notify supervisor: %w", err)
 	}
-	err := c.Service().Serve(ctx, l)
+	end := enough(ctx, c, life)
+	err := c.Service().Serve(ctx, l, end)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) // a courtesy
 	if cause := context.Cause(ctx); errors.Is(cause, errFailed) || errors.Is(cause, errStuck) {
 		// The module may hang in its own shutdown.
 		fmt.Fprintln(os.Stderr, "hsmd:", cause)
 		os.Exit(1)
 	}
-	return err
+	select {
+	case <-end:
+		return errors.Join(err, errSpent)
+	default:
+		return err
+	}
 }
 
 // petWatchdog tells the supervisor that no session is stuck, as often as it asks.

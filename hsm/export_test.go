@@ -612,6 +612,6 @@ func (c *Custodian) LastingHalf(id block.KeyID) error {
 
 // CheckFlags says whether hsmd takes flags.
 func CheckFlags(args ...string) error {
-	_, err := parseFlags(args)
+	_, _, err := parseFlags(args)
 	return err
 }

@@ -24,6 +24,7 @@ type Config struct {
 	Dir        string // folder, best a tmpfs, for SoftHSM's token; empty for a module that keeps its own
 	Label      string // of the token
 	Loaded     int    // keys in vault mode that may be loaded at a time; 0: as many as is usual
+	Destroyed  int    // objects, after which Spent; 0: never
 
 	Domain label.Domain // whose boxes may be given copies of keys; the zero Domain: none may
 	Box    string       // this box's name in it
@@ -41,6 +42,8 @@ type Custodian struct {
 	transport transport // to which other boxes seal
 	failed    chan struct{}
 	fail      sync.Once
+	spent     chan struct{}
+	spend     sync.Once
 
 	newest atomic.Uint64         // the highest number of a backup key that this process has seen
 	change sync.Mutex            // held by what opens, closes or changes the token
@@ -62,11 +65,15 @@ func New(config Config, key [32]byte) (*Custodian, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Custodian{config: config, chain: newChain(key, instance), sealer: s, transport: t, failed: make(chan struct{})}, nil
+	return &Custodian{config: config, chain: newChain(key, instance), sealer: s, transport: t, failed: make(chan struct{}),
+		spent: make(chan struct{})}, nil
 }
 
 // Failed is closed when the module is beyond help in this process.
 func (c *Custodian) Failed() <-chan struct{} { return c.failed }
+
+// Spent is closed when so many objects were destroyed that the memory which SoftHSM keeps of each is to be given back, which a new process does.
+func (c *Custodian) Spent() <-chan struct{} { return c.spent }
 
 // giveUp closes Failed.
 func (c *Custodian) giveUp() { c.fail.Do(func() { close(c.failed) }) }
@@ -91,7 +98,7 @@ func (c *Custodian) Open(t wire.Token) (wire.Instance, error) {
 			return wire.Instance{}, err
 		}
 	}
-	open, made, err := openToken(c.config, t, vault, c.giveUp)
+	open, made, err := openToken(c.config, t, vault, c.giveUp, func() { c.spend.Do(func() { close(c.spent) }) })
 	if err != nil {
 		return wire.Instance{}, err
 	}

@@ -231,6 +231,7 @@ func (s *session) discard(h p11.ObjectHandle) error {
 	if err := s.lib.DestroyObject(s.handle, h); err != nil {
 		return fmt.Errorf("destroy object: %w", err)
 	}
+	s.token.wear()
 	return nil
 }
 

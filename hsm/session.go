@@ -189,7 +189,7 @@ func (s *session) derive(h p11.ObjectHandle, c *curve, peer []byte) ([]byte, err
 		return nil, err
 	}
 	z, err := s.read(d, p11.CKA_VALUE)
-	if destroyErr := s.lib.DestroyObject(s.handle, d); err == nil && destroyErr != nil {
+	if destroyErr := s.discard(d); err == nil && destroyErr != nil {
 		clear(z[0])
 		return nil, fmt.Errorf("destroy shared secret: %w", destroyErr)
 	}

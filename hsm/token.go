@@ -31,6 +31,10 @@ type token struct {
 	uses   atomic.Uint64             // private-key operations that the module was asked for
 	loads  atomic.Uint64             // keys in vault mode, and keys over their seeds, that it was asked to unwrap
 
+	worn   atomic.Uint64 // objects that were destroyed
+	wearOf uint64        // how many of them are enough; 0: no number
+	spent  func()        // called when they are enough
+
 	vaultChanges wire.Files // files of keys in vault mode that are not reported yet; guarded by Custodian.change
 
 	// objects is held for writing while objects of the token come or go and for reading while they are searched:
@@ -44,7 +48,7 @@ type token struct {
 const sessionFlags = p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION
 
 // openToken restores or makes the token and opens it. It returns the files of a new one.
-func openToken(c Config, t wire.Token, vault []*entry, giveUp func()) (_ *token, made wire.Files, err error) {
+func openToken(c Config, t wire.Token, vault []*entry, giveUp, spent func()) (_ *token, made wire.Files, err error) {
 	if c.Dir != "" && len(t.Files) == 0 && len(vault) > 0 {
 		return nil, nil, wire.Refused{Reason: "open token files: there are keys in vault mode, and no token that wrapped them"}
 	}
@@ -56,7 +60,8 @@ func openToken(c Config, t wire.Token, vault []*entry, giveUp func()) (_ *token,
 	if err != nil {
 		return nil, nil, err
 	}
-	k := &token{lib: lib, folder: f, pin: pinHash(t.PIN), giveUp: giveUp, index: newIndex(), cache: newCache(c.Loaded), vaultChanges: wire.Files{}}
+	k := &token{lib: lib, folder: f, pin: pinHash(t.PIN), giveUp: giveUp, index: newIndex(), cache: newCache(c.Loaded), vaultChanges: wire.Files{},
+		wearOf: uint64(c.Destroyed), spent: spent}
 	if err := k.start(c, t, vault); err != nil {
 		return nil, nil, errors.Join(err, k.unload())
 	}

@@ -24,6 +24,7 @@ type Daemon struct {
 	dir      string
 	domain   string // file
 	binary   *os.File
+	flags    []string // besides the usual ones
 	listener *os.File
 
 	mu    sync.Mutex
@@ -57,15 +58,15 @@ var build = sync.OnceValues(func() (*os.File, error) {
 	return os.Open(path)
 })
 
-// Start runs a new hsmd without a token. It ends with the test.
-func Start(t testing.TB) *Daemon {
+// Start runs a new hsmd without a token, with more flags. It ends with the test.
+func Start(t testing.TB, flags ...string) *Daemon {
 	t.Helper()
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := Config(t)
-	d := &Daemon{t: t, dir: c.Dir, domain: filepath.Join(t.TempDir(), "domain.json"), binary: binary}
+	d := &Daemon{t: t, dir: c.Dir, domain: filepath.Join(t.TempDir(), "domain.json"), binary: binary, flags: flags}
 	if err := os.WriteFile(d.domain, c.Domain.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +128,19 @@ func (d *Daemon) Restart() {
 	}
 }
 
+// Await waits until the process has ended by itself, or stop is closed, which it tells.
+func (d *Daemon) Await(stop <-chan struct{}) (ended bool) {
+	d.mu.Lock()
+	gone := d.ended
+	d.mu.Unlock()
+	select {
+	case <-gone:
+		return true
+	case <-stop:
+		return false
+	}
+}
+
 func (d *Daemon) start() error {
 	name := filepath.Join(d.dir, notifyName)
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -145,7 +159,8 @@ func (d *Daemon) start() error {
 	}
 	feed.Close()
 	// The shell is there because only the new process knows the number that LISTEN_PID must have.
-	cmd := exec.Command("/bin/sh", "-c", `export LISTEN_PID=$$; exec /proc/self/fd/5 "$@"`, "hsmd", "-module", Module, "-tokens", d.dir, "-domain", d.domain, "-box", Box)
+	args := append([]string{"-c", `export LISTEN_PID=$$; exec /proc/self/fd/5 "$@"`, "hsmd", "-module", Module, "-tokens", d.dir, "-domain", d.domain, "-box", Box}, d.flags...)
+	cmd := exec.Command("/bin/sh", args...)
 	cmd.ExtraFiles = []*os.File{d.listener, secret, d.binary}
 	cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=hsm:secret", "NOTIFY_SOCKET="+notify.LocalAddr().String())
 	cmd.Stderr = os.Stderr

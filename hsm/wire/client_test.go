@@ -53,7 +53,7 @@ func start(t *testing.T, s Service) *Client {
 	path, l := listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(ctx, l) }()
+	go func() { ended <- s.Serve(ctx, l, nil) }()
 	c, err := Dial(path)
 	if err != nil {
 		t.Fatal(err)

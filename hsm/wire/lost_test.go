@@ -161,7 +161,7 @@ func TestRecover(t *testing.T) {
 				return
 			}
 			defer context.AfterFunc(ctx, func() { conn.Close() })()
-			s.converse(conn)
+			s.converse(ctx, conn, nil)
 			conn.Close()
 		}()
 		return func() { cancel(); <-ended }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/receipt"
@@ -13,6 +14,9 @@ import (
 
 // maxSlow bounds the operations other than Unwrap that one connection has under way; the next would wait unread.
 const maxSlow = maxFlight
+
+// partWithin is how long a client may take to close a connection on which nothing more is answered.
+const partWithin = 10 * time.Second
 
 // A Service does what a Client asks for. Each function may be called by several goroutines at once and returns the
 // errors of this package where one fits. A Token or key that it is given is cleared after it returns.
@@ -36,16 +40,33 @@ type Service struct {
 	Transcrypt func(to Recipient, wraps []block.Wrap, done func([]Result, receipt.ChainHead)) error
 }
 
-// Serve answers the connections of l until ctx ends or l fails. It returns when every connection is closed.
-func (s Service) Serve(ctx context.Context, l net.Listener) error {
+// Serve answers the connections of l until ctx ends, l fails, or enough is closed. It returns when every connection is closed: with enough,
+// what was read is answered first, and what was not, the client asks the next hsmd.
+func (s Service) Serve(ctx context.Context, l net.Listener, enough <-chan struct{}) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-enough:
+			l.Close()
+		case <-over:
+		}
+	}()
 	for {
 		conn, err := l.Accept()
 		if ctx.Err() != nil {
+			return nil
+		}
+		if isClosed(enough) {
+			if err == nil {
+				conn.Close() // who has asked nothing yet
+			}
+			conns.Wait() // before ctx ends, which would cut them off
 			return nil
 		}
 		if err != nil {
@@ -54,38 +75,83 @@ func (s Service) Serve(ctx context.Context, l net.Listener) error {
 		conns.Go(func() {
 			defer conn.Close()
 			defer context.AfterFunc(ctx, func() { conn.Close() })()
-			s.converse(conn)
+			s.converse(ctx, conn, enough)
 		})
 	}
 }
 
-// converse answers one connection until it ends or breaks a rule.
-func (s Service) converse(conn net.Conn) {
+// isClosed says whether c is closed.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// converse answers one connection until it ends, breaks a rule, or there was enough of it.
+func (s Service) converse(ctx context.Context, conn net.Conn, enough <-chan struct{}) {
 	r := &intake{conn: conn}
 	if greet(conn, r) != nil {
 		return
 	}
 	out := &outbox{conn: conn}
 	slow := make(chan struct{}, maxSlow)
+	var under sync.WaitGroup // operations that were read and not answered
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-enough:
+			_ = conn.SetReadDeadline(time.Unix(1, 0)) // ends the reading alone
+		case <-over:
+		}
+	}()
 	for {
 		op, rest, err := readFrame(r)
 		if err != nil {
+			if isClosed(enough) {
+				part(ctx, conn, &under)
+			}
 			return
 		}
 		if v := verb(rest[0]); v == verbUnwrap || v == verbTranscrypt {
-			if s.unwrap(out, op, v, rest[1:]) != nil {
+			if s.unwrap(out, op, v, rest[1:], &under) != nil {
 				return
 			}
 			continue
 		}
 		slow <- struct{}{}
+		under.Add(1)
 		go func() {
-			defer func() { <-slow }()
+			defer func() { <-slow; under.Done() }()
 			answer := newFrame(op, 256)
 			s.answer(answer, rest)
 			clear(rest)
 			reply(out, op, answer)
 		}()
+	}
+}
+
+// part ends a connection whose reading has ended: what is under way is answered, and then the client closes it, who asks another hsmd for
+// what it asked and was not read.
+func part(ctx context.Context, conn net.Conn, under *sync.WaitGroup) {
+	answered := make(chan struct{})
+	go func() { under.Wait(); close(answered) }()
+	select {
+	case <-answered:
+	case <-ctx.Done():
+		return
+	}
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || conn.SetReadDeadline(time.Now().Add(partWithin)) != nil {
+		return
+	}
+	for b := make([]byte, bufferSize); ; clear(b) {
+		if _, err := conn.Read(b); err != nil {
+			return
+		}
 	}
 }
 
@@ -102,7 +168,7 @@ func reply(out *outbox, op uint32, answer *writer) {
 }
 
 // unwrap starts a batch. Whoever finishes the batch sends the answer.
-func (s Service) unwrap(out *outbox, op uint32, v verb, body []byte) error {
+func (s Service) unwrap(out *outbox, op uint32, v verb, body []byte, under *sync.WaitGroup) error {
 	r := reader{b: body}
 	start := s.Unwrap
 	if v == verbTranscrypt {
@@ -115,16 +181,19 @@ func (s Service) unwrap(out *outbox, op uint32, v verb, body []byte) error {
 	if err := r.done(); err != nil {
 		return err
 	}
+	under.Add(1)
 	err := start(wraps, func(results []Result, head receipt.ChainHead) {
 		w := newFrame(op, 128+len(results)*(block.MaxKeySize+5))
 		w.err(nil)
 		w.batch(results, head)
 		reply(out, op, w)
+		under.Done()
 	})
 	if err != nil {
 		w := newFrame(op, maxReason)
 		w.err(err)
 		reply(out, op, w)
+		under.Done()
 	}
 	return nil
 }

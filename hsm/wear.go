@@ -1,0 +1,46 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+)
+
+// SoftHSM 2.6.1 forgets a session object when it is destroyed, but for 250 bytes, which it keeps until C_Finalize. Each ECDH makes such an
+// object, and each opening of a key in vault mode. So hsmd ends after so many, between two requests, and its supervisor starts it again.
+const (
+	usualWear = 1 << 18          // destroyed objects for each core: 64 MiB, and a minute of nothing else
+	mostWear  = 1 << 30          // that may be asked for
+	leastLife = 70 * time.Second // for a supervisor that lets one wait which ended within a minute
+)
+
+var errSpent = errors.New("so many objects were destroyed that the memory kept of them is given back: to be started again")
+
+// usualDestroyed is Config.Destroyed of an hsmd that is not told.
+func usualDestroyed() int { return usualWear * runtime.NumCPU() }
+
+// wear counts a destroyed object.
+func (k *token) wear() {
+	if k.worn.Add(1) == k.wearOf {
+		k.spent()
+	}
+}
+
+// enough is closed when c is spent and has lived as long as it is to live at the least.
+func enough(ctx context.Context, c *Custodian, life time.Duration) <-chan struct{} {
+	old, end := time.After(life), make(chan struct{})
+	go func() {
+		select {
+		case <-c.Spent():
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-old:
+			close(end)
+		case <-ctx.Done():
+		}
+	}()
+	return end
+}
