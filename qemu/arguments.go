@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,9 +13,8 @@ const (
 	defaultCPUs   = 2
 )
 
-// arguments is the machine: q35, UEFI, TPM 2.0 (CRB), one
-// NVMe disk, one virtio network card, one serial line, nothing else. What is
-// plugged in shows in PCR 2 and 4: romfile= keeps the card's option ROM out.
+// arguments is the machine: q35, UEFI, TPM 2.0 (CRB), one disk, one network card, one serial line, nothing else but what the
+// configuration says. What is plugged in shows in PCR 2 and 4: romfile= keeps the card's option ROM out.
 func (m *Machine) arguments(c Config) []string {
 	cpu := "max"
 	if m.host.accelerator == KVM {
@@ -25,15 +25,26 @@ func (m *Machine) arguments(c Config) []string {
 		"-cpu", cpu,
 		"-smp", strconv.Itoa(orElse(c.CPUs, defaultCPUs)), "-m", strconv.Itoa(orElse(c.Memory, defaultMemory)),
 		"-chardev", "socket,id=tpm,path=" + m.socket("tpm"), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0",
-		"-drive", "id=disk,if=none," + c.drive(), "-device", "nvme,drive=disk,serial=kra",
-		"-netdev", c.network(), "-device", "virtio-net-pci,netdev=net,mac=52:54:00:6b:72:61,romfile=",
-		"-chardev", "pty,id=" + serialID, "-serial", "chardev:" + serialID,
-		"-qmp", "unix:" + m.socket("qmp") + ",server=on,wait=off",
+		"-drive", "id=disk,if=none," + c.drive(),
 	}
+	for _, device := range c.disk() {
+		args = append(args, "-device", device)
+	}
+	args = append(args,
+		"-netdev", c.network(), "-device", cmp.Or(c.Card, "virtio-net-pci")+",netdev=net,mac=52:54:00:6b:72:61,romfile=",
+		"-chardev", "pty,id="+serialID, "-serial", "chardev:"+serialID,
+		"-qmp", "unix:"+m.socket("qmp")+",server=on,wait=off")
 	if !c.Clock.IsZero() {
 		args = append(args, "-rtc", "base="+c.Clock.UTC().Format("2006-01-02T15:04:05"))
 	}
 	return append(args, c.Firmware.arguments(m.host.accelerator, c.Box.Vars())...)
+}
+
+func (c Config) disk() []string {
+	if len(c.Disk) > 0 {
+		return c.Disk
+	}
+	return []string{"nvme,drive=disk,serial=kra"}
 }
 
 func (c Config) drive() string {

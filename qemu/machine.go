@@ -22,6 +22,9 @@ type Config struct {
 	Gateway bool   // give the guest a way out: 10.0.2.2 is this host, its loopback too
 	Drive   string // QEMU drive to use in place of the box's disk, such as "nbd:unix:/path,format=raw"
 
+	Card string   // QEMU's model of the network card; virtio-net-pci when empty
+	Disk []string // QEMU's devices that hold the drive "disk", and what else is plugged in; an NVMe disk when empty
+
 	Clock    time.Time // of the clock chip when the box starts; this host's when zero
 	Firmware Firmware  // Guarded when zero
 }
