@@ -615,3 +615,6 @@ func CheckFlags(args ...string) error {
 	_, _, err := parseFlags(args)
 	return err
 }
+
+// MayEnd says whether a custodian that is spent may end.
+func (c *Custodian) MayEnd() bool { return c.mayEnd() }

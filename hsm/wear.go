@@ -13,6 +13,9 @@ const (
 	usualWear = 1 << 18          // destroyed objects for each core: 64 MiB, and a minute of nothing else
 	mostWear  = 1 << 30          // that may be asked for
 	leastLife = 70 * time.Second // for a supervisor that lets one wait which ended within a minute
+
+	labelledWear = 4           // times as much, while keys bound to a label are loaded
+	lookAgain    = time.Second // whether they are
 )
 
 var errSpent = errors.New("so many objects were destroyed that the memory kept of them is given back: to be started again")
@@ -27,7 +30,14 @@ func (k *token) wear() {
 	}
 }
 
-// enough is closed when c is spent and has lived as long as it is to live at the least.
+// mayEnd is whether c, which is spent, may end: not while keys bound to a label are loaded, which perhaps nobody can load again today, until it has
+// worn several times as much.
+func (c *Custodian) mayEnd() bool {
+	k := c.token.Load()
+	return k == nil || k.index.loaded() == 0 || k.worn.Load() >= labelledWear*k.wearOf
+}
+
+// enough is closed when c is spent, has lived as long as it is to live at the least, and may end.
 func enough(ctx context.Context, c *Custodian, life time.Duration) <-chan struct{} {
 	old, end := time.After(life), make(chan struct{})
 	go func() {
@@ -38,9 +48,17 @@ func enough(ctx context.Context, c *Custodian, life time.Duration) <-chan struct
 		}
 		select {
 		case <-old:
-			close(end)
 		case <-ctx.Done():
+			return
 		}
+		for look := time.Tick(lookAgain); !c.mayEnd(); {
+			select {
+			case <-look:
+			case <-ctx.Done():
+				return
+			}
+		}
+		close(end)
 	}()
 	return end
 }

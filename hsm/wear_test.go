@@ -4,6 +4,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/keyrelease/krabox/hsm"
 	"github.com/keyrelease/krabox/hsm/hsmtest"
 	"github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra/block"
@@ -54,5 +55,47 @@ func TestSpentHsmdStartsAnew(t *testing.T) {
 	supervisor.Wait()
 	if lives < 3 {
 		t.Errorf("%d lives of hsmd: it does not end when it is spent", lives)
+	}
+}
+
+// TestSpentWithLabelledKeys: while a key bound to a label is loaded, which perhaps nobody can load again, an hsmd that is spent goes on for as
+// long as it was to last three times more.
+func TestSpentWithLabelledKeys(t *testing.T) {
+	config := hsmtest.Config(t)
+	config.Destroyed = 200
+	c := must(hsm.New(config, [32]byte{1}))
+	if _, err := c.Open(hsmtest.Token()); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	k, enclosed, secret := newLabelled(t, c, wire.P256)
+	load := func() {
+		t.Helper()
+		if _, err := c.Load(enclosed, secret); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load()
+	for spent := false; !spent; {
+		if err := opens(t, c, k); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-c.Spent():
+			spent = true
+		default:
+		}
+	}
+	if c.MayEnd() {
+		t.Error("it ends under a key that is bound to a label")
+	}
+	if err := c.Unload(k.ID); err != nil || !c.MayEnd() {
+		t.Errorf("%v; without such a key it goes on: %v", err, !c.MayEnd())
+	}
+	load()
+	for n := 0; !c.MayEnd(); n++ {
+		if err := opens(t, c, k); err != nil || n > 700 {
+			t.Fatalf("after %d more releases it goes on: %v", n, err)
+		}
 	}
 }
