@@ -202,7 +202,7 @@ func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, first *po
 	c.Roots = x509.NewCertPool()
 	c.Roots.AddCert(root)
 	c.Store, c.HSM, c.Log, c.Book, c.Health = o.store, token, o.log, b.book, h.words
-	c.Feed, c.Standing, c.Forwarded = b.feed, b.page.Lines, b.forwarded
+	c.Feed, c.Standing, c.Forwarded, c.Delivered = b.feed, b.page.Lines, b.forwarded, b.delivered
 	c.Now = o.clock.time
 	c.Clock = func() (bool, string) {
 		_, trusted := o.clock.now()

@@ -60,6 +60,9 @@ func (b *board) forwarded() []string {
 	return lines
 }
 
+// delivered is the first record that the syslog server is not known to have.
+func (b *board) delivered() int64 { return b.forward.Status().Next }
+
 // behind is for monitoring how far the syslog server is behind.
 func (b *board) behind() []usage.Gauge {
 	st := b.forward.Status()

@@ -189,6 +189,11 @@ func (a args) lists() []string {
 	return out
 }
 
+func (a args) root() [32]byte {
+	root, _ := parseRoot(a.get("ROOT")) // checked
+	return root
+}
+
 func (a args) time() time.Time {
 	t, _ := parseTime(a.get("TIME"))
 	return t

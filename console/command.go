@@ -272,10 +272,21 @@ type (
 		quiet
 		From int64
 	}
-	// LogExport prints the log from record From on.
+	// LogExport prints the log from record From on; -1 is the first that is there.
 	LogExport struct {
 		quiet
 		From int64
+	}
+	// LogExported is an auditor's word that he has the first Size records, whose root is Root.
+	LogExported struct {
+		confirmed
+		Size int64
+		Root [32]byte
+	}
+	// LogPrune removes records before record Before, in whole files.
+	LogPrune struct {
+		confirmed
+		Before int64
 	}
 	LogVerify struct{ quiet }
 	LogHealth struct{ quiet }

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -148,6 +149,10 @@ func TestParse(t *testing.T) {
 		{"time source remove 192.0.2.1:123", TimeSourceRemove{Address: "192.0.2.1:123"}},
 		{"log show", LogShow{Count: 20}},
 		{"log export from 17", LogExport{From: 17}},
+		{"log export", LogExport{From: -1}},
+		{"log exported 7 " + strings.Repeat("0a", 32), LogExported{Size: 7, Root: [32]byte(bytes.Repeat([]byte{10}, 32))}},
+		{"log exported 7 " + strings.Repeat("CgoK", 10) + "Cgo=", LogExported{Size: 7, Root: [32]byte(bytes.Repeat([]byte{10}, 32))}},
+		{"log prune before 7", LogPrune{Before: 7}},
 		{"network static 192.0.2.10/24 gateway 192.0.2.1 dns 9.9.9.9 2620:fe::fe",
 			NetworkStatic{Address: netip.MustParsePrefix("192.0.2.10/24"), Gateway: netip.MustParseAddr("192.0.2.1"), DNS: []netip.Addr{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("2620:fe::fe")}}},
 		{"network ipv6 static 2001:db8::7/64 gateway fe80::1", NetworkSix{Address: netip.MustParsePrefix("2001:db8::7/64"), Gateway: netip.MustParseAddr("fe80::1")}},
@@ -233,7 +238,7 @@ func TestAttributeAuthorityIsOfAnAnchor(t *testing.T) {
 func TestEveryForm(t *testing.T) {
 	example := map[string]string{"SERVER": "time.example.com", "BOX": "box2", "LABEL": "attended", "SECONDS": "60", "ACCESSES": "legal-team board", "ACCESS": "legal-team", "TITLE": `"Legal team"`, "LIST": "a && b", "KEY": "00112233", "KEYS": "00112233 44556677",
 		"DECRYPTOR": "corp:CN=a", "ADDRESS": "10.0.0.1", "TIME": "2026-11-21T09:30:00Z", "RULE": "office", "EXPRESSION": "true",
-		"CONDITION": `"Mon-Fri 08:00-18:00 UTC" from 10.0.0.0/8`, "GROUP": "legal", "ALIAS": "corp", "COUNT": "5", "INDEX": "0",
+		"CONDITION": `"Mon-Fri 08:00-18:00 UTC" from 10.0.0.0/8`, "GROUP": "legal", "ALIAS": "corp", "COUNT": "5", "INDEX": "0", "SIZE": "7", "ROOT": strings.Repeat("0a", 32),
 		"ANCHOR": "corp", "ROLE": "teller", "NEEDS": "group:legal attribute:department=sales@corp-ldap", "ITEMS": "clearance:secret/crypto@corp-aa",
 		"KINDS": "group,role", "LEVELS": "open closed", "LDAPS": "ldaps://ldap.example.com", "HTTPS": "https://keys.example.com/",
 		"URL": "http://ca.example.com/people.crl", "DN": "ou=people,dc=example", "USER": "cn=kra,dc=example", "FILTER": "(uid=*)",

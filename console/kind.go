@@ -1,6 +1,8 @@
 package console
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -105,6 +107,8 @@ var kinds = []kind{
 	{"REQUEST", "the number of a request (pending)", oneWord, checkNumber, false, NamesRequest},
 	{"COUNT", "how many records", oneWord, checkCount, false, ""},
 	{"INDEX", "the number of the first record, from 0", oneWord, checkIndex, false, ""},
+	{"SIZE", "how many records, from the first on", oneWord, checkSize, false, ""},
+	{"ROOT", "their root as kra log verify or log size shows it: in base64, or 64 hexadecimal digits", oneWord, checkRoot, false, ""},
 	{"PREFIX", "the box's address with its prefix length, such as 192.0.2.10/24", oneWord, checkPrefix, false, ""},
 	{"GATEWAY", "the gateway's IP address", oneWord, checkAddress, false, ""},
 	{"DNS", "name servers' IP addresses, three at most", manyWords, checkAddress, false, ""},
@@ -257,6 +261,32 @@ func checkCount(s string) error {
 		return errors.New("a number from 1 to 10000")
 	}
 	return nil
+}
+
+func checkSize(s string) error {
+	if n, err := strconv.ParseInt(s, 10, 64); err != nil || n < 1 {
+		return errors.New("a number from 1 on")
+	}
+	return nil
+}
+
+func checkRoot(s string) error {
+	_, err := parseRoot(s)
+	return err
+}
+
+// parseRoot reads 32 bytes in hexadecimal or base64, each in its one form.
+func parseRoot(s string) (root [32]byte, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || hex.EncodeToString(b) != s {
+		if b, err = base64.StdEncoding.DecodeString(s); err != nil || base64.StdEncoding.EncodeToString(b) != s {
+			return root, errors.New("want a root as kra log verify or log size shows it")
+		}
+	}
+	if copy(root[:], b); len(b) != len(root) {
+		return root, fmt.Errorf("a root has %d bytes, this has %d", len(root), len(b))
+	}
+	return root, nil
 }
 
 func checkIndex(s string) error {

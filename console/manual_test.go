@@ -69,6 +69,7 @@ func TestManual(t *testing.T) {
 			cmd = "rule add " + cmd
 		}
 		cmd = strings.Replace(cmd, "NOW", "2026-11-21T09:30:00Z", 1)
+		cmd = strings.Replace(cmd, "ROOT", strings.Repeat("0a", 32), 1)
 		cmd, _, _ = strings.Cut(cmd, "   ")
 		examples++
 		if c, err := Parse(cmd); err != nil || c == (Nothing{}) {

@@ -258,7 +258,13 @@ var table = []row{
 
 	{"log show [COUNT]", "the newest records of the log", "", byOfficer | byAuditor, func(a args) Command { return LogShow{Count: int(a.number("COUNT", 20))} }},
 	{"log size", "size and root of the log", "", byOfficer | byOperator | byAuditor | byBackup, func(args) Command { return LogSize{} }},
-	{"log export [from INDEX]", "print the log for an auditor (kra log verify reads it)", "", byOfficer | byAuditor | byBackup, func(a args) Command { return LogExport{From: a.number("INDEX", 0)} }},
+	{"log export [from INDEX]", "print the log for an auditor (kra log verify reads it)", "", byOfficer | byAuditor | byBackup, func(a args) Command { return LogExport{From: a.number("INDEX", -1)} }},
+	{"log exported SIZE ROOT", "acknowledge that you keep an export of the first SIZE records, verified: they may then be removed here (log prune)", "", byAuditor, func(a args) Command {
+		return LogExported{Size: a.number("SIZE", 0), Root: a.root()}
+	}},
+	{"log prune before INDEX", "remove old records, in whole files, that an auditor acknowledged as exported; receipts go on verifying", "", byOfficer | second, func(a args) Command {
+		return LogPrune{Before: a.number("INDEX", 0)}
+	}},
 	{"log verify", "check the log: tree, signatures, one record for each unwrap", "", byOfficer | byAuditor, func(args) Command { return LogVerify{} }},
 	{"log health", "whether the log can be written; if not, nothing is released", "", byOfficer | byOperator | byAuditor | byBackup, func(args) Command { return LogHealth{} }},
 	{"usage export [from INDEX]", "who was given how many keys of what, as CSV, from a record of the log on", "", byOfficer | byAuditor, func(a args) Command { return UsageExport{From: a.number("INDEX", 0)} }},

@@ -15,6 +15,7 @@ type action struct {
 	run  func(*step, context.Context) error
 	long bool         // it may take long, changes nothing, and stops when nobody listens any more
 	mend bool         // it changes no state, and without it a box whose log is broken could not be looked after
+	room bool         // it makes room: it is done on a full disk too, though never without a record
 	kind receipt.Kind // of the record that says what came of it; zero: Command
 }
 
@@ -45,6 +46,7 @@ func is[C console.Command](c console.Command) bool {
 
 func (a action) reading() action             { a.long = true; return a }
 func (a action) mending() action             { a.mend = true; return a }
+func (a action) freeing() action             { a.room = true; return a }
 func (a action) noted(k receipt.Kind) action { a.kind = k; return a }
 func nothing(*step) error                    { return nil }
 func (s *step) help(c console.Help) error {
@@ -200,6 +202,8 @@ var actions = []action{
 	tells((*step).logShow).reading(),
 	shows[console.LogSize]((*step).logSize).mending(),
 	tells((*step).logExport).reading(),
+	does((*step).logExported).freeing(),
+	does((*step).logPrune).freeing(),
 	just[console.LogVerify]((*step).logVerify).reading(),
 	shows[console.LogHealth]((*step).logHealth).mending(),
 	tells((*step).usageExport).reading(),

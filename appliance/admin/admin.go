@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/appliance/selftest"
 	"github.com/keyrelease/krabox/appliance/store"
@@ -65,6 +67,14 @@ type auditLog interface {
 	Records(from, to int64, f func(index int64, r receipt.Record) error) error
 	// Export writes the batches that hold the records from up to, but without, to, as receipt.VerifyExport reads them.
 	Export(w io.Writer, from, to int64) error
+	// RootAt returns the root of the first size records.
+	RootAt(size int64) (tlog.Hash, error)
+	// Exported takes somebody's word about an export; Removable says what Prune would remove upon it, and Prune removes that.
+	Exported(size int64, root [32]byte) (audit.Exported, error)
+	Removable(e audit.Exported, before int64) (audit.Removal, error)
+	Prune(e audit.Exported, before int64) (audit.Removal, error)
+	// Removed returns the first record that is there, and when those before it were removed.
+	Removed() (below int64, at time.Time)
 }
 
 // A keeper is the sealed store. Commit returns when the change is durable; a *store.Invalid or a store.ErrFull means that nothing
@@ -129,6 +139,8 @@ type Config struct {
 	Standing func() []string
 	// Forwarded says how far the syslog server is behind the log, first in one line; nothing if there is none. Nil: nothing is known.
 	Forwarded func() []string
+	// Delivered is the first record that the syslog server is not known to have, where there is one. Nil: nothing is known.
+	Delivered func() int64
 	// Now is the time by which permissions are held to be current. Nil: this host's.
 	Now func() time.Time
 	// Prepare makes what is to serve once next is the state: book, directory, client authorities. What is new in the

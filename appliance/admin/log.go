@@ -18,6 +18,7 @@ func (s *step) logSize() error {
 	head := s.a.c.Log.Head()
 	field(s, "records", fmt.Sprint(head.Size))
 	field(s, "root", fmt.Sprintf("%x", head.Root[:]))
+	s.removedBefore()
 	if head.HSM.Instance == (receipt.Instance{}) {
 		return field(s, "module", "no unwrap in this log yet")
 	}
@@ -44,6 +45,9 @@ func (s *step) logExport(c console.LogExport) error {
 	if c.From >= size {
 		return fmt.Errorf("the log has %d records, the last is number %d", size, size-1)
 	}
+	if c.From < 0 {
+		c.From = s.begins() // the export's first line says so
+	}
 	return s.a.c.Log.Export(s, c.From, size)
 }
 
@@ -54,7 +58,7 @@ func (s *step) logVerify(ctx context.Context) error {
 	}
 	head := s.a.c.Log.Head()
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(s.a.c.Log.Export(w, 0, head.Size)) }()
+	go func() { w.CloseWithError(s.a.c.Log.Export(w, s.begins(), head.Size)) }()
 	report, err := receipt.VerifyExport(r, s.a.c.Roots)
 	r.CloseWithError(errors.New("verification ended"))
 	if err != nil {
@@ -67,6 +71,7 @@ func (s *step) logVerify(ctx context.Context) error {
 	}
 	field(s, "log", fmt.Sprintf("%s of %s", report.Name.Box, report.Name.Domain))
 	field(s, "records", fmt.Sprintf("%d under %s, root %x", report.Head.Size, count(report.Checkpoints, "checkpoint", "checkpoints"), report.Head.Root[:]))
+	s.removedBefore()
 	for _, k := range receipt.Kinds() {
 		if n := report.Records[k]; n > 0 {
 			field(s, "  "+k.String(), fmt.Sprint(n))
@@ -88,7 +93,7 @@ func (s *step) logShow(c console.LogShow) error {
 		return err
 	}
 	size := s.a.c.Log.Head().Size
-	return s.a.c.Log.Records(max(0, size-int64(c.Count)), size, func(n int64, r receipt.Record) error {
+	return s.a.c.Log.Records(max(s.begins(), size-int64(c.Count)), size, func(n int64, r receipt.Record) error {
 		line, err := recordLine(n, r)
 		if err != nil { // one record that cannot be shown hides no other
 			line = fmt.Sprintf("%d cannot be shown; log export has it", n)

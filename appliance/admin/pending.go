@@ -203,6 +203,7 @@ func (s *step) approve(ctx context.Context, c console.Approve) error {
 	case gone != nil:
 		return fmt.Errorf("nothing was done: %w. Reject request %d, and have it asked for again", gone, r.Number)
 	}
+	s.does.room = as.does.room // a full disk takes the end of the request, too
 	if err := s.confirm("%s asks for: %s. %s Do it?", r.By, printable(r.Line), printable(strings.Join(r.Told, " "))); err != nil {
 		return err
 	}

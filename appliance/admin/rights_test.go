@@ -231,13 +231,13 @@ func TestWhatWaits(t *testing.T) {
 	always := []string{"trust remove corp", "officer add eve", "officer add eve as auditor", "officer add eve maintainer legal", "officer remove eve", "officer totp remove eve",
 		"officer duty eve box", "officer duty eve maintainer legal", "officer add eve team sales", "team give sales access a", "key mark 00112233 compromised", "replica admit box2", "replica send all to box2",
 		"replica send to box2 legal-team", "time set 2026-11-21T09:30:00Z", "board add http://b.example", "board remove", "platform distrust fleet",
-		"source remove crl", "syslog add log.example.org", "syslog remove", "backup key shares 2 of 3", "backup key age age1x", "backup restore box1", "dual-control off", "dual-control rules off"}
+		"source remove crl", "log prune before 5", "syslog add log.example.org", "syslog remove", "backup key shares 2 of 3", "backup key age age1x", "backup restore box1", "dual-control off", "dual-control rules off"}
 	rules := []string{"rule add r is true", "rule set r is true", "rule remove r", "access lists a is r", "access keys a 00112233", "access logic a cedar",
 		"access logic a rules", "access deliver a anyone", "access portion a part", "access remove a", "key import for a", "role set teller needs group:legal", "levels set",
 		"trust add corp", "platform trust fleet own", "platform label fleet attended", "group nest board in legal", "group maintainer legal add corp:CN=a",
 		"source add crl c of corp", "source map ldap group from memberOf", "source filter ldap (a=*)", "source renew c"}
 	never := []string{"approve 1", "reject 1", "pending", "pending show 1", "dual-control on", "dual-control rules on", "officer passphrase", "officer totp", "officer totp off", "reboot",
-		"backup make", "backup share", "backup verify", "backup key request", "backup key accept", "group add legal corp:CN=a", "key generate p256 for a", "access add a", "log export"}
+		"backup make", "backup share", "backup verify", "backup key request", "backup key accept", "group add legal corp:CN=a", "key generate p256 for a", "access add a", "log export", "log exported 5 " + strings.Repeat("0a", 32)}
 	for _, line := range slices.Concat(always, rules, never) {
 		_, r, err := console.Read(line)
 		if err != nil {
@@ -292,7 +292,7 @@ func TestOnePersonAlone(t *testing.T) {
 			strings.HasPrefix(f, "source secret")
 	})
 	dual := []string{"approve REQUEST", "reject REQUEST", "trust remove ALIAS", "officer add OFFICER", "officer remove OFFICER", "officer duty OFFICER box", "officer totp remove OFFICER", "officer totp remove paul",
-		"dual-control off", "dual-control rules off", "time set TIME", "rule set RULE is EXPRESSION", "access lists ACCESS is LIST", "board remove"}
+		"dual-control off", "dual-control rules off", "time set TIME", "rule set RULE is EXPRESSION", "access lists ACCESS is LIST", "board remove", "log prune before INDEX"}
 	answers := [][]string{nil, {"yes"}, {"yes", "yes"}, {dutyPass, dutyPass}, {dutyPass, dutyPass, "yes"}, {people(t, "Other CA")}, {people(t, "Other CA"), "yes"}}
 	duties := []console.Duty{console.DutyOfficer, console.DutyOfficer, console.DutyOfficer, console.DutyOperator, console.DutyBackup, console.DutyAuditor, console.DutyMaintainer}
 	want, asked := protected(t, w.store.State()), 0

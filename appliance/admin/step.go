@@ -147,13 +147,13 @@ func (s *step) Write(p []byte) (int, error) {
 	return s.out.Write(p)
 }
 
-// act logs the command, which is about to change something, and from now on keeps back its text. On a full disk nothing begins: it
-// could be left half done.
+// act logs the command, which is about to change something, and from now on keeps back its text. On a full disk nothing begins but what
+// makes room: it could be left half done.
 func (s *step) act(ctx context.Context) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
-	if err := s.a.full(); err != nil && !s.does.mend {
+	if err := s.a.full(); err != nil && !s.does.mend && !s.does.room {
 		return fmt.Errorf("nothing was done: %w", err)
 	}
 	if s.kept == nil {

@@ -15,6 +15,9 @@ func (s *step) syslogAdd(ctx context.Context, c console.SyslogAdd) error {
 	if now := s.state().Syslog(); now.Host != "" {
 		return fmt.Errorf("the log is forwarded to %s already; first: syslog remove", syslogServer(now))
 	}
+	if below, at := s.a.c.Log.Removed(); c.From < below {
+		return fmt.Errorf("records below %d were exported and removed on %s; what is here: syslog add %s from %[1]d", below, stamp(at), net.JoinHostPort(c.Host, strconv.Itoa(c.Port)))
+	}
 	ca, err := s.certificateOf(pasteServerCA)
 	if err != nil {
 		return err

@@ -17,6 +17,9 @@ func (s *step) usageExport(c console.UsageExport) error {
 	if c.From >= size {
 		return fmt.Errorf("the log has %d records, the last is number %d", size, size-1)
 	}
+	if below, at := s.a.c.Log.Removed(); c.From < below {
+		return fmt.Errorf("records below %d were exported and removed on %s; what is here: usage export from %[1]d", below, stamp(at))
+	}
 	tally := charges.New()
 	err := s.a.c.Log.Records(c.From, size, func(n int64, r receipt.Record) error {
 		if err := s.ctx.Err(); err != nil {

@@ -12,6 +12,7 @@
 //	hashes                          the tree's stored hashes, rebuilt at each start and never trusted
 //	receipt.key                     the receipt key of this boot, encrypted, to sign the next one in (rekey.go)
 //	bookmark                        how far a reader has come, sealed (follow.go)
+//	base-<size, 20 digits>          what stays of records that were exported and removed, sealed (base.go)
 package audit
 
 import (
@@ -72,6 +73,9 @@ type Log struct {
 	keys keyFile
 
 	bookmarks func(name receipt.Hash) keyFile // by what they are of
+	bases     func(size int64) keyFile        // what stays of removed records
+	past      atomic.Pointer[past]            // of the last base; its zero Size: there is none
+	prune     pruner
 
 	mu     sync.Mutex // guards queue, due and failed
 	queue  []*request
@@ -164,6 +168,8 @@ func (l *Log) CheckPrefix(size uint64, root [32]byte) error {
 func (l *Log) Close() error {
 	l.fail(ErrClosed)
 	<-l.done
+	l.prune.mu.Lock() // a removal under way ends first
+	defer l.prune.mu.Unlock()
 	return errors.Join(l.segment.close(), l.tree.close())
 }
 

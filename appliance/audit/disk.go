@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -11,10 +12,13 @@ import (
 )
 
 // A disk makes and opens the files of a log. What create returned without error is durable: name, size and header.
+// So is what keep wrote, whole or not at all, and what remove removed of a folder, in which it need not be.
 // The real one is osDisk; tests wrap it to fail before or after the deed.
 type disk interface {
 	create(path string, size int64, header []byte) (file, error)
 	open(path string) (file, error)
+	keep(path string, data []byte) error
+	remove(dir string, names ...string) error
 }
 
 // A file is written at any place below its size. Sync returns nil only when all earlier writes are durable; after
@@ -71,6 +75,35 @@ func (osDisk) open(path string) (file, error) {
 		return nil, err
 	}
 	return osFile{f}, nil
+}
+
+// keep writes under another name and renames last.
+func (osDisk) keep(path string, data []byte) (err error) {
+	tmp := path + unfinished
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func (osDisk) remove(dir string, names ...string) error {
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return syncDir(dir)
 }
 
 // An osFile syncs data only: size and blocks were settled by create.

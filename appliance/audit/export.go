@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/keyrelease/krabox/kra/receipt"
@@ -51,7 +52,7 @@ func (l *Log) extent(from, to int64) (int64, error) {
 	if from < 0 || from >= to || to > size {
 		return 0, fmt.Errorf("records %d to %d: the log has %d", from, to, size)
 	}
-	return to, nil
+	return to, l.there(from)
 }
 
 func (l *Log) export(w io.Writer, d receipt.Detail, from, to int64) error {
@@ -59,23 +60,26 @@ func (l *Log) export(w io.Writer, d receipt.Detail, from, to int64) error {
 	if err != nil {
 		return fmt.Errorf("export log: %w", err)
 	}
-	e := &exporting{log: l, w: w, detail: d, from: from, hsm: newTracker()}
-	if err := l.walk(0, to, e.batch); err != nil {
+	past := l.past.Load()
+	before, err := past.after()
+	if err != nil {
+		return fmt.Errorf("export log: %w", err)
+	}
+	e := &exporting{log: l, w: w, detail: d, from: from, before: before}
+	if err := l.walk(past.Size, to, e.batch); err != nil {
 		return fmt.Errorf("export log: %w", err)
 	}
 	return e.out.Close()
 }
 
-// exporting follows the log from its first record, for what the batches before the range leave behind.
+// exporting follows the log from the first record that is there, for what the batches before the range leave behind.
 type exporting struct {
-	log        *Log
-	w          io.Writer
-	detail     receipt.Detail
-	from       int64
-	out        *receipt.Exporter // nil until the range begins
-	hsm        *tracker
-	path       receipt.Path
-	checkpoint string
+	log    *Log
+	w      io.Writer
+	detail receipt.Detail
+	from   int64
+	out    *receipt.Exporter // nil until the range begins
+	before follower
 }
 
 func (e *exporting) batch(f frame) error {
@@ -85,40 +89,13 @@ func (e *exporting) batch(f frame) error {
 		}
 	}
 	if e.out == nil {
-		return e.pass(f)
+		return e.before.pass(f)
 	}
 	for _, r := range f.records {
 		e.out.Record(r)
 	}
 	e.out.Checkpoint(f.checkpoint)
 	return nil
-}
-
-// pass takes what a batch before the range changes.
-func (e *exporting) pass(f frame) error {
-	for _, r := range f.records {
-		g, err := receipt.GlanceAt(r.Public)
-		if err != nil {
-			return err
-		}
-		if g.Key {
-			p, err := receipt.ParsePublic(r.Public)
-			if err != nil {
-				return err
-			}
-			e.path = p.Key.Path
-		}
-		if err := e.hsm.admit([]record{{item: g.Item}}); err != nil {
-			return err
-		}
-	}
-	c, err := checkpointOf(f.checkpoint)
-	if err != nil {
-		return err
-	}
-	e.checkpoint = f.checkpoint
-	e.hsm.hear(c.HSM)
-	return e.hsm.prove()
 }
 
 // begin writes the header of an export whose first batch begins with record first.
@@ -129,10 +106,7 @@ func (e *exporting) begin(first int64) error {
 		if err != nil {
 			return err
 		}
-		h.Start = &receipt.ExportStart{Checkpoint: e.checkpoint, Path: e.path, Edge: edge}
-		for _, i := range e.hsm.order {
-			h.Start.Lives = append(h.Start.Lives, e.hsm.lives[i].State())
-		}
+		h.Start = &receipt.ExportStart{Checkpoint: e.before.checkpoint, Path: e.before.path, Edge: edge, Lives: e.before.hsm.states()}
 	}
 	e.out = receipt.NewExporter(e.w, e.detail, h)
 	return nil
@@ -140,8 +114,11 @@ func (e *exporting) begin(first int64) error {
 
 // walk reads the batches from the segment that holds record from, up to the one that holds record to-1.
 func (l *Log) walk(from, to int64, f func(frame) error) error {
-	firsts, err := segments(l.dir)
+	firsts, err := l.segments()
 	if err != nil {
+		return err
+	}
+	if err := l.there(from); err != nil { // it went since the range was checked: no segment of the list holds it
 		return err
 	}
 	for i, first := range firsts {
@@ -158,6 +135,9 @@ func (l *Log) walk(from, to int64, f func(frame) error) error {
 // walkSegment stops behind record to-1. Before that, the end of the segment must be that of the batches.
 func (l *Log) walkSegment(first, to int64, f func(frame) error) (err error) {
 	s, err := l.openSegment(first)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(l.there(first), err)
+	}
 	if err != nil {
 		return err
 	}
@@ -167,6 +147,9 @@ func (l *Log) walkSegment(first, to int64, f func(frame) error) (err error) {
 		b, err := r.next()
 		if errors.Is(err, errTorn) && l.hasSegment(next) {
 			return nil
+		}
+		if gone := l.there(next); errors.Is(err, errTorn) && gone != nil {
+			return gone
 		}
 		if err != nil {
 			return err

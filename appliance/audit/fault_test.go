@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,7 +15,7 @@ import (
 
 // A fault makes one call to the disk fail, before the deed or after it.
 type fault struct {
-	call string // create, write or sync
+	call string // create, write, sync, keep or remove; several make each of them fail
 	done bool   // the deed was done all the same
 }
 
@@ -29,7 +30,7 @@ type faulty struct {
 
 func (d *faulty) strikes(call string) (*fault, bool) {
 	f := d.armed.Load()
-	return f, f != nil && f.call == call
+	return f, f != nil && strings.Contains(f.call, call)
 }
 
 func (d *faulty) create(path string, size int64, header []byte) (file, error) {
@@ -48,6 +49,28 @@ func (d *faulty) create(path string, size int64, header []byte) (file, error) {
 func (d *faulty) open(path string) (file, error) {
 	f, err := d.osDisk.open(path)
 	return faultyFile{f, d}, err
+}
+
+func (d *faulty) keep(path string, data []byte) error {
+	if f, hit := d.strikes("keep"); hit {
+		if f.done {
+			d.osDisk.keep(path, data)
+		}
+		return errFault
+	}
+	return d.osDisk.keep(path, data)
+}
+
+// remove fails with all done, or with all but the first file: nothing says in which order a cut leaves them.
+func (d *faulty) remove(dir string, names ...string) error {
+	if f, hit := d.strikes("remove"); hit {
+		if !f.done {
+			names = names[1:]
+		}
+		d.osDisk.remove(dir, names...)
+		return errFault
+	}
+	return d.osDisk.remove(dir, names...)
 }
 
 type faultyFile struct {

@@ -46,7 +46,7 @@ func (c *Cursor) step() (int64, []receipt.Record, error) {
 		}
 	}
 	f, err := c.reader.next()
-	if errors.Is(err, errTorn) && c.batch > c.reader.s.first && c.log.hasSegment(c.batch) {
+	if errors.Is(err, errTorn) && c.batch > c.reader.s.first && (c.log.hasSegment(c.batch) || c.log.there(c.batch) != nil) {
 		return 0, nil, c.Close()
 	}
 	if err == nil && f.first != c.batch {
@@ -67,8 +67,11 @@ func (c *Cursor) step() (int64, []receipt.Record, error) {
 
 // open opens the segment that holds the next record.
 func (c *Cursor) open() error {
-	firsts, err := segments(c.log.dir)
+	firsts, err := c.log.segments()
 	if err != nil {
+		return err
+	}
+	if err := c.log.there(c.next); err != nil {
 		return err
 	}
 	at := int64(-1)

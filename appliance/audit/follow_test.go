@@ -46,7 +46,7 @@ func TestFollow(t *testing.T) {
 		write(40)
 		drain()
 	}
-	if firsts, err := segments(b.dir); err != nil || len(firsts) < 3 {
+	if firsts, err := numbers(b.dir, segmentPrefix); err != nil || len(firsts) < 3 {
 		t.Fatalf("segments %v, %v", firsts, err)
 	}
 	for from := range l.Head().Size {

@@ -89,8 +89,8 @@ func (l *Log) turnAway(batch []*request, some func(*request) bool) (kept []*requ
 
 // fills notes that the disk is full, and has the committer look again.
 func (l *Log) fills(why error) {
-	err := fmt.Errorf("%w: no key is released and nothing is changed until it has more room; have the log exported (log export) and the disk "+
-		"enlarged; the box goes on by itself: %w", ErrFull, why)
+	err := fmt.Errorf("%w: no key is released and nothing is changed until it has more room; have the log exported (log export, log exported) "+
+		"and old records removed (log prune), or the disk enlarged; the box goes on by itself: %w", ErrFull, why)
 	l.full.Store(&err)
 	if l.again == nil {
 		l.again = time.AfterFunc(lookAgain, l.signal)

@@ -19,20 +19,25 @@ import (
 
 // TestFullDisk fills a real file system of 3.4 MiB, in a name space of its own.
 func TestFullDisk(t *testing.T) {
+	inNameSpace(t, fullDisk)
+}
+
+// inNameSpace runs f, which is the whole test, in a process with a name space of its own, where it may mount.
+func inNameSpace(t *testing.T, f func(*testing.T)) {
 	const inside = "KRA_AUDIT_TEST_FULL_DISK"
 	if os.Getenv(inside) != "" {
-		fullDisk(t)
+		f(t)
 		return
 	}
 	runtime.LockOSThread() // Pdeathsig is about this thread
 	defer runtime.UnlockOSThread()
-	c := exec.Command(os.Args[0], "-test.run=^TestFullDisk$", "-test.v")
+	c := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	c.Env = append(os.Environ(), inside+"=1")
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}}
 	out, err := c.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestFullDisk") {
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

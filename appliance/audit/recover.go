@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +21,12 @@ var ErrEdited = errors.New("the log was edited")
 func Open(dir string, o Options) (*Log, error) {
 	l := &Log{dir: dir, box: o.Box, now: o.Now, size: o.SegmentSize, disk: o.disk, seal: newSealer(o.Key),
 		keys: newKeyFile(dir, o.Key), hsm: newTracker()}
+	l.past.Store(&past{})
+	l.bases = func(size int64) keyFile {
+		f := sealedFile(l.path(baseName(size)), o.Key, string(binary.BigEndian.AppendUint64([]byte(baseContext), uint64(size))))
+		f.limit = maxBase
+		return f
+	}
 	l.bookmarks = func(name receipt.Hash) keyFile {
 		return sealedFile(l.path(bookmarkFile), o.Key, bookmarkContext+string(name[:]))
 	}
@@ -56,9 +63,21 @@ func (l *Log) recover() (err error) {
 		return err
 	}
 	l.head.Store(&Head{Root: l.tree.root()})
-	firsts, err := segments(l.dir)
+	bases, err := numbers(l.dir, basePrefix)
 	if err != nil {
 		return err
+	}
+	for _, size := range bases {
+		if err := l.recoverBase(size); err != nil {
+			return fmt.Errorf("%s: %w", baseName(size), err)
+		}
+	}
+	firsts, err := l.segments()
+	if err != nil {
+		return err
+	}
+	if len(bases) > 0 && len(firsts) == 0 {
+		return fmt.Errorf("%w: no segment follows %s", ErrEdited, baseName(l.tree.size()))
 	}
 	for i, first := range firsts {
 		if err := l.segment.close(); err != nil {
@@ -71,7 +90,11 @@ func (l *Log) recover() (err error) {
 			return fmt.Errorf("segment %s: %w", segmentName(first), err)
 		}
 	}
-	return l.tree.flush()
+	if err := l.tree.flush(); err != nil {
+		return err
+	}
+	_, err = l.sweep() // what a cut left of a removal
+	return err
 }
 
 // recoverSegment takes over the batches of the segment just opened; only the last one may end torn.

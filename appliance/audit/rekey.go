@@ -92,9 +92,10 @@ func (l *Log) receiptKey() ed25519.PublicKey {
 
 // A keyFile keeps receipt keys from one boot to the next.
 type keyFile struct {
-	path string
-	seal func(plain []byte) ([]byte, error)
-	open func(sealed []byte) ([]byte, error)
+	path  string
+	limit int // more bytes than it has
+	seal  func(plain []byte) ([]byte, error)
+	open  func(sealed []byte) ([]byte, error)
 }
 
 func newKeyFile(dir string, key [32]byte) keyFile {
@@ -104,7 +105,8 @@ func newKeyFile(dir string, key [32]byte) keyFile {
 // sealedFile is a file whose content is sealed under a key of its own.
 func sealedFile(path string, key [32]byte, info string) keyFile {
 	return keyFile{
-		path: path,
+		path:  path,
+		limit: maxKeyFile,
 		seal: func(plain []byte) ([]byte, error) {
 			salt := make([]byte, 32)
 			rand.Read(salt)
@@ -127,7 +129,7 @@ func sealedFile(path string, key [32]byte, info string) keyFile {
 	}
 }
 
-// maxKeyFile is more than any sealed file has, in bytes.
+// maxKeyFile is more than any file of keys or places has, in bytes.
 const maxKeyFile = 512
 
 // read reads what is sealed. Whoever has the disk may have put anything in its place: it is not read to its end, and not waited for.
@@ -137,9 +139,9 @@ func (k keyFile) read() ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err == nil && len(b) > maxKeyFile {
-		err = fmt.Errorf("%s is longer than %d bytes", filepath.Base(k.path), maxKeyFile)
+	b, err := io.ReadAll(io.LimitReader(f, int64(k.limit)+1))
+	if err == nil && len(b) > k.limit {
+		err = fmt.Errorf("%s is longer than %d bytes", filepath.Base(k.path), k.limit)
 	}
 	return b, err
 }

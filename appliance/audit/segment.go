@@ -23,7 +23,9 @@ type segment struct {
 	end   int64 // where the next frame goes
 }
 
-func segmentName(first int64) string { return fmt.Sprintf("%s%020d", segmentPrefix, first) }
+func segmentName(first int64) string { return numbered(segmentPrefix, first) }
+
+func numbered(prefix string, n int64) string { return fmt.Sprintf("%s%020d", prefix, n) }
 
 // newSegment makes the file whose first record will be first.
 func (l *Log) newSegment(first int64) (*segment, error) {
@@ -88,32 +90,45 @@ func (s *segment) close() error {
 	return err
 }
 
-// segments lists the first records of the files in a folder, in order.
-func segments(dir string) ([]int64, error) {
+// segments lists the first records of the segments from the last base on, in order. What a cut left of those before it is not the
+// log's any more.
+func (l *Log) segments() ([]int64, error) {
+	all, err := numbers(l.dir, segmentPrefix)
+	for len(all) > 0 && all[0] < l.past.Load().Size {
+		all = all[1:]
+	}
+	return all, err
+}
+
+// numbers lists the numbers of the files with a prefix in a folder, in order.
+func numbers(dir, prefix string) ([]int64, error) {
 	list, err := os.ReadDir(dir) // sorted by name, hence by number
 	if err != nil {
 		return nil, err
 	}
-	var firsts []int64
+	var all []int64
 	for _, e := range list {
-		digits, ok := strings.CutPrefix(e.Name(), segmentPrefix)
+		digits, ok := strings.CutPrefix(e.Name(), prefix)
 		if !ok || strings.HasSuffix(digits, unfinished) {
 			continue
 		}
 		n, err := strconv.ParseInt(digits, 10, 64)
-		if err != nil || n < 0 || segmentName(n) != e.Name() {
+		if err != nil || n < 0 || numbered(prefix, n) != e.Name() {
 			return nil, fmt.Errorf("strange file %q in the log", e.Name())
 		}
-		firsts = append(firsts, n)
+		all = append(all, n)
 	}
-	return firsts, nil
+	return all, nil
 }
 
-// clean removes segments that a cut left half made.
-func clean(dir string) error {
-	half, err := filepath.Glob(filepath.Join(dir, segmentPrefix+"*"+unfinished))
-	for _, name := range half {
-		err = errors.Join(err, os.Remove(name))
+// clean removes files that a cut left half made.
+func clean(dir string) (err error) {
+	for _, prefix := range []string{segmentPrefix, basePrefix} {
+		half, bad := filepath.Glob(filepath.Join(dir, prefix+"*"+unfinished))
+		err = errors.Join(err, bad)
+		for _, name := range half {
+			err = errors.Join(err, os.Remove(name))
+		}
 	}
 	return err
 }

@@ -160,6 +160,7 @@ var parsers = map[string]func([]byte) (Change, error){
 	PermissionsSet{}.kind():     parseAs[PermissionsSet],
 	SyslogSet{}.kind():          parseAs[SyslogSet],
 	SyslogRemove{}.kind():       parseAs[SyslogRemove],
+	ExportedSet{}.kind():        parseAs[ExportedSet],
 
 	PlatformTrust{}.kind():       parseAs[PlatformTrust],
 	PlatformLabelSet{}.kind():    parseAs[PlatformLabelSet],

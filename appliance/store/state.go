@@ -53,6 +53,7 @@ type State struct {
 	backup    table[BackupKey] // the box's, and the one that waits to be approved
 	syslog    table[Syslog]    // at most one row
 	keeping   table[Keeping]   // at most one row
+	exported  table[Exported]  // at most one row
 	files     fileTable
 
 	mark  mark
@@ -76,7 +77,7 @@ func newState() *State {
 		"receipt": &s.receipts.name, "network": &s.network.name, "clock": &s.clock.name, "time-source": &s.times.name, "box": &s.box.name,
 		"pin": &s.pins.name, "source": &s.sources.name, "role": &s.roles.name, "levels": &s.levels.name, "retired": &s.retired.name, "tag": &s.tags.name, "peer": &s.peers.name,
 		"gone": &s.gone.name, "asked": &s.asked.name, "board": &s.board.name, "permissions": &s.permit.name, "platform": &s.platforms.name, "standby": &s.standby.name,
-		"control": &s.control.name, "request": &s.requests.name, "counter": &s.counter.name, "owner": &s.owners.name, "door": &s.door.name, "backup": &s.backup.name, "syslog": &s.syslog.name, "keeping": &s.keeping.name,
+		"control": &s.control.name, "request": &s.requests.name, "counter": &s.counter.name, "owner": &s.owners.name, "door": &s.door.name, "backup": &s.backup.name, "syslog": &s.syslog.name, "keeping": &s.keeping.name, "exported": &s.exported.name,
 		fileBucket: &s.files.name} {
 		*t = name
 	}
@@ -86,7 +87,7 @@ func newState() *State {
 // buckets returns all tables, always in this order.
 func (s *State) buckets() []bucket {
 	return []bucket{&s.officers, &s.rules, &s.access, &s.groups, &s.anchors, &s.keys, &s.certs, &s.receipts, &s.network,
-		&s.clock, &s.times, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.tags, &s.peers, &s.gone, &s.asked, &s.platforms, &s.standby, &s.board, &s.permit, &s.control, &s.requests, &s.counter, &s.owners, &s.door, &s.backup, &s.syslog, &s.keeping, &s.files}
+		&s.clock, &s.times, &s.box, &s.pins, &s.sources, &s.roles, &s.levels, &s.retired, &s.tags, &s.peers, &s.gone, &s.asked, &s.platforms, &s.standby, &s.board, &s.permit, &s.control, &s.requests, &s.counter, &s.owners, &s.door, &s.backup, &s.syslog, &s.keeping, &s.exported, &s.files}
 }
 
 // draft returns a copy that may be changed.

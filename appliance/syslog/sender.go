@@ -67,6 +67,7 @@ type journal interface {
 	Head() audit.Head
 	Follow(from int64) *audit.Cursor
 	Bookmark(name receipt.Hash) audit.Bookmark
+	Removed() (below int64, at time.Time)
 }
 
 // A Sender forwards a log to one target. Its methods may be called from any number of goroutines.
@@ -201,6 +202,10 @@ func (s *Sender) follow(ctx context.Context, t *Target) {
 		if next = t.From; next > s.log.Head().Size {
 			next = 0 // it was a place in another log, of which this box has only the state
 		}
+	}
+	if below, _ := s.log.Removed(); next < below {
+		s.says.Warn("forward log: it does not begin there any more", "from", next, "begins", below)
+		next = below // the server sees the gap in the numbers
 	}
 	s.note(t, next, nil)
 	retry := firstRetry

@@ -113,8 +113,8 @@ func (l *Life) State() LifeState {
 	return s
 }
 
-// life takes a state back.
-func (s LifeState) life() (*Life, error) {
+// Life takes a state back.
+func (s LifeState) Life() (*Life, error) {
 	l := NewLife(s.Instance)
 	l.proven, l.head = s.Proven, s.Head
 	for _, i := range s.Items {

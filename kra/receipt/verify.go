@@ -104,7 +104,7 @@ func (v *verifier) startAt(from int64, s ExportStart) (err error) {
 		return err
 	}
 	for _, state := range s.Lives {
-		l, err := state.life()
+		l, err := state.Life()
 		if err != nil || v.lives[state.Instance] != nil {
 			return fmt.Errorf("instance %s: malformed", state.Instance)
 		}
