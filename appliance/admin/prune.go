@@ -25,7 +25,7 @@ func (s *step) logExported(ctx context.Context, c console.LogExported) error {
 	if _, err := s.a.c.Log.Exported(c.Size, c.Root); err != nil {
 		return err
 	}
-	set := store.ExportedSet{Exported: store.Exported{Size: c.Size, Root: receipt.Hash(c.Root), By: s.officer.Name, At: s.a.now()}}
+	set := store.ExportedSet{Exported: store.Exported{Size: c.Size, Root: c.Root, By: s.officer.Name, At: s.a.now()}}
 	if _, err := store.Apply(s.state(), set); err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (s *step) logPrune(ctx context.Context, c console.LogPrune) error {
 		return err
 	}
 	root, err := s.a.c.Log.RootAt(word.Size)
-	if err != nil || root != [32]byte(word.Root) {
+	if err != nil || [32]byte(root) != word.Root {
 		return errors.Join(errors.New("the root of the exported records is another one now"), err)
 	}
 	return s.say("Records %d to %d were removed; %d KiB are free. The log begins with record %d, and its roots are what they were.", did.From, did.To-1, did.Bytes>>10, did.To)

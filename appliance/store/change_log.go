@@ -1,17 +1,13 @@
 package store
 
-import (
-	"time"
-
-	"github.com/keyrelease/krabox/kra/receipt"
-)
+import "time"
 
 // An Exported is an auditor's word that he has the first records of this box's log. It is this box's own: no backup has it.
 type Exported struct {
-	Size int64        `json:"size"` // how many
-	Root receipt.Hash `json:"root"` // of them, as the export has it
-	By   string       `json:"by"`
-	At   time.Time    `json:"at"` // whole seconds
+	Size int64     `json:"size"` // how many
+	Root [32]byte  `json:"root"` // of them, as the export has it
+	By   string    `json:"by"`
+	At   time.Time `json:"at"` // whole seconds
 }
 
 // ExportedSet takes an auditor's word. It never takes one back: what may have been removed upon it is gone.
@@ -28,7 +24,7 @@ func (c ExportedSet) apply(d *State) error {
 		return invalid("an export has at least one record")
 	case e.Size <= old.Size:
 		return invalid("%s has acknowledged the export of the first %d records already", old.By, old.Size)
-	case e.Root == receipt.Hash{}:
+	case e.Root == [32]byte{}:
 		return invalid("an export has a root")
 	case e.By == "" || e.At.IsZero():
 		return invalid("somebody has exported the log, at some time")

@@ -3,13 +3,11 @@ package store
 import (
 	"testing"
 	"time"
-
-	"github.com/keyrelease/krabox/kra/receipt"
 )
 
 // An acknowledgement names records, a root, a person and a time, and never goes back.
 func TestExportedRefused(t *testing.T) {
-	good := Exported{Size: 7, Root: receipt.Hash{1}, By: "anna", At: time.Unix(1_800_000_000, 5)}
+	good := Exported{Size: 7, Root: [32]byte{1}, By: "anna", At: time.Unix(1_800_000_000, 5)}
 	b, err := EncodeChange(ExportedSet{good})
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +25,7 @@ func TestExportedRefused(t *testing.T) {
 		"less":           func(e *Exported) { e.Size = 6 },
 		"nothing":        func(e *Exported) { e.Size = 0 },
 		"less than that": func(e *Exported) { e.Size = -1 },
-		"no root":        func(e *Exported) { e.Size, e.Root = 8, receipt.Hash{} },
+		"no root":        func(e *Exported) { e.Size, e.Root = 8, [32]byte{} },
 		"nobody":         func(e *Exported) { e.Size, e.By = 8, "" },
 		"at no time":     func(e *Exported) { e.Size, e.At = 8, time.Time{} },
 	} {
