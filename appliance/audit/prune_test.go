@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -418,6 +419,7 @@ func TestEditedBaseRefused(t *testing.T) {
 	for name, edit := range map[string]func(*testing.T, *bench){
 		"salt":      flip(0),
 		"the text":  flip(60),
+		"the date":  flip(32 + 12 + 4 + len(fmt.Sprintf(`{"from":0,"size":%d,"removed":"202`, firsts[1]))),
 		"a hash":    flip(-40),
 		"the seal":  flip(-1),
 		"the first": func(t *testing.T, b *bench) { os.Remove(bases(t, b)[0]) },
