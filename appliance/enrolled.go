@@ -224,7 +224,7 @@ func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, first *po
 		if err != nil {
 			return nil, err
 		}
-		if err := b.tell(ctx, o.log, first); err != nil {
+		if err := b.tell(ctx, o.log, first); err != nil && (s.decides() || !errors.Is(err, audit.ErrFull)) {
 			return nil, err
 		}
 		if err := s.log(ctx, o.log); err != nil {

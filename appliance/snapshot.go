@@ -113,10 +113,13 @@ func (b *board) build(st *store.State, version uint64) (*posted, error) {
 	return next, nil
 }
 
+// decides reports whether the snapshot's book is another than the one before it.
+func (p *posted) decides() bool { return p.Book.Version() != p.from }
+
 // log writes into the log how the snapshot's book came about, before it decides. Where the change is then not committed,
 // the book is never used, and another may get its number.
 func (p *posted) log(ctx context.Context, l *audit.Log) error {
-	if p.Book.Version() == p.from {
+	if !p.decides() {
 		return nil
 	}
 	parts, err := replay.Parts(p.Book.Version(), p.from, p.edit)
@@ -135,7 +138,8 @@ func (p *posted) log(ctx context.Context, l *audit.Log) error {
 	return nil
 }
 
-// tell logs the first book. It may wait for a full disk, as long as the port is refused and nothing is changed: the console is what helps then.
+// tell logs the first book. It may wait for a full disk, as long as the port is refused and no rule is changed: the console is what
+// helps then.
 func (b *board) tell(ctx context.Context, l *audit.Log, first *posted) error {
 	b.telling.Lock()
 	defer b.telling.Unlock()
