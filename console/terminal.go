@@ -173,8 +173,8 @@ func (t *Terminal) login(ctx context.Context) error {
 	}
 }
 
-// credentials asks for what proves who somebody is. For a code everybody is asked or nobody: which officers have a second factor is nothing
-// for who stands at the console.
+// credentials asks for what proves who somebody is. For a code everybody is asked or nobody: which officers have a second
+// factor is nothing for who stands at the console.
 func (t *Terminal) credentials(ctx context.Context, name string) (c wire.Credentials, err error) {
 	c.Officer = name
 	if c.Passphrase, err = t.hidden("passphrase: ", answerLimit); err != nil {

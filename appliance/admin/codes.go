@@ -125,7 +125,8 @@ func (s *step) officerCodes(ctx context.Context) error {
 		return err
 	}
 	codes, hashes := account.NewRecovery(secret)
-	if err := s.commit(ctx, store.OfficerCodes{Name: o.Name, Codes: store.Codes{Secret: store.NewSecret(secret), Last: step, Recovery: hashes}}); err != nil {
+	taken := store.Codes{Secret: store.NewSecret(secret), Last: step, Recovery: hashes}
+	if err := s.commit(ctx, store.OfficerCodes{Name: o.Name, Codes: taken}); err != nil {
 		return err
 	}
 	delete(s.a.offers, o.Name)
@@ -165,7 +166,8 @@ func (s *step) offered() (secret []byte, step uint64, err error) {
 // offer is how a secret is shown: in groups, as a URI, and as a QR code of that.
 func (s *step) offer(secret []byte) (string, error) {
 	box, text := s.state().Box().Name, account.SecretText(secret)
-	uri := (&url.URL{Scheme: "otpauth", Host: "totp", Path: "/" + box + ":" + s.officer.Name, RawQuery: url.Values{"secret": {text}, "issuer": {box}}.Encode()}).String()
+	query := url.Values{"secret": {text}, "issuer": {box}}.Encode()
+	uri := (&url.URL{Scheme: "otpauth", Host: "totp", Path: "/" + box + ":" + s.officer.Name, RawQuery: query}).String()
 	symbol, err := console.Symbol(uri, console.Dark)
 	if err != nil { // of long names: the other forms say the same
 		symbol = ""

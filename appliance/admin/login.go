@@ -25,8 +25,9 @@ type loginRecord struct {
 }
 
 var (
-	errNoOfficer = errors.New("that is not an officer with that passphrase and, of whom has a second factor, that code, or one who has to wait after wrong ones: a quarter of an hour at most")
-	errNoLogin   = errors.New("this box has no officers to log in")
+	errNoOfficer = errors.New("that is not an officer with that passphrase and, of whom has a second factor, that code, " +
+		"or one who has to wait after wrong ones: a quarter of an hour at most")
+	errNoLogin = errors.New("this box has no officers to log in")
 )
 
 // Login opens a session for an officer who knows the passphrase and, if there is a second factor, has a code. Both are looked at
