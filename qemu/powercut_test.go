@@ -83,13 +83,22 @@ func (w *laborer) open(s *inService) error {
 
 var keysLine = regexp.MustCompile(`generation [0-9]+: .*?([0-9]+) keys?,`)
 
-var lastBackup = regexp.MustCompile(`last backup \S+`)
+var lastBackup = regexp.MustCompile(`last backup \S+ \S+`)
 
 // backupKey gives the box a key that backups are made for.
 func (w *laborer) backupKey() error {
-	request, err := w.operator.Do("backup key age "+w.lab.desk.Domain().Escrow, "yes")
-	if err != nil {
+	if _, err := w.operator.Do("backup key shares 2 of 2", "yes"); err != nil {
 		return err
+	}
+	request := ""
+	for range 2 {
+		share, err := w.operator.Do("backup key next")
+		if err != nil {
+			return err
+		}
+		if request, err = w.operator.Do("backup share", strings.Join(shareLine.FindAllString(strings.ReplaceAll(share, "\r", ""), -1), "\n")); err != nil {
+			return err
+		}
 	}
 	approved, err := w.lab.desk.ApproveBackupKey([]byte(request))
 	if err != nil {
@@ -142,6 +151,11 @@ func (w *laborer) labor(n int) error {
 // cutWhileLaboring cuts the power of box, TPM and disk at a moment that nobody chose.
 func (w *laborer) cutWhileLaboring(t *testing.T, n int) {
 	t.Helper()
+	if n == 0 {
+		if err := w.backupKey(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- w.labor(n) }()
 	wait := w.lab.host.Scale(time.Duration(500+w.dice.IntN(2000)) * time.Millisecond)
@@ -191,11 +205,6 @@ func powerCuts(t *testing.T, seed uint64) {
 	for n := range *cuts {
 		if err := w.open(s); err != nil {
 			t.Fatalf("after %d cuts: %v", n, err)
-		}
-		if n == 0 {
-			if err := w.backupKey(); err != nil {
-				t.Fatal(err)
-			}
 		}
 		w.cutWhileLaboring(t, n)
 	}
