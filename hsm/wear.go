@@ -3,14 +3,17 @@ package hsm
 import (
 	"context"
 	"errors"
-	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // SoftHSM 2.6.1 forgets a session object when it is destroyed, but for 250 bytes, which it keeps until C_Finalize. Each ECDH makes such an
 // object, and each opening of a key in vault mode. So hsmd ends after so many, between two requests, and its supervisor starts it again.
 const (
-	usualWear = 1 << 18          // destroyed objects for each core: 64 MiB, and a minute of nothing else
+	keptBytes = 250              // of each destroyed object
+	keptShare = 8                // of the machine's memory may be kept so
+	leastWear = 1 << 18          // destroyed objects, however little memory there is: 64 MiB
 	mostWear  = 1 << 30          // that may be asked for
 	leastLife = 70 * time.Second // for a supervisor that lets one wait which ended within a minute
 
@@ -21,7 +24,13 @@ const (
 var errSpent = errors.New("so many objects were destroyed that the memory kept of them is given back: to be started again")
 
 // usualDestroyed is Config.Destroyed of an hsmd that is not told.
-func usualDestroyed() int { return usualWear * runtime.NumCPU() }
+func usualDestroyed() int {
+	var m unix.Sysinfo_t
+	if unix.Sysinfo(&m) != nil {
+		return leastWear
+	}
+	return int(min(max(m.Totalram*uint64(m.Unit)/keptShare/keptBytes, leastWear), mostWear))
+}
 
 // wear counts a destroyed object.
 func (k *token) wear() {
