@@ -192,6 +192,9 @@ func TestPrunedOnAFullDisk(t *testing.T) {
 	w.refuses("access add x", "othing was done", "the disk is full")
 	w.refuses("trust remove corp")
 	w.auditor(func() { w.do(w.word(100), "yes") })
+	w.c.Log = brimming{w.log, true}
+	w.refuses("log prune before 100", "the log takes no record")
+	w.c.Log = brimming{w.log, false}
 	w.do("log prune before 100", "yes")
 	w.as(paul, paulPass, func() {
 		w.c.Log = brimming{w.log, true}

@@ -20,25 +20,28 @@ import (
 	"github.com/keyrelease/krabox/kra/block"
 )
 
-// insideFull has this binary run TestDiskFull in a name space of its own, with which its mounts end.
+// insideFull has this binary run one test in a name space of its own, with which its mounts end.
 const insideFull = "BOXTEST_DISK_FULL"
 
 // TestDiskFull: what MANUAL.md says of a full disk, of a box whose state lies on a small file system. Segments of the log are short, so
 // that the test need not write the 64 MiB of one, and what is kept free is in proportion.
-func TestDiskFull(t *testing.T) {
+func TestDiskFull(t *testing.T) { inNameSpace(t, diskFull) }
+
+// inNameSpace runs f, which is the whole test, in a process of its own.
+func inNameSpace(t *testing.T, f func(*testing.T)) {
 	if os.Getenv(insideFull) != "" {
-		diskFull(t)
+		f(t)
 		return
 	}
 	runtime.LockOSThread() // Pdeathsig is about this thread
 	defer runtime.UnlockOSThread()
-	c := exec.Command(os.Args[0], "-test.run=^TestDiskFull$", "-test.v")
+	c := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	c.Env = append(os.Environ(), insideFull+"=1")
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}}
 	out, err := c.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestDiskFull") {
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -52,7 +55,7 @@ type small struct {
 	release func(within time.Duration) error
 }
 
-func newSmall(t *testing.T) *small {
+func newSmall(t *testing.T, size string) *small {
 	b := boxtest.Start(t, boxtest.Edit{File: "appliance/audit/audit.go", Old: "segmentSize  = 64 << 20", New: "segmentSize  = 1 << 20"},
 		boxtest.Edit{File: "appliance/audit/full.go", Old: "spareShare = 32", New: "spareShare = 16"},
 		boxtest.Edit{File: "appliance/store/full.go", Old: "changeRoom = 1 << 20", New: "changeRoom = 1 << 18"})
@@ -78,7 +81,7 @@ func newSmall(t *testing.T) *small {
 	}
 	b.Stop()
 	old := b.State + "-old"
-	if err := errors.Join(os.Rename(b.State, old), os.Mkdir(b.State, 0o700), unix.Mount("none", b.State, "tmpfs", 0, "size=3m"), os.CopyFS(b.State, os.DirFS(old))); err != nil {
+	if err := errors.Join(os.Rename(b.State, old), os.Mkdir(b.State, 0o700), unix.Mount("none", b.State, "tmpfs", 0, "size="+size), os.CopyFS(b.State, os.DirFS(old))); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -160,7 +163,7 @@ func (s *small) refuses() {
 }
 
 func diskFull(t *testing.T) {
-	s := newSmall(t)
+	s := newSmall(t, "3m")
 	if err := s.release(time.Minute); err != nil {
 		t.Fatal(err)
 	}
