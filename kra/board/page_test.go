@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,10 +50,11 @@ func newBrowser(t *testing.T) *browser {
 		t.Fatal(err)
 	}
 	// without its sandbox, because tests run as root; what it reads is our own
-	c := exec.CommandContext(t.Context(), "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
+	c := exec.Command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
 		"--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
 	c.ExtraFiles = []*os.File{toR, fromW}
 	c.WaitDelay = 10 * time.Second
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +70,12 @@ func newBrowser(t *testing.T) *browser {
 		case <-time.After(20 * time.Second):
 			_ = c.Process.Kill()
 			<-ended
+		}
+		for range 1000 { // its other processes may still write into its folder, which goes next
+			if syscall.Kill(-c.Process.Pid, syscall.SIGKILL) != nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
 		}
 		_ = toW.Close()
 		_ = fromR.Close()
