@@ -99,7 +99,8 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if err != nil {
 		return fmt.Errorf("compile rules: %w", err)
 	}
-	if err := b.tell(ctx, o.log, first); err != nil && !errors.Is(err, audit.ErrFull) {
+	b.first = first
+	if err := b.tell(ctx, o.log); err != nil && !errors.Is(err, audit.ErrFull) {
 		return err
 	}
 	b.use(first)
@@ -117,7 +118,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 	if b.page, err = a.page(o, b, h, advertised); err != nil {
 		return err
 	}
-	c, err := a.enrolledAdmin(ctx, o, b, first, h, token)
+	c, err := a.enrolledAdmin(ctx, o, b, h, token)
 	if err != nil {
 		return err
 	}
@@ -157,7 +158,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		func() error { keys.keep(ctx); return nil },
 		func() error { times.run(ctx); return nil },
 		func() error { a.tend(ctx, agent); return nil },
-		func() error { return b.keepTelling(ctx, o.log, first) },
+		func() error { return b.keepTelling(ctx, o.log) },
 		func() error { _ = first.Book.Warm(ctx); return nil },
 		func() error { return h.watch(ctx) },
 		func() error { a.anchor(ctx, o); return nil })
@@ -193,7 +194,7 @@ func together(ctx context.Context, fail context.CancelCauseFunc, parts ...func()
 }
 
 // enrolledAdmin is what the console works with.
-func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, first *posted, h *health, token *hsm.Client) (admin.Config, error) {
+func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, h *health, token *hsm.Client) (admin.Config, error) {
 	root, err := a.domain.Certificate()
 	if err != nil {
 		return admin.Config{}, err
@@ -224,7 +225,7 @@ func (a *agent) enrolledAdmin(ctx context.Context, o opened, b *board, first *po
 		if err != nil {
 			return nil, err
 		}
-		if err := b.tell(ctx, o.log, first); err != nil && (s.decides() || !errors.Is(err, audit.ErrFull)) {
+		if err := b.tell(ctx, o.log); err != nil && (s.decides() || !errors.Is(err, audit.ErrFull)) {
 			return nil, err
 		}
 		if err := s.log(ctx, o.log); err != nil {

@@ -37,8 +37,9 @@ type board struct {
 	now     atomic.Pointer[posted]
 	astray  atomic.Pointer[error] // why the sources are not those of now
 
-	telling sync.Mutex
-	untold  atomic.Pointer[error] // why the first book is not in the log
+	telling sync.Mutex            // guards first
+	first   *posted               // whose book is not in the log yet
+	untold  atomic.Pointer[error] // why
 }
 
 // posted is a snapshot and the state that it was made of.
@@ -50,7 +51,6 @@ type posted struct {
 	logs    syslog.Target // that the log is forwarded to
 	edit    policy.Edit   // what its book has other than book number from; 0: than the empty one
 	from    uint64
-	told    bool // of the first: its book is in the log
 }
 
 func (b *board) snapshot() *release.Snapshot { return &b.now.Load().Snapshot }
@@ -140,23 +140,23 @@ func (p *posted) log(ctx context.Context, l *audit.Log) error {
 
 // tell logs the first book. It may wait for a full disk, as long as the port is refused and no rule is changed: the console is what
 // helps then.
-func (b *board) tell(ctx context.Context, l *audit.Log, first *posted) error {
+func (b *board) tell(ctx context.Context, l *audit.Log) error {
 	b.telling.Lock()
 	defer b.telling.Unlock()
-	if first.told {
+	if b.first == nil {
 		return nil
 	}
-	err := first.log(ctx, l)
-	if first.told = err == nil; first.told {
-		b.untold.Store(nil)
-	} else {
+	if err := b.first.log(ctx, l); err != nil {
 		b.untold.Store(&err)
+		return err
 	}
-	return err
+	b.first = nil
+	b.untold.Store(nil)
+	return nil
 }
 
 // keepTelling has the first book logged once the disk has room for it.
-func (b *board) keepTelling(ctx context.Context, l *audit.Log, first *posted) error {
+func (b *board) keepTelling(ctx context.Context, l *audit.Log) error {
 	for t := time.NewTicker(time.Second); b.untold.Load() != nil; {
 		select {
 		case <-ctx.Done():
@@ -167,7 +167,7 @@ func (b *board) keepTelling(ctx context.Context, l *audit.Log, first *posted) er
 		if l.Health() != nil {
 			continue
 		}
-		if err := b.tell(ctx, l, first); err != nil && !errors.Is(err, audit.ErrFull) {
+		if err := b.tell(ctx, l); err != nil && !errors.Is(err, audit.ErrFull) {
 			return err
 		}
 	}

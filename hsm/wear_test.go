@@ -13,7 +13,7 @@ import (
 // TestSpentHsmdStartsAnew: an hsmd that has destroyed enough objects ends, between what it has read and what it has not: with its supervisor
 // no operation of many at once fails, of resident keys and of keys in vault mode.
 func TestSpentHsmdStartsAnew(t *testing.T) {
-	d := hsmtest.Start(t, "-destroyed", "150", "-life", "0s", "-loaded", "1")
+	d := hsmtest.Start(t, "-destroyed", "300", "-life", "0s", "-loaded", "1")
 	client := d.Client()
 	token := hsmtest.Token()
 	i, err := client.Open(t.Context(), hsmtest.Again(token, nil))
@@ -42,7 +42,7 @@ func TestSpentHsmdStartsAnew(t *testing.T) {
 	})
 	for g := range 6 {
 		askers.Go(func() {
-			for n := range 60 {
+			for n := range 120 {
 				wraps := []block.Wrap{wrapTo(t, keys[(g+n)%3], 7), wrapTo(t, keys[n%3], 7)}
 				if err := unwrapOver(client, wraps); err != nil {
 					t.Errorf("asker %d, time %d: %v", g, n, err)

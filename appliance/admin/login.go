@@ -44,7 +44,9 @@ func (a *Agent) Login(ctx context.Context, c wire.Credentials) (wire.Session, er
 		code, counts := a.counts(o, c.Code)
 		switch {
 		case early: // nothing is learned of passphrase and code, and nothing is counted
-			a.append(ctx, loginRecord{Officer: o.Name, Outcome: "waits"})
+			if a.room(a.door.failures + 1) {
+				a.append(ctx, loginRecord{Officer: o.Name, Outcome: "waits"})
+			}
 			return errNoOfficer
 		case !passes || !counts:
 			return a.refuse(ctx, o, wrong(o, passes, counts))
@@ -53,6 +55,10 @@ func (a *Agent) Login(ctx context.Context, c wire.Credentials) (wire.Session, er
 			return err
 		}
 		id = a.sessions.open(o.Name)
+		if is, _ := a.c.Store.State().Officer(o.Name); o.Codes == nil && is.Codes != nil { // a second factor was taken meanwhile
+			a.sessions.end(id)
+			return errNoOfficer
+		}
 		return nil
 	})
 	return id, err
@@ -154,7 +160,9 @@ func (a *Agent) tally(o store.Officer) *tally {
 
 // refuse logs a wrong passphrase or code and keeps count of them beyond the next power cut: of the account and of the console.
 func (a *Agent) refuse(ctx context.Context, o store.Officer, detail string) error {
-	a.append(ctx, loginRecord{o.Name, "refused", detail})
+	if a.room(a.door.failures + 1) {
+		a.append(ctx, loginRecord{o.Name, "refused", detail})
+	}
 	var changes []store.Change
 	if o.Name != "" {
 		t := a.tally(o)
@@ -178,6 +186,9 @@ func (a *Agent) refuse(ctx context.Context, o store.Officer, detail string) erro
 
 // power reports the counts that are written where each would wear out the TPM.
 func power(failures int) bool { return bits.OnesCount(uint(failures)) == 1 }
+
+// room reports whether the log takes a record of that failure: what a full disk has left is for who mends it, and not for who types anything.
+func (a *Agent) room(failures int) bool { return power(failures) || a.full() == nil }
 
 func (a *Agent) append(ctx context.Context, r loginRecord) {
 	// An error is the log's end: Health says so, and no command but those that mend will run.

@@ -57,11 +57,11 @@ type small struct {
 
 func newSmall(t *testing.T, size string) *small {
 	b := boxtest.Start(t, boxtest.Edit{File: "appliance/audit/audit.go", Old: "segmentSize  = 64 << 20", New: "segmentSize  = 1 << 20"},
-		boxtest.Edit{File: "appliance/audit/full.go", Old: "spareShare = 32", New: "spareShare = 16"},
+		boxtest.Edit{File: "appliance/audit/full.go", Old: "spareShare = 32", New: "spareShare = 12"},
 		boxtest.Edit{File: "appliance/store/full.go", Old: "changeRoom = 1 << 20", New: "changeRoom = 1 << 18"})
 	legalTeam(b)
 	for i := range 200 { // rules that each start logs, and for which the spare has no room
-		b.Do(fmt.Sprintf("rule add long%d is %strue", i, strings.Repeat("true && ", 50)))
+		b.Do(fmt.Sprintf("rule add long%d is %strue", i, strings.Repeat("true && ", 58)))
 	}
 	bob := b.Person("bob")
 	s := &small{Box: b, t: t, other: filepath.Join(b.State, "other")}
