@@ -82,19 +82,19 @@ func (t tree) update(edits []edit) tree {
 		shard byte
 	}
 	records := make([]record, len(edits))
-	_ = side(len(edits), func(i int) error {
+	must(side(len(edits), func(i int) error {
 		name := recordName(edits[i].bucket, edits[i].key)
 		records[i] = record{name: name, shard: shardOf(name)}
 		if edits[i].there {
 			records[i].leaf = leafOf(edits[i])
 		}
 		return nil
-	})
+	}))
 	var of [shards][]int
 	for i, r := range records {
 		of[r.shard] = append(of[r.shard], i)
 	}
-	_ = side(shards, func(n int) error {
+	must(side(shards, func(n int) error {
 		if len(of[n]) == 0 {
 			return nil
 		}
@@ -110,8 +110,15 @@ func (t tree) update(edits []edit) tree {
 		s.hash()
 		t.shard[n] = s
 		return nil
-	})
+	}))
 	return t
+}
+
+// must passes on what side caught: a tree that lacks a part is no tree.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
 }
 
 func shardOf(name string) byte { n := sha256.Sum256([]byte(name)); return n[0] }
