@@ -48,7 +48,7 @@ func (a *agent) open(ctx context.Context) (o opened, err error) {
 	if err != nil {
 		return o, errors.Join(err, accepted.Close())
 	}
-	if o.log, err = a.openLog(box, o.clock, key, nv); err != nil {
+	if o.log, err = a.openLog(box, o.clock, key, nv, accepted.State().Exported().Size); err != nil {
 		return o, errors.Join(err, accepted.Close())
 	}
 	st, err := a.tpm.Status(ctx)
@@ -97,13 +97,14 @@ func judge(err error) error {
 	return err
 }
 
-// openLog accepts a log that is at least as long as the TPM's record says and whose prefix has the record's root.
-func (a *agent) openLog(box string, c *clock, key [32]byte, nv label.Record) (*audit.Log, error) {
+// openLog accepts a log that is at least as long as the TPM's record says and whose prefix has the record's root, and of which nothing is
+// gone beyond the first exported records.
+func (a *agent) openLog(box string, c *clock, key [32]byte, nv label.Record, exported int64) (*audit.Log, error) {
 	l, err := audit.Open(a.logDir(), audit.Options{Key: key, Box: box, Now: c.time})
 	if err != nil {
 		return nil, judge(err)
 	}
-	if err := l.CheckPrefix(nv.LogSize, nv.LogRoot); err != nil {
+	if err := l.Accept(nv.LogSize, nv.LogRoot, exported); err != nil {
 		return nil, errors.Join(judge(err), l.Close())
 	}
 	return l, nil

@@ -164,6 +164,21 @@ func (l *Log) CheckPrefix(size uint64, root [32]byte) error {
 	return nil
 }
 
+// Accept takes the log by the NV record (CheckPrefix), unless records were removed beyond the first exported ones, which an auditor
+// acknowledged. Only then goes what a cut left of a removal: below the base of another log lies perhaps this one.
+func (l *Log) Accept(size uint64, root [32]byte, exported int64) error {
+	if err := l.CheckPrefix(size, root); err != nil {
+		return err
+	}
+	if below, _ := l.Removed(); below > exported {
+		return fmt.Errorf("%w: records below %d were removed, but only the first %d were acknowledged as exported", ErrEdited, below, exported)
+	}
+	l.prune.mu.Lock()
+	defer l.prune.mu.Unlock()
+	_, err := l.sweep()
+	return err
+}
+
 // Close ends the log after the write under way. Waiting requests are refused.
 func (l *Log) Close() error {
 	l.fail(ErrClosed)

@@ -190,7 +190,7 @@ func (l *Log) pastOf(to int64) (p past, leaves []tlog.Hash, err error) {
 }
 
 // sweep removes the segments that bases stand for, oldest first, and returns how many bytes they had. A cut may leave some; nothing
-// reads them, and the next start sweeps again.
+// reads them, and Accept sweeps again.
 func (l *Log) sweep() (bytes int64, err error) {
 	firsts, err := numbers(l.dir, segmentPrefix)
 	if err != nil {

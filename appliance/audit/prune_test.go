@@ -340,6 +340,9 @@ func TestPruneCutAnywhere(t *testing.T) {
 			if !slices.Equal(roots(t, l, h.Size), want) {
 				t.Error("after a restart the roots are others")
 			}
+			if err := l.Accept(uint64(h.Size), h.Root, firsts[3]); err != nil {
+				t.Error(err)
+			}
 			if below, _ := l.Removed(); starts(t, b)[0] != below {
 				t.Errorf("after a restart records below %d were removed, and segments begin with %d", below, starts(t, b)[0])
 			}
@@ -378,6 +381,9 @@ func TestPruneLeavesAnySegments(t *testing.T) {
 		if l.Head() != h {
 			t.Errorf("%03b: Head() = %+v; want %+v", some, l.Head(), h)
 		}
+		if err := l.Accept(uint64(h.Size), h.Root, firsts[3]); err != nil {
+			t.Errorf("%03b: %v", some, err)
+		}
 		l.Close()
 		if got := starts(t, b); !slices.Equal(got, firsts[3:]) {
 			t.Errorf("%03b: segments %v; want %v", some, got, firsts[3:])
@@ -386,6 +392,46 @@ func TestPruneLeavesAnySegments(t *testing.T) {
 			t.Errorf("%03b: %v is left", some, half)
 		}
 	}
+}
+
+// TestRefusedLogStaysWhole puts the base and segments of another log, under the same keys, over a log, and lets records be gone that nobody
+// acknowledged: each is refused, and not one of the segments that the base stands for is removed.
+func TestRefusedLogStaysWhole(t *testing.T) {
+	b, fork := newBench(t), newBench(t)
+	l, _ := segmented(t, b)
+	h, firsts := l.Head(), starts(t, b)
+	l.Close()
+	l, _ = segmented(t, fork)
+	mustPrune(t, l, firsts[2])
+	l.Close()
+	for _, first := range firsts[2:] { // the fork has segments of the same lengths
+		writeFile(t, filepath.Join(b.dir, segmentName(first)), readFile(t, filepath.Join(fork.dir, segmentName(first))))
+	}
+	writeFile(t, filepath.Join(b.dir, baseName(firsts[2])), readFile(t, filepath.Join(fork.dir, baseName(firsts[2]))))
+	l, err := Open(b.dir, b.opts)
+	if err != nil {
+		t.Fatal(err) // by itself it is a log
+	}
+	for name, x := range map[string]struct {
+		root     [32]byte
+		exported int64
+		why      string
+	}{
+		"of another log":      {h.Root, h.Size, "not those that the TPM remembers"},
+		"which nobody has":    {l.Head().Root, 0, fmt.Sprintf("records below %d were removed, but only the first 0 were", firsts[2])},
+		"one more than known": {l.Head().Root, firsts[2] - 1, fmt.Sprintf("but only the first %d were acknowledged", firsts[2]-1)},
+	} {
+		if err := l.Accept(uint64(h.Size), x.root, x.exported); !errors.Is(err, ErrEdited) || !strings.Contains(err.Error(), x.why) {
+			t.Errorf("%s: %v; want %q", name, err, x.why)
+		}
+		if got := starts(t, b); !slices.Equal(got, firsts) {
+			t.Fatalf("%s: segments %v; want %v, all of them", name, got, firsts)
+		}
+	}
+	if err := l.Accept(uint64(h.Size), l.Head().Root, firsts[2]); err != nil || !slices.Equal(starts(t, b), firsts[2:]) {
+		t.Errorf("as acknowledged: %v, and segments %v; want %v", err, starts(t, b), firsts[2:])
+	}
+	l.Close()
 }
 
 // TestEditedBaseRefused edits the bases of a log in every way that a cut cannot.

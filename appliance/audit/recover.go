@@ -17,7 +17,7 @@ var ErrEdited = errors.New("the log was edited")
 
 // Open reads the whole log in dir, which it makes if need be: every record is decrypted and hashed, every batch's
 // root compared with its checkpoint. A torn batch is cut only at the very end, where a power cut leaves it; any
-// other fault is ErrEdited. Compare RootAt with the NV record, then Rekey, then Append.
+// other fault is ErrEdited. Nothing is removed: Accept the log by the NV record, then Rekey, then Append.
 func Open(dir string, o Options) (*Log, error) {
 	l := &Log{dir: dir, box: o.Box, now: o.Now, size: o.SegmentSize, disk: o.disk, seal: newSealer(o.Key),
 		keys: newKeyFile(dir, o.Key), hsm: newTracker()}
@@ -90,11 +90,7 @@ func (l *Log) recover() (err error) {
 			return fmt.Errorf("segment %s: %w", segmentName(first), err)
 		}
 	}
-	if err := l.tree.flush(); err != nil {
-		return err
-	}
-	_, err = l.sweep() // what a cut left of a removal
-	return err
+	return l.tree.flush()
 }
 
 // recoverSegment takes over the batches of the segment just opened; only the last one may end torn.
