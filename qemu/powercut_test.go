@@ -23,7 +23,8 @@ type laborer struct {
 	*guest
 	disk *qemu.Volatile
 	dice *rand.Rand
-	keys int // made and acknowledged
+	keys int    // made and acknowledged
+	team string // that the last one was made for: one has 256 at most
 
 	access, rules []string // made and acknowledged
 	begun         string   // what was begun last, if nobody knows what became of it
@@ -107,6 +108,14 @@ func (w *laborer) backupKey() error {
 	return w.operator.Must("approved", "backup key accept", string(approved))
 }
 
+// newest is the access identifier that was made last.
+func (w *laborer) newest() string {
+	if len(w.access) == 0 {
+		return w.team
+	}
+	return w.access[len(w.access)-1]
+}
+
 // labor makes changes until the power is cut, and notes those that the console has acknowledged.
 func (w *laborer) labor(n int) error {
 	for i := 0; ; i++ {
@@ -118,9 +127,9 @@ func (w *laborer) labor(n int) error {
 		case 1:
 			w.begun, want = "rule add "+name+" group counsel", "was made"
 		case 2:
-			w.begun, want = "key generate p256 for legal-team", "was made"
+			w.begun, want = "key generate p256 for "+w.newest(), "was made"
 		case 3:
-			w.begun, want = "key rotate legal-team", "current key"
+			w.begun, want = "key rotate "+w.team, "current key"
 		case 4:
 			w.begun, want = "backup make", "END KRA BACKUP"
 		default:
@@ -140,6 +149,7 @@ func (w *laborer) labor(n int) error {
 			w.rules = append(w.rules, name)
 		case "key":
 			w.keys++
+			w.team = w.begun[strings.LastIndexByte(w.begun, ' ')+1:]
 		case "backup":
 			w.backedUp = true
 			w.backups++
@@ -176,7 +186,7 @@ func (w *laborer) cutWhileLaboring(t *testing.T, n int) {
 func newLaborer(t *testing.T, seed uint64, forgetful bool) (*laborer, *inService) {
 	t.Helper()
 	g, s := copyOf(t)
-	w := &laborer{guest: g, dice: rand.New(rand.NewPCG(7, seed)), keys: 1}
+	w := &laborer{guest: g, dice: rand.New(rand.NewPCG(7, seed)), keys: 1, team: "legal-team"}
 	var err error
 	if w.disk, err = qemu.NewVolatile(g.box.Disk()); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -42,7 +43,7 @@ func TestVolatileDisk(t *testing.T) {
 		t.Helper()
 		do(v, nbdWrite, through, sector, bytes.Repeat([]byte{letter}, sectorSize))
 	}
-	read := func(v *Volatile) (s []byte) {
+	readAll := func(v *Volatile) (s []byte) {
 		t.Helper()
 		b := make([]byte, sectors*sectorSize)
 		do(v, nbdRead, false, 0, b)
@@ -52,8 +53,9 @@ func TestVolatileDisk(t *testing.T) {
 			}
 			s = append(s, b[i*sectorSize])
 		}
-		return s[:4]
+		return s
 	}
+	read := func(v *Volatile) []byte { return readAll(v)[:4] }
 	wants := func(v *Volatile, when, want string) {
 		t.Helper()
 		if got := read(v); string(got) != want {
@@ -78,10 +80,40 @@ func TestVolatileDisk(t *testing.T) {
 	}
 	v.Power()
 	wants(v, "after a cut", "abe-")
+
 	for _, bad := range [][2]int64{{-512, 512}, {1, 512}, {0, 100}, {sectors * sectorSize, 512}, {(sectors - 1) * sectorSize, 1024}} {
 		if err := v.do(nbdWrite, false, bad[0], make([]byte, bad[1])); !errors.Is(err, errRequest) {
 			t.Errorf("write of %d at %d: %v", bad[1], bad[0], err)
 		}
+	}
+
+	v = fresh()
+	record := func(kind byte) []byte {
+		b := bytes.Repeat([]byte{'j'}, 8*sectorSize)
+		copy(b, []byte{0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, kind})
+		return b
+	}
+	for kind, kept := range map[byte]bool{1: false, journalCommit: true, journalSuper1: true, journalSuper2: true, 5: false} {
+		do(v, nbdWrite, false, 8, record(kind))
+		if lost, err := v.Cut(r, 0); err != nil || (lost == 0) != kept {
+			t.Errorf("of a journal's block of kind %d: %d sectors lost, %v", kind, lost, err)
+		}
+		v.Power()
+	}
+
+	v = fresh()
+	put(v, 0, 'a', true)
+	if _, err := v.Cut(r, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the first was on its way; who writes to a disk without power is not heard
+		if err := v.do(nbdWrite, true, 0, bytes.Repeat([]byte{'b'}, sectors*sectorSize)); !errors.Is(err, errDiskOff) {
+			t.Errorf("a disk without power writes: %v", err)
+		}
+	}
+	v.Power()
+	if n := strings.Count(string(readAll(v)), "b"); n == 0 || n == sectors || n > 3*sectors/4 {
+		t.Errorf("what was on its way was not torn: %d of %d sectors are written", n, sectors)
 	}
 
 	some := fresh()
