@@ -3,16 +3,14 @@ package book
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"runtime"
 	"slices"
-	"sync"
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/policy"
+	"github.com/keyrelease/krabox/kra/side"
 )
 
 // Edit is what a difference between two states, of which old may be nil, means for the book. It takes time in proportion
@@ -22,7 +20,6 @@ func Edit(st, old *store.State, diff store.Difference) (e policy.Edit, err error
 		old = store.Empty()
 	}
 	rules(&e, st, diff)
-	accesses(&e, st, old, diff)
 	groups(&e, st, old, diff)
 	roles(&e, st, diff)
 	authorities(&e, st, old, diff)
@@ -31,7 +28,11 @@ func Edit(st, old *store.State, diff store.Difference) (e policy.Edit, err error
 			e.Put.Levels = policy.DefaultLevels()
 		}
 	}
-	return e, keys(&e, st, old, diff)
+	many := []func() error{ // the two that a large state has most of, side by side
+		func() error { return keys(&e, st, old, diff) },
+		func() error { accesses(&e, st, old, diff); return nil },
+	}
+	return e, side.Run(len(many), func(i int) error { return many[i]() })
 }
 
 func rules(e *policy.Edit, st *store.State, diff store.Difference) {
@@ -204,18 +205,12 @@ func keys(e *policy.Edit, st, old *store.State, diff store.Difference) error {
 		put = append(put, without(is[i], was[i])...)
 		gone = append(gone, without(was[i], is[i])...)
 	}
-	there := make(map[block.Ref]bool, len(put))
-	byText := func(a, b name) int { return cmp.Compare(a.text, b.text) }
-	slices.SortFunc(put, byText)
+	put, gone = inOrder(put), inOrder(gone)
 	for _, n := range put {
-		if !there[n.ref] {
-			e.Put.Aliases = append(e.Put.Aliases, policy.KeyAlias{Ref: n.ref, Key: n.key})
-		}
-		there[n.ref] = true
+		e.Put.Aliases = append(e.Put.Aliases, policy.KeyAlias{Ref: n.ref, Key: n.key})
 	}
-	slices.SortFunc(gone, byText)
 	for _, n := range gone {
-		if !there[n.ref] {
+		if _, there := slices.BinarySearchFunc(put, n, byText); !there {
 			e.Aliases = append(e.Aliases, n.ref)
 		}
 	}
@@ -248,6 +243,14 @@ type name struct {
 	key  block.KeyID
 }
 
+func byText(a, b name) int { return cmp.Compare(a.text, b.text) }
+
+// inOrder sorts names, of which each is there once then.
+func inOrder(names []name) []name {
+	slices.SortStableFunc(names, byText)
+	return slices.CompactFunc(names, func(a, b name) bool { return a.ref == b.ref })
+}
+
 // without are the names of a that b has not.
 func without(a, b []name) (out []name) {
 	for _, n := range a {
@@ -258,21 +261,13 @@ func without(a, b []name) (out []name) {
 	return out
 }
 
-// names are those of the keys that a state has, in the order given; a part of them is found on each processor.
+// names are those of the keys that a state has, in the order given.
 func names(st *store.State, ids []string) ([][]name, error) {
 	out := make([][]name, len(ids))
-	parts := min(runtime.GOMAXPROCS(0), len(ids))
-	errs := make([]error, parts)
-	var all sync.WaitGroup
-	for p := range parts {
-		all.Go(func() {
-			for i := p * len(ids) / parts; i < (p+1)*len(ids)/parts && errs[p] == nil; i++ {
-				out[i], errs[p] = namesOf(st, ids[i])
-			}
-		})
-	}
-	all.Wait()
-	return out, errors.Join(errs...)
+	return out, side.Run(len(ids), func(i int) (err error) {
+		out[i], err = namesOf(st, ids[i])
+		return err
+	})
 }
 
 func namesOf(st *store.State, id string) ([]name, error) {

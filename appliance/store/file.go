@@ -311,13 +311,9 @@ func (f *file) read(tx *bolt.Tx, key [32]byte, st *State) error {
 	if err := json.Unmarshal(plain, &m); err != nil {
 		return fmt.Errorf("%w: its mark does not parse", ErrDamaged)
 	}
-	var all []edit
-	for _, t := range st.buckets() {
-		some, err := f.readBucket(tx, t)
-		if err != nil {
-			return err
-		}
-		all = append(all, some...)
+	all, err := f.records(tx, st.buckets()...)
+	if err != nil {
+		return err
 	}
 	st.settle()
 	st.tree = st.tree.update(all)
@@ -355,39 +351,44 @@ func (f *file) unlock(meta *bolt.Bucket, key [32]byte) (err error) {
 	return nil
 }
 
-func (f *file) readBucket(tx *bolt.Tx, t bucket) (all []edit, err error) {
-	b := tx.Bucket([]byte(t.bucketName()))
-	if b == nil {
-		return nil, nil
-	}
+// records reads the buckets into their tables: a part of the records is opened on each processor, and then a table filled.
+func (f *file) records(tx *bolt.Tx, of ...bucket) ([]edit, error) {
 	type record struct {
+		table        bucket
 		name, sealed []byte
-		put          func()
 	}
 	var records []record
-	if err := b.ForEach(func(name, sealed []byte) error {
-		records = append(records, record{name: name, sealed: sealed})
-		return nil
+	first := make([]int, 1, len(of)+1) // record of each bucket
+	for _, t := range of {
+		if b := tx.Bucket([]byte(t.bucketName())); b != nil {
+			if err := b.ForEach(func(name, sealed []byte) error {
+				records = append(records, record{t, name, sealed})
+				return nil
+			}); err != nil {
+				return nil, err
+			}
+		}
+		first = append(first, len(records))
+	}
+	all, puts := make([]edit, len(records)), make([]func(), len(records))
+	if err := beside(len(records), func(i int) error {
+		r := records[i]
+		key, value, err := f.seal.open(r.table.bucketName(), r.name, r.sealed)
+		if err != nil {
+			return fmt.Errorf("%w: a %s record: %w", ErrDamaged, r.table.bucketName(), err)
+		}
+		all[i] = edit{r.table.bucketName(), key, value, true}
+		puts[i], err = r.table.decode(key, value)
+		return err
 	}); err != nil {
 		return nil, err
 	}
-	all = make([]edit, len(records))
-	err = side(len(records), func(i int) error {
-		key, value, err := f.seal.open(t.bucketName(), records[i].name, records[i].sealed)
-		if err != nil {
-			return fmt.Errorf("%w: a %s record: %w", ErrDamaged, t.bucketName(), err)
+	return all, beside(len(of), func(i int) error {
+		for _, put := range puts[first[i]:first[i+1]] {
+			put()
 		}
-		all[i] = edit{t.bucketName(), key, value, true}
-		records[i].put, err = t.decode(key, value)
-		return err
+		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range records {
-		r.put()
-	}
-	return all, nil
 }
 
 // files reads the token's files.
@@ -397,7 +398,7 @@ func (f *file) files() (map[string][]byte, error) {
 	t.name = fileBucket
 	err := guarded(func() error {
 		return f.db.View(func(tx *bolt.Tx) error {
-			all, err := f.readBucket(tx, &t)
+			all, err := f.records(tx, &t)
 			for _, e := range all {
 				out[e.key] = e.value
 			}

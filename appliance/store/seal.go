@@ -9,6 +9,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
+	"sync"
 )
 
 // Contexts of what is derived from the data key, and of the associated data.
@@ -55,8 +57,11 @@ func newSealer(key dataKey) (sealer, error) {
 	if err != nil {
 		return sealer{}, fmt.Errorf("derive store key: %w", err)
 	}
+	keyed := sync.Pool{New: func() any { return hmac.New(sha256.New, names) }}
 	return sealer{aead: aead, name: func(bucket, key string) []byte {
-		h := hmac.New(sha256.New, names)
+		h := keyed.Get().(hash.Hash)
+		defer keyed.Put(h)
+		h.Reset()
 		h.Write([]byte(recordName(bucket, key)))
 		return h.Sum(nil)[:nameSize]
 	}}, nil

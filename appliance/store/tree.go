@@ -82,7 +82,7 @@ func (t tree) update(edits []edit) tree {
 		shard byte
 	}
 	records := make([]record, len(edits))
-	must(side(len(edits), func(i int) error {
+	must(beside(len(edits), func(i int) error {
 		name := recordName(edits[i].bucket, edits[i].key)
 		records[i] = record{name: name, shard: shardOf(name)}
 		if edits[i].there {
@@ -94,7 +94,7 @@ func (t tree) update(edits []edit) tree {
 	for i, r := range records {
 		of[r.shard] = append(of[r.shard], i)
 	}
-	must(side(shards, func(n int) error {
+	must(beside(shards, func(n int) error {
 		if len(of[n]) == 0 {
 			return nil
 		}
@@ -114,7 +114,7 @@ func (t tree) update(edits []edit) tree {
 	return t
 }
 
-// must passes on what side caught: a tree that lacks a part is no tree.
+// must passes on what beside caught: a tree that lacks a part is no tree.
 func must(err error) {
 	if err != nil {
 		panic(err)

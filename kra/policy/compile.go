@@ -109,7 +109,7 @@ func (b *Book) draft(prev *Book) *reviser {
 }
 
 func (n *reviser) revise(version uint64, e Edit) (*Book, error) {
-	for _, step := range []func(Edit) error{n.reviseTerms, n.reviseGroups, n.reviseRoles, n.reviseRules, n.reviseAccess, n.reviseRefs, n.limits} {
+	for _, step := range []func(Edit) error{n.reviseTerms, n.reviseGroups, n.reviseRoles, n.reviseRules, n.reviseKeys, n.limits} {
 		if err := step(e); err != nil {
 			return nil, fmt.Errorf("compile book: %w", err)
 		}

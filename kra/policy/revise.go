@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/immutable"
+	"github.com/keyrelease/krabox/kra/side"
 )
 
 // A reviser is a book in the making.
@@ -162,6 +163,12 @@ func (n *reviser) putRule(def RuleDef) error {
 	}
 	_, err := x.compile(n.tools.vocabulary, n.knows)
 	return err
+}
+
+// reviseKeys revises what names keys and what they are under, side by side: a large book is little else.
+func (n *reviser) reviseKeys(e Edit) error {
+	both := []func(Edit) error{n.reviseAccess, n.reviseRefs}
+	return side.Run(len(both), func(i int) error { return both[i](e) })
 }
 
 func (n *reviser) reviseAccess(e Edit) error {
