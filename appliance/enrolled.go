@@ -50,6 +50,7 @@ func (a *agent) serveEnrolled(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer o.started()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	err = a.serveOpened(ctx, o, fail)
@@ -86,16 +87,19 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		return err
 	}
 	defer keys.close()
+	b := &board{domain: a.domain, dial: a.o.outward(), time: o.clock.time, outside: external.New(a.domain.Name, o.store.State().Box().Name),
+		sources: inform.NewKeeper(o.clock.time, a.log)}
+	defer b.sources.Close()
+	st := o.store.State()
+	build := sync.OnceValues(func() (*posted, error) { return b.build(st, st.Generation()) })
+	go build() // while hsmd opens its token
 	keeper, err := openToken(ctx, token, o, fail, keys.changed)
 	if err != nil {
 		return err
 	}
 	keys.Follow(ctx)
-	b := &board{domain: a.domain, dial: a.o.outward(), time: o.clock.time, outside: external.New(a.domain.Name, o.store.State().Box().Name),
-		sources: inform.NewKeeper(o.clock.time, a.log)}
-	defer b.sources.Close()
 	b.forward = syslog.New(o.log, o.store.State().Box().Name, b.dial, b.time, a.log)
-	first, err := b.build(o.store.State(), o.store.State().Generation())
+	first, err := build()
 	if err != nil {
 		return fmt.Errorf("compile rules: %w", err)
 	}
@@ -104,6 +108,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		return err
 	}
 	b.use(first)
+	o.started()
 	l, err := newLeaf(ctx, a.tpm, time.Now, a.log)
 	if err != nil {
 		return err

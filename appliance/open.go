@@ -30,10 +30,18 @@ type opened struct {
 	clock *clock
 
 	resets uint64 // of the TPM: which boot this is
+
+	started func() // to be called when what is served from has been made
 }
 
 // open accepts store and log by the TPM's record and puts them into service under a fresh state and a fresh receipt key.
 func (a *agent) open(ctx context.Context) (o opened, err error) {
+	o.started = inHaste()
+	defer func() {
+		if err != nil {
+			o.started()
+		}
+	}()
 	nv, err := a.tpm.Record(ctx)
 	if err != nil {
 		return o, fmt.Errorf("read NV record: %w", err)
