@@ -168,7 +168,7 @@ func (w *laborer) cutWhileLaboring(t *testing.T, n int) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- w.labor(n) }()
-	wait := w.lab.host.Scale(time.Duration(500+w.dice.IntN(2000)) * time.Millisecond)
+	wait := w.lab.host.Idle(time.Duration(500+w.dice.IntN(2000)) * time.Millisecond)
 	select {
 	case err := <-ended:
 		t.Fatalf("before the cut: %v", err)

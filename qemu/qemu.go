@@ -61,11 +61,14 @@ func Probe(ctx context.Context) (*Host, error) {
 func (h *Host) Accelerator() Accelerator { return h.accelerator }
 
 // Scale stretches a time that suits KVM on an idle host to one that suits this host now.
-func (h *Host) Scale(d time.Duration) time.Duration {
+func (h *Host) Scale(d time.Duration) time.Duration { return h.Idle(d) * time.Duration(crowd()) }
+
+// Idle stretches a time that suits KVM to one that suits this host when it is idle.
+func (h *Host) Idle(d time.Duration) time.Duration {
 	if h.accelerator == TCG {
 		d *= slowdown
 	}
-	return d * time.Duration(crowd())
+	return d
 }
 
 // maxCrowd bounds what a busy host is forgiven.
