@@ -57,6 +57,8 @@ var house = []struct {
 	{"boot/machine", ""},
 	{"boot/compartment", ""},
 	{"boot/outbound", ""},
+	{"boot/disks", "boot/machine"},
+	{"boot/disks/diskstest", "boot/disks"},
 	// The rooms of the agent.
 	{"appliance/account", ""},
 	{"appliance/selftest", "appliance/account kra/noise"},
@@ -89,7 +91,7 @@ var house = []struct {
 	{"appliance", "appliance/account appliance/admin appliance/audit appliance/board appliance/book appliance/external appliance/inform appliance/inform/ldap appliance/inform/token appliance/nts appliance/release appliance/selftest appliance/store appliance/syslog appliance/usage boot/machine boot/outbound console console/wire hsm/wire kra kra/block kra/board kra/label kra/policy kra/receipt kra/replay kra/repository tpm/wire"},
 	{"appliance/cmd/krad", "appliance"},
 	{"image/fat", ""},
-	{"boot", "boot/compartment boot/machine boot/outbound image/fat kra/label tpm/wire"},
+	{"boot", "boot/compartment boot/disks boot/machine boot/outbound image/fat kra/label tpm/wire"},
 	{"boot/cmd/init", "boot"},
 	{"boot/cmd/stage1", "boot/compartment"},
 	{"boot/cmd/outboundd", "boot/outbound"},
@@ -104,7 +106,7 @@ var house = []struct {
 	{"qemu/operator", "qemu"},
 	{"qemu/eval", "image image/desk image/manifest kra kra/client kra/label qemu qemu/operator"},
 	{"qemu/cmd/eval", "qemu/eval"},
-	{"appliance/boxtest", "boot boot/compartment boot/machine console/wire hsm/hsmtest image/desk kra/client kra/label tpm/tpmtest"},
+	{"appliance/boxtest", "boot boot/compartment boot/disks/diskstest boot/machine console/wire hsm/hsmtest image/desk kra/client kra/label tpm/tpmtest"},
 }
 
 // only lists imports that have owners. A key that ends in "/" is a prefix.
@@ -129,7 +131,7 @@ var only = map[string]string{
 	"filippo.io/age":                  "appliance/backup kra/block kra/client kra/cmd/kra kra/label tpm image/desk",
 	"golang.org/x/term":               "console kra/cmd/kra kra/hidden image/desk qemu qemu/cmd/kra-vm",
 	"os/exec":                         "kra/cmd/kra appliance/boxtest appliance/inform/ldap/ldaptest appliance/nts/ntstest appliance/syslog/syslogtest boot image image/desk qemu qemu/eval hsm/hsmtest tpm/tpmtest",
-	"testing":                         "appliance/boxtest appliance/inform/ldap/ldaptest appliance/peertest appliance/nts/ntstest appliance/syslog/syslogtest qemu hsm/hsmtest kra/block/blocktest kra/board/boardtest kra/client/clienttest kra/receipt/receipttest tpm/tpmtest",
+	"testing":                         "appliance/boxtest appliance/inform/ldap/ldaptest appliance/peertest appliance/nts/ntstest appliance/syslog/syslogtest qemu boot/disks/diskstest hsm/hsmtest kra/block/blocktest kra/board/boardtest kra/client/clienttest kra/receipt/receipttest tpm/tpmtest",
 	"log":                             "",
 	"reflect":                         "kra/policy",
 	"expvar":                          "",

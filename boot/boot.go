@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/boot/compartment"
+	"github.com/keyrelease/krabox/boot/disks"
 	"github.com/keyrelease/krabox/boot/machine"
 )
 
@@ -42,6 +43,8 @@ type Options struct {
 	Preloaded func() ([]byte, error)
 	// Hardware does what krad asks of the machine; nil refuses.
 	Hardware Hardware
+	// Disks is where disks are that a backup may be put on; nil: there are none for the agent.
+	Disks *disks.Drawer
 	// Reset is what happens between the end of all daemons and their next start when krad asks for a restart: a fresh TPM reset on a
 	// host; on the box it does not return. Nil: nothing happens.
 	Reset func(context.Context) error

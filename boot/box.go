@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/keyrelease/krabox/boot/disks"
 	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/boot/outbound"
 	"github.com/keyrelease/krabox/kra/label"
@@ -44,6 +45,8 @@ type box struct {
 	name string // that the domain gave the box, says the TPM's daemon; set before any other is started
 
 	clockSteps atomic.Int32 // how often krad set the clock
+
+	clerk disks.Clerk // of the disks that krad asks about
 
 	mu     sync.Mutex       // guards all below
 	units  map[string]*unit // the daemons that were started and not given up, by name
@@ -103,6 +106,9 @@ func newBox(o Options) (*box, error) {
 		return nil, err
 	}
 	b.vault = v
+	if o.Disks != nil {
+		b.clerk.Drawer = *o.Disks
+	}
 	if b.ground.listed, err = readRoster(o.Manifest); err != nil {
 		b.close()
 		return nil, err

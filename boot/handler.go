@@ -82,6 +82,17 @@ func (h handler) SetNetwork(ctx context.Context, n machine.Network) error {
 	return h.b.o.Hardware.SetNetwork(ctx, n)
 }
 
+// Disk is the clerk's. A box that has opened nothing has nothing to keep or to restore.
+func (h handler) Disk(q machine.DiskRequest) (machine.DiskReply, error) {
+	if h.b.o.Disks == nil {
+		return machine.DiskReply{}, errors.New("the disks of this host are not the agent's: print the backup, or paste it")
+	}
+	if mode, _ := h.b.Mode(); mode != modeEnrolled {
+		return machine.DiskReply{}, fmt.Errorf("a box that is %s touches no disks", mode)
+	}
+	return h.b.clerk.Do(q)
+}
+
 func (h handler) Status() machine.Status { return h.b.Status() }
 
 // Unlock and Renew are the vault's.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/boot/compartment"
+	"github.com/keyrelease/krabox/boot/disks"
 )
 
 // Where things are in the image.
@@ -130,10 +131,12 @@ func (m *machineBoot) options() Options {
 	h := &hardware{}
 	h.port.say = func(format string, args ...any) { m.screen.say(fmt.Sprintf(format, args...)) }
 	h.port.names = namesDir(imageRun)
+	drawer := disks.Kernel()
 	return Options{
 		Kind: compartment.Sealed, Run: imageRun, State: imageState, BinDir: imageBin,
 		TPM: imageTPM, Domain: imageDomain, Manifest: imageManifest, Module: imageModule, Release: releasePort, Health: healthAddress(), TTY: m.tty,
 		Preloaded: readPreloaded,
+		Disks:     &drawer,
 		Hardware:  h, Say: m.screen.say, Output: kernelLog{},
 		Reset: func(context.Context) error {
 			m.screen.say("restart")

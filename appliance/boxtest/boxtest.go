@@ -17,6 +17,7 @@ import (
 
 	"github.com/keyrelease/krabox/boot"
 	"github.com/keyrelease/krabox/boot/compartment"
+	"github.com/keyrelease/krabox/boot/disks/diskstest"
 	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/console/wire"
 	"github.com/keyrelease/krabox/hsm/hsmtest"
@@ -78,6 +79,8 @@ type Box struct {
 	Domain string // folder of the domain
 	State  string // folder: tpm/, krad/store.db, krad/log/
 	Desk   *desk.Desk
+
+	Disks *diskstest.Rack // what is plugged in
 
 	t       testing.TB
 	name    string
@@ -153,7 +156,7 @@ func StartIn(t testing.TB, domain, name string) *Box {
 
 func factory(t testing.TB, bin, domain string, d *desk.Desk, name string) *Box {
 	t.Helper()
-	b := &Box{t: t, TPM: tpmtest.New(t), Domain: domain, Desk: d, name: name, bin: bin, dir: hsmtest.Dir(t), output: &output{}}
+	b := &Box{t: t, TPM: tpmtest.New(t), Domain: domain, Desk: d, name: name, bin: bin, dir: hsmtest.Dir(t), output: &output{}, Disks: diskstest.New(t)}
 	b.State = filepath.Join(t.TempDir(), "state")
 	b.Power()
 	t.Cleanup(func() {
@@ -181,6 +184,7 @@ func (b *Box) Power() {
 	b.stop, b.ended, b.up = stop, make(chan error, 1), make(chan boot.Up, 8)
 	o := boot.Options{Kind: compartment.Open, Run: b.run(), State: b.State, BinDir: b.bin, TPM: b.TPM.Device(),
 		Domain: filepath.Join(b.Domain, desk.DomainFile), Module: hsmtest.Module, Release: "127.0.0.1:0", Health: "127.0.0.1:0",
+		Disks:   &b.Disks.Drawer,
 		Restart: 200 * time.Millisecond,
 		Reset:   func(context.Context) error { b.TPM.Restart(b.t); return nil },
 		Up:      func(u boot.Up) { b.up <- u },

@@ -12,6 +12,8 @@ import (
 
 // A Client is krad's end of the connection. It may be used by several goroutines; they take turns.
 type Client struct {
+	errand sync.Mutex // held for all requests about one disk
+
 	mu   sync.Mutex // guards all below
 	conn net.Conn
 	in   *bufio.Reader

@@ -1,9 +1,10 @@
 // Package machine is what krad may ask of process 1: restart, stop, lock, set the clock or adjust it, set the network, have the state's key
-// renewed, tell how it is.
+// renewed, put a backup on a disk or read one from there, tell how it is.
 //
 // One request is in flight at a time on one connected stream that process 1 hands to krad. Each message is one line of JSON in
 // one encoding; anything else ends the connection. The requests cannot name a program, a path or a stage: a krad in the wrong
-// hands gains no verb here but to stop, to lock, to lose its own state, and to lie about the time and the network.
+// hands gains no verb here but to stop, to lock, to lose its own state, to lie about the time and the network, and to overwrite, with letters
+// of backups, a disk that is not the box's own.
 package machine
 
 import (
@@ -48,6 +49,8 @@ const (
 	verbUnlock verb = "unlock"
 	verbRenew  verb = "renew"
 	verbTurn   verb = "turn"
+
+	verbDisk verb = "disk"
 )
 
 // request is one line from krad. Only the fields of its verb are set.
@@ -59,13 +62,17 @@ type request struct {
 	Network *Network `json:"network,omitempty"`
 	Opening Opening  `json:"opening,omitempty"`
 	Secret  *Key     `json:"secret,omitempty"`
+
+	Disk *DiskRequest `json:"disk,omitempty"`
 }
 
-// reply is one line from process 1: an error, a status, a key, or nothing when it is done.
+// reply is one line from process 1: an error, a status, a key, what is with the disks, or nothing when it is done.
 type reply struct {
 	Error  string  `json:"error,omitempty"`
 	Status *Status `json:"status,omitempty"`
 	Key    *Key    `json:"key,omitempty"`
+
+	Disk *DiskReply `json:"disk,omitempty"`
 }
 
 // check refuses a request whose fields are not exactly those of its verb.
@@ -98,6 +105,14 @@ func (r request) check() error {
 			return err
 		}
 		want.Network = r.Network
+	case verbDisk:
+		if r.Disk == nil {
+			return errors.New("request about disks is missing")
+		}
+		if err := r.Disk.check(); err != nil {
+			return err
+		}
+		want.Disk = r.Disk
 	default:
 		return fmt.Errorf("unknown request %q", string(r.Do))
 	}

@@ -36,6 +36,9 @@ func (b *box) Unlock(k Key) (Key, error) { return Key{k[0] + 1}, b.note("unlock"
 func (b *box) Renew(how Opening, k Key) (Key, error) {
 	return Key{k[0] + 2}, b.note("renew " + string(how))
 }
+func (b *box) Disk(q DiskRequest) (DiskReply, error) {
+	return DiskReply{Text: string(q.Do)}, b.note("disk " + string(q.Do))
+}
 func (b *box) Turn(context.Context) error { return b.note("turn") }
 func (b *box) Status() Status {
 	return Status{Mode: "locked", Reason: "PCR \xff 4", Services: []Service{{Name: "krad", State: Ready, PID: 7}}}
@@ -90,12 +93,15 @@ func TestEveryRequestReachesTheHandler(t *testing.T) {
 	if err := c.Turn(ctx); err != nil {
 		t.Error(err)
 	}
+	if r, err := c.disk(ctx, DiskRequest{Do: DiskList}); err != nil || r.Text != "list" {
+		t.Errorf("about disks: %+v, %v", r, err)
+	}
 	if text := fmt.Sprintf("%v %+v %#v %s", Key{65}, Key{65}, Key{65}, Key{65}); strings.Contains(text, "65") || strings.Contains(text, "41") || strings.Contains(text, "A") {
 		t.Errorf("a key prints as %s", text)
 	}
 	want := []string{"clock 2026-11-21T22:00:00Z", "adjust -20ms", "network static 10.0.2.15/24", "network dhcp invalid Prefix",
 		"lock state is older than the record", "reboot", "maintenance", "poweroff",
-		"unlock", "renew with secret", "renew as before", "renew unattended", "turn"}
+		"unlock", "renew with secret", "renew as before", "renew unattended", "turn", "disk list"}
 	if d := cmp.Diff(want, b.did); d != "" {
 		t.Error(d)
 	}
@@ -170,6 +176,16 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		"renew somehow":    `{"do":"renew","opening":"x"}` + "\n",
 		"renew by what":    `{"do":"renew","opening":"with secret"}` + "\n",
 		"turn with secret": `{"do":"turn","secret":"` + strings.Repeat("00", 32) + `"}` + "\n",
+		"disk, and what":   `{"do":"disk"}` + "\n",
+		"disk by a path":   `{"do":"disk","disk":{"do":"read","disk":"../sdb","mark":"` + strings.Repeat("0", 64) + `"}}` + "\n",
+		"a partition":      `{"do":"disk","disk":{"do":"read","disk":"sdb1","mark":"` + strings.Repeat("0", 64) + `"}}` + "\n",
+		"disk unmarked":    `{"do":"disk","disk":{"do":"write","disk":"sdb","box":"box1","made":1}}` + "\n",
+		"no box's backup":  `{"do":"disk","disk":{"do":"write","disk":"sdb","mark":"` + strings.Repeat("0", 64) + `","box":"../x","made":1}}` + "\n",
+		"no backup's part": `{"do":"disk","disk":{"do":"part","text":"U\u0000"}}` + "\n",
+		"a part far off":   `{"do":"disk","disk":{"do":"part","at":67108864,"text":"x"}}` + "\n",
+		"a long part":      `{"do":"disk","disk":{"do":"part","text":"` + strings.Repeat("x", maxPart+1) + `"}}` + "\n",
+		"list with a disk": `{"do":"disk","disk":{"do":"list","disk":"sdb"}}` + "\n",
+		"disk's reboot":    `{"do":"reboot","disk":{"do":"list"}}` + "\n",
 		"time before 1970": `{"do":"clock","unix":-5}` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,6 +27,8 @@ type Handler interface {
 	Unlock(secret Key) (Key, error)
 	Renew(how Opening, secret Key) (Key, error)
 	Turn(ctx context.Context) error
+	// Disk returns at once: what a disk keeps waiting must not keep a Lock waiting.
+	Disk(q DiskRequest) (DiskReply, error)
 }
 
 // Serve answers krad until it hangs up (nil) or says something that is no request (an error). It closes conn.
@@ -84,6 +86,12 @@ func answer(ctx context.Context, r request, h Handler) reply {
 		return replyKey(h.Renew(r.Opening, secret))
 	case verbTurn:
 		err = h.Turn(ctx)
+	case verbDisk:
+		d, err := h.Disk(*r.Disk)
+		if err != nil {
+			return reply{Error: err.Error()}
+		}
+		return reply{Disk: &d}
 	default:
 		panic("machine: request was not checked")
 	}

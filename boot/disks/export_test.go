@@ -1,0 +1,4 @@
+package disks
+
+// Unpack is unpack.
+var Unpack = unpack
