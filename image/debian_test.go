@@ -104,14 +104,14 @@ func TestHardwareModules(t *testing.T) {
 			}
 		}
 	}
-	promised := []string{"igb", "ixgbe", "i40e", "ice", "e1000e", "bnxt_en", "mlx5_core", "tg3", "nvme", "ahci", "megaraid_sas", "mpt3sas"}
+	promised := []string{"igb", "ixgbe", "i40e", "ice", "e1000e", "bnxt_en", "mlx5_core", "tg3", "nvme", "ahci", "megaraid_sas", "mpt3sas", "xhci_pci"}
 	for _, name := range promised {
 		if i, ok := at[name]; !ok || len(all[i].aliases) == 0 {
 			t.Errorf("%s is not there, or loaded in every machine", name)
 		}
 	}
 	for name, i := range at {
-		if !needed[name] && !slices.Contains(append(promised, "sd_mod", "ext4", "crc32c_generic"), name) {
+		if !needed[name] && !slices.Contains(append(promised, "sd_mod", "usb_storage", "uas", "ext4", "crc32c_generic"), name) {
 			t.Errorf("%s is there for nothing", name)
 		}
 		if always := slices.Contains([]string{"crc32c_generic", "crc16", "mbcache", "jbd2", "ext4"}, name); always != (len(all[i].aliases) == 0) {
@@ -120,6 +120,7 @@ func TestHardwareModules(t *testing.T) {
 	}
 	for name, device := range map[string]string{
 		"e1000e": "pci:v00008086d000010D3sv*sd*bc*sc*i*", "nvme": "pci:v*d*sv*sd*bc01sc08i02*", "ahci": "pci:v*d*sv*sd*bc01sc06i01*",
+		"usb_storage": "pci:v*d*sv*sd*bc0Csc03i30*", "uas": "pci:v*d*sv*sd*bc0Csc03i30*", "xhci_pci": "pci:v*d*sv*sd*bc0Csc03i30*",
 		"sd_mod": "pci:v*d*sv*sd*bc01sc06i01*", "megaraid_sas": "pci:v00001000d00000060sv*sd*bc*sc*i*", "igb": "pci:v00008086d00001521sv*sd*bc*sc*i*",
 	} {
 		if !slices.Contains(all[at[name]].aliases, device) {

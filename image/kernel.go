@@ -63,7 +63,8 @@ func (k Kernel) always() []string {
 	return []string{"virtio_pci", "virtio_net"}
 }
 
-// drivers are those of servers' network ports and disks. Disks behind the last three are SCSI's, to the kernel.
+// drivers are those of servers' network ports and disks. Disks behind all but NVMe are SCSI's, to the kernel. Where there is USB, what a stick
+// takes is loaded at start, since nothing is later; no other USB device has a driver: not a keyboard, nor a network card.
 func (k Kernel) drivers() []driver {
 	if k != Full {
 		return nil
@@ -71,7 +72,7 @@ func (k Kernel) drivers() []driver {
 	disk := []string{"sd_mod"}
 	return []driver{
 		{"igb", nil}, {"ixgbe", nil}, {"i40e", nil}, {"ice", nil}, {"e1000e", nil}, {"bnxt_en", nil}, {"mlx5_core", nil}, {"tg3", nil},
-		{"nvme", nil}, {"ahci", disk}, {"megaraid_sas", disk}, {"mpt3sas", disk},
+		{"nvme", nil}, {"ahci", disk}, {"megaraid_sas", disk}, {"mpt3sas", disk}, {"xhci_pci", append([]string{"usb_storage", "uas"}, disk...)},
 	}
 }
 

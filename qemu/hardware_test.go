@@ -42,12 +42,12 @@ func hardwareLab(t *testing.T) (*lab, string) {
 }
 
 // TestBoxHardware takes a box with the image for servers into service, in a machine without anything of virtio: Debian's full kernel, an Intel
-// network card, an NVMe disk, and SATA and RAID controllers without disks. Drivers of these are loaded, and no other; the registers are as
+// network card, an NVMe disk, and SATA, RAID and USB controllers without disks. Drivers of these are loaded, and no other; the registers are as
 // predicted; state is found on the disk, and the port answers.
 func TestBoxHardware(t *testing.T) {
 	t.Parallel()
 	l, disk := hardwareLab(t)
-	g := &guest{lab: l, card: "e1000e", disk: []string{"nvme,drive=disk,serial=kra", "megasas"}}
+	g := &guest{lab: l, card: "e1000e", disk: []string{"nvme,drive=disk,serial=kra", "megasas", "qemu-xhci"}}
 	defer g.cut()
 	var err error
 	if g.box, err = qemu.NewBox(t.TempDir(), disk, l.keys); err != nil {
@@ -67,7 +67,7 @@ func TestBoxHardware(t *testing.T) {
 			loaded[name] = true
 		}
 	}
-	for _, name := range []string{"e1000e", "nvme", "ahci", "megaraid_sas", "sd_mod"} {
+	for _, name := range []string{"e1000e", "nvme", "ahci", "megaraid_sas", "sd_mod", "xhci-pci", "usb-storage", "uas"} {
 		if !loaded[name] {
 			t.Errorf("driver %s was not loaded", name)
 		}
