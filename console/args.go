@@ -60,6 +60,7 @@ func (a args) seconds() time.Duration {
 	return time.Duration(a.number("SECONDS", 0)) * time.Second
 }
 func (a args) box() Box         { return Box(a.get("BOX")) }
+func (a args) disk() Disk       { return Disk(a.get("DISK")) }
 func (a args) officer() Officer { return Officer(a.get("OFFICER")) }
 
 func (a args) suite() Suite {

@@ -1,5 +1,8 @@
 package console
 
+// A Disk is a disk's name, such as sdb.
+type Disk string
+
 // The commands of backups.
 type (
 	// BackupKeyShares makes a new backup key, of which so many shares open a backup.
@@ -25,4 +28,20 @@ type (
 		Box Box
 	}
 	BackupShow struct{ quiet }
+
+	// BackupDisks lists the disks that a backup may be put on.
+	BackupDisks    struct{ quiet }
+	BackupMakeDisk struct {
+		confirmed
+		Disk Disk
+	}
+	BackupVerifyDisk struct {
+		quiet
+		Disk Disk
+	}
+	BackupRestoreDisk struct {
+		confirmed
+		Box  Box
+		Disk Disk
+	}
 )

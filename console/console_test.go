@@ -236,7 +236,7 @@ func TestAttributeAuthorityIsOfAnAnchor(t *testing.T) {
 
 // TestEveryForm holds the table to itself: each form, filled in with examples, is parsed by its own row and no other.
 func TestEveryForm(t *testing.T) {
-	example := map[string]string{"SERVER": "time.example.com", "BOX": "box2", "LABEL": "attended", "SECONDS": "60", "ACCESSES": "legal-team board", "ACCESS": "legal-team", "TITLE": `"Legal team"`, "LIST": "a && b", "KEY": "00112233", "KEYS": "00112233 44556677",
+	example := map[string]string{"SERVER": "time.example.com", "BOX": "box2", "DISK": "sdb", "LABEL": "attended", "SECONDS": "60", "ACCESSES": "legal-team board", "ACCESS": "legal-team", "TITLE": `"Legal team"`, "LIST": "a && b", "KEY": "00112233", "KEYS": "00112233 44556677",
 		"DECRYPTOR": "corp:CN=a", "ADDRESS": "10.0.0.1", "TIME": "2026-11-21T09:30:00Z", "RULE": "office", "EXPRESSION": "true",
 		"CONDITION": `"Mon-Fri 08:00-18:00 UTC" from 10.0.0.0/8`, "GROUP": "legal", "ALIAS": "corp", "COUNT": "5", "INDEX": "0", "SIZE": "7", "ROOT": strings.Repeat("0a", 32),
 		"ANCHOR": "corp", "ROLE": "teller", "NEEDS": "group:legal attribute:department=sales@corp-ldap", "ITEMS": "clearance:secret/crypto@corp-aa",

@@ -44,6 +44,7 @@ const (
 	NamesRequest   = "request"
 	NamesTeam      = "team"
 	NamesBox       = "box"
+	NamesDisk      = "disk"
 	NamesAlias     = "alias" // certification authorities and sources
 	NamesPlatforms = "platforms"
 	NamesAnchor    = "anchor" // certification and attribute authorities
@@ -54,6 +55,7 @@ const (
 	maxName      = 63
 	maxTitle     = 128
 	maxHost      = 253
+	maxDisk      = 16
 	minKeyRef    = 8
 	maxKeyRef    = 64
 	maxRecords   = 10000
@@ -65,6 +67,7 @@ var kinds = []kind{
 	{"ACCESS", "an access identifier, such as legal-team", oneWord, checkAccess, false, NamesAccess},
 	{"ACCESSES", "access identifiers", manyWords, checkAccess, false, NamesAccess},
 	{"BOX", "another box's name, as its request says", oneWord, checkAccess, false, NamesBox},
+	{"DISK", "a disk's name, such as sdb (backup disks)", oneWord, checkDisk, false, NamesDisk},
 	{"SECONDS", "how long, in seconds, at most 600", oneWord, checkSeconds, false, ""},
 	{"TITLE", `a title, such as "Legal team"`, oneWord, checkTitle, false, ""},
 	{"LIST", "rule lists, tried in order: office && legal ; at_least(2, [a, b, c])", restOfLine, nil, true, NamesRule},
@@ -127,6 +130,13 @@ func kindOf(name string) (kind, bool) {
 		}
 	}
 	return kind{}, false
+}
+
+func checkDisk(s string) error {
+	if len(s) > maxDisk || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+		return errors.New("not a disk's name: see backup disks")
+	}
+	return nil
 }
 
 func checkAccess(s string) error {

@@ -111,8 +111,16 @@ var table = []row{
 	{"backup key accept", "paste the domain's approval: the backup key is this box's from then on", "", byOfficer, func(args) Command { return BackupKeyAccept{} }},
 	{"backup share", "type one share: says whether it is right, and gives it to what waits for it", "", byOfficer | byBackup, func(args) Command { return BackupShare{} }},
 	{"backup make", "print a backup of this box: its state and its replicable keys", "", byOfficer | byBackup, func(args) Command { return BackupMake{} }},
+	{"backup disks", "the disks that are plugged in, without the box's own: what each is and holds", "", byOfficer | byAuditor | byBackup, func(args) Command { return BackupDisks{} }},
+	{"backup make to disk DISK", "write a backup on a whole disk, in place of all that is there, and read it back", "", byOfficer | byBackup, func(a args) Command {
+		return BackupMakeDisk{Disk: a.disk()}
+	}},
 	{"backup verify", "paste a backup: says what it is, and with shares whether it opens; restores nothing", "", byOfficer | byBackup | byAuditor, func(args) Command { return BackupVerify{} }},
+	{"backup verify from disk DISK", "the same with the backup on a disk", "", byOfficer | byBackup | byAuditor, func(a args) Command { return BackupVerifyDisk{Disk: a.disk()} }},
 	{"backup restore BOX", "paste a backup of BOX, to make this new box what that one was", "", byOfficer | second, func(a args) Command { return BackupRestore{Box: a.box()} }},
+	{"backup restore BOX from disk DISK", "the same with the backup on a disk", "", byOfficer | second, func(a args) Command {
+		return BackupRestoreDisk{Box: a.box(), Disk: a.disk()}
+	}},
 	{"backup show", "the backup key, the last backup, and what no backup has", "", byOfficer | byAuditor | byBackup, func(args) Command { return BackupShow{} }},
 
 	{"access add ACCESS [TITLE]", "make an access identifier", "", byOfficer | byTeam, func(a args) Command { return AccessAdd{Access: a.access(), Title: a.get("TITLE")} }},

@@ -118,7 +118,11 @@ var actions = []action{
 	just[console.BackupKeyAccept]((*step).backupKeyAccept),
 	just[console.BackupShare]((*step).backupShare),
 	just[console.BackupMake]((*step).backupMake),
+	just[console.BackupDisks]((*step).backupDisks),
+	does((*step).backupMakeDisk),
 	just[console.BackupVerify]((*step).backupVerify),
+	does((*step).backupVerifyDisk),
+	does((*step).backupRestoreDisk),
 	does((*step).backupRestore),
 	shows[console.BackupShow]((*step).backupShow),
 

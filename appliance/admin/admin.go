@@ -93,6 +93,9 @@ type body interface {
 	PowerOff(ctx context.Context) error
 	SetClock(ctx context.Context, t time.Time) error
 	SetNetwork(ctx context.Context, n machine.Network) error
+	Disks(ctx context.Context) ([]machine.Disk, error)
+	WriteDisk(ctx context.Context, d machine.Disk, t machine.Title, text []byte) error
+	ReadDisk(ctx context.Context, d machine.Disk) (string, error)
 }
 
 // A Config is what an Agent works with. What is marked so is nil outside of enrolled mode.
@@ -184,6 +187,8 @@ type Agent struct {
 
 	making  *making  // a backup key whose shares are being written down; guarded by change
 	opening *awaited // a backup that waits for shares; guarded by change
+
+	shown [32]byte // of whom was asked about a disk last, and what was on it; guarded by change
 
 	minting   *minting  // an unlock secret whose shares are being written down; guarded by change
 	gathering gathering // shares of a box that waits; guarded by change

@@ -43,7 +43,22 @@ func lostLines(lost []label.LostKey) (out []string) {
 	return out
 }
 
+// backupMake prints a backup.
 func (s *step) backupMake(ctx context.Context) error {
+	return s.makeBackup(ctx, "Print a backup", func(b label.Backup, text []byte) (string, error) {
+		if len(text) > wire.MaxPaste {
+			return "", fmt.Errorf("no backup was printed: it would have %d bytes, and a paste takes %d. It fits on a disk: backup make to disk", len(text), wire.MaxPaste)
+		}
+		if err := s.commit(ctx, store.BackupMade{At: time.Now()}); err != nil {
+			return "", err
+		}
+		_, err := s.Write(text)
+		return "Keep it anywhere. Whether what was kept is whole: backup verify", err
+	})
+}
+
+// makeBackup makes a backup and puts its text where it is kept; put says in words what to do with it.
+func (s *step) makeBackup(ctx context.Context, what string, put func(b label.Backup, text []byte) (string, error)) error {
 	k, ok := s.state().BackupKey()
 	if !ok {
 		return fmt.Errorf("this box has no backup key; first: backup key shares 2 of 3")
@@ -60,7 +75,7 @@ func (s *step) backupMake(ctx context.Context) error {
 			warning += fmt.Sprintf(" And %d more (backup show).", more)
 		}
 	}
-	if err := s.confirm("Print a backup of box %s for backup key %s, with %s, each wrapped for that key?%s", b.Box, backup.NameOf(k.ID()), count(len(keys), "key", "keys"), warning); err != nil {
+	if err := s.confirm("%s of box %s for backup key %s, with %s, each wrapped for that key?%s", what, b.Box, backup.NameOf(k.ID()), count(len(keys), "key", "keys"), warning); err != nil {
 		return err
 	}
 	if err := s.act(ctx); err != nil {
@@ -73,18 +88,14 @@ func (s *step) backupMake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text := backup.Armor(doc)
-	if len(text) > wire.MaxPaste {
-		return fmt.Errorf("no backup was made: it would have %d bytes, and a paste takes %d. Keep a second box with copies instead (replica)", len(text), wire.MaxPaste)
-	}
-	if err := s.commit(ctx, store.BackupMade{At: time.Now()}); err != nil {
+	then, err := put(b, backup.Armor(doc))
+	if err != nil {
 		return err
 	}
-	s.Write(text)
 	for _, l := range lostLines(lost) {
 		s.say("NOT IN IT: %s", l)
 	}
-	return s.say("Backup of box %s with %s, for backup key %s. Keep it anywhere. Whether what was kept is whole: backup verify", b.Box, count(len(keys), "key", "keys"), backup.NameOf(k.ID()))
+	return s.say("Backup of box %s with %s, for backup key %s. %s", b.Box, count(len(keys), "key", "keys"), backup.NameOf(k.ID()), then)
 }
 
 // newBackup is the backup without its keys, checked before any of them is wrapped.

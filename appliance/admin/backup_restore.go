@@ -50,6 +50,11 @@ func (s *step) pasted(prompt string) (o awaited, err error) {
 	if err != nil {
 		return o, err
 	}
+	return s.opened(text)
+}
+
+// opened reads a backup of this domain out of a text.
+func (s *step) opened(text string) (o awaited, err error) {
 	doc, err := backup.Unarmor(text)
 	if err != nil {
 		return o, fmt.Errorf("refused: %w", err)
@@ -62,13 +67,25 @@ func (s *step) pasted(prompt string) (o awaited, err error) {
 }
 
 func (s *step) backupVerify(ctx context.Context) error {
-	if o := s.a.opening; o != nil && o.restore {
-		return fmt.Errorf("a restore of box %s waits for shares until %s: type them (backup share), or verify after that", o.backup.Box, stamp(o.until))
+	if err := s.mayVerify(); err != nil {
+		return err
 	}
 	o, err := s.pasted("Paste the backup (KRA BACKUP).")
 	if err != nil {
 		return err
 	}
+	return s.verify(ctx, o)
+}
+
+func (s *step) mayVerify() error {
+	if o := s.a.opening; o != nil && o.restore {
+		return fmt.Errorf("a restore of box %s waits for shares until %s: type them (backup share), or verify after that", o.backup.Box, stamp(o.until))
+	}
+	return nil
+}
+
+// verify says what a backup is, and waits for its shares.
+func (s *step) verify(ctx context.Context, o awaited) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -102,9 +119,14 @@ func (s *step) backupRestore(ctx context.Context, c console.BackupRestore) error
 	if err != nil {
 		return err
 	}
+	return s.awaitShares(ctx, c.Box, o)
+}
+
+// awaitShares asks whether a backup is to be restored, and waits for its shares.
+func (s *step) awaitShares(ctx context.Context, box console.Box, o awaited) error {
 	b := o.backup
-	if b.Box != string(c.Box) {
-		return fmt.Errorf("refused: that is the backup of box %s, not of %s", b.Box, c.Box)
+	if b.Box != string(box) {
+		return fmt.Errorf("refused: that is the backup of box %s, not of %s", b.Box, box)
 	}
 	revoked, err := s.revocation(b, o.by)
 	if err != nil {

@@ -28,7 +28,7 @@ const (
 )
 
 // fill are words for every kind of word of a command.
-var fill = map[string][]string{"ACCESS": {"legal-team", "new"}, "ACCESSES": {"legal-team"}, "BOX": {"box2"}, "TITLE": {"Title"}, "LIST": {"office"}, "KEY": {"00112233"}, "KEYS": {"00112233"},
+var fill = map[string][]string{"ACCESS": {"legal-team", "new"}, "ACCESSES": {"legal-team"}, "BOX": {"box2"}, "DISK": {"sdb"}, "TITLE": {"Title"}, "LIST": {"office"}, "KEY": {"00112233"}, "KEYS": {"00112233"},
 	"DECRYPTOR": {"corp:CN=a", "corp:CN=b", mia}, "ADDRESS": {"10.0.0.1"}, "TIME": {"2026-11-21T09:30:00Z"}, "RULE": {"office", "fresh"}, "EXPRESSION": {"true"},
 	"CONDITION": {"legal"}, "GROUP": {"legal", "legal", "board", "fresh"}, "ALIAS": {"corp", "fresh"}, "ANCHOR": {"corp"}, "ROLE": {"teller"},
 	"NEEDS": {"group:legal"}, "ITEMS": {"alias:mail=a@b.c@corp"}, "LABEL": {"attended"}, "SECONDS": {"60"}, "KINDS": {"group"}, "LEVELS": {"open closed"}, "LDAPS": {"ldaps://h"}, "HTTPS": {"https://h"},

@@ -8,12 +8,13 @@ import (
 	"strings"
 
 	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
 )
 
 // Names lists what the console may complete a word from.
-func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string {
+func (a *Agent) Names(ctx context.Context, id wire.Session, list string) []string {
 	if a.c.Mode != console.Enrolled {
 		return nil
 	}
@@ -54,10 +55,24 @@ func (a *Agent) Names(_ context.Context, id wire.Session, list string) []string 
 		return slices.Sorted(maps.Keys(st.Teams()))
 	case console.NamesBox:
 		return each(st.Peers(), func(x store.Peer) string { return x.Box })
+	case console.NamesDisk:
+		return a.diskNames(ctx)
 	case console.NamesMember:
 		return members(st)
 	}
 	return nil
+}
+
+// diskNames are none where disks cannot be listed now: the command itself says why.
+func (a *Agent) diskNames(ctx context.Context) []string {
+	if a.c.Machine == nil {
+		return nil
+	}
+	all, err := a.c.Machine.Disks(ctx)
+	if err != nil {
+		return nil
+	}
+	return each(all, func(d machine.Disk) string { return d.Name })
 }
 
 // maintainerNames are those that the maintainer of a group may see.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/boot/disks/diskstest"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
 )
@@ -201,7 +202,7 @@ func everyLine(t *testing.T, m map[string]cell, state string, make func(*testing
 // nothing else.
 func restricted(t *testing.T, m map[string]cell, state string, mode console.Mode) {
 	w := factory(t)
-	body := &body1{}
+	body := &body1{rack: diskstest.New(t)}
 	a, err := New(Config{Mode: mode, Reason: "a test", Domain: w.desk.Domain(), TPM: w.tpmd.Client, Machine: body, Health: func() []string { return nil }, Install: w.install,
 		Waits: []store.Lock{{Name: "00000000", Threshold: 2}}, Unlock: func(context.Context, [32]byte, Typed) error { t.Error("unlocked"); return nil }})
 	if err != nil {
@@ -231,13 +232,13 @@ func TestWhatWaits(t *testing.T) {
 	always := []string{"trust remove corp", "officer add eve", "officer add eve as auditor", "officer add eve maintainer legal", "officer remove eve", "officer totp remove eve",
 		"officer duty eve box", "officer duty eve maintainer legal", "officer add eve team sales", "team give sales access a", "key mark 00112233 compromised", "replica admit box2", "replica send all to box2",
 		"replica send to box2 legal-team", "time set 2026-11-21T09:30:00Z", "board add http://b.example", "board remove", "platform distrust fleet",
-		"source remove crl", "log prune before 5", "syslog add log.example.org", "syslog remove", "backup key shares 2 of 3", "backup key age age1x", "backup restore box1", "dual-control off", "dual-control rules off"}
+		"source remove crl", "log prune before 5", "syslog add log.example.org", "syslog remove", "backup key shares 2 of 3", "backup key age age1x", "backup restore box1", "backup restore box1 from disk sdb", "dual-control off", "dual-control rules off"}
 	rules := []string{"rule add r is true", "rule set r is true", "rule remove r", "access lists a is r", "access keys a 00112233", "access logic a cedar",
 		"access logic a rules", "access deliver a anyone", "access portion a part", "access remove a", "key import for a", "role set teller needs group:legal", "levels set",
 		"trust add corp", "platform trust fleet own", "platform label fleet attended", "group nest board in legal", "group maintainer legal add corp:CN=a",
 		"source add crl c of corp", "source map ldap group from memberOf", "source filter ldap (a=*)", "source renew c"}
 	never := []string{"approve 1", "reject 1", "pending", "pending show 1", "dual-control on", "dual-control rules on", "officer passphrase", "officer totp", "officer totp off", "reboot",
-		"backup make", "backup share", "backup verify", "backup key request", "backup key accept", "group add legal corp:CN=a", "key generate p256 for a", "access add a", "log export", "log exported 5 " + strings.Repeat("0a", 32)}
+		"backup make", "backup make to disk sdb", "backup verify from disk sdb", "backup disks", "backup share", "backup verify", "backup key request", "backup key accept", "group add legal corp:CN=a", "key generate p256 for a", "access add a", "log export", "log exported 5 " + strings.Repeat("0a", 32)}
 	for _, line := range slices.Concat(always, rules, never) {
 		_, r, err := console.Read(line)
 		if err != nil {

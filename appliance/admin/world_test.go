@@ -23,6 +23,7 @@ import (
 	"github.com/keyrelease/krabox/appliance/audit"
 	"github.com/keyrelease/krabox/appliance/book"
 	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/boot/disks/diskstest"
 	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
@@ -48,6 +49,8 @@ type body1 struct {
 	restart func() // what a restart comes to
 	network machine.Network
 	refuse  error
+	rack    *diskstest.Rack
+	pulled  func() // what happens before a disk is written to
 }
 
 func (b *body1) did(what string) error {
@@ -71,6 +74,21 @@ func (b *body1) Reboot(context.Context) error {
 func (b *body1) Maintenance(context.Context) error             { return b.did("maintenance") }
 func (b *body1) PowerOff(context.Context) error                { return b.did("poweroff") }
 func (b *body1) SetClock(_ context.Context, t time.Time) error { return b.did("clock " + stamp(t)) }
+func (b *body1) Disks(context.Context) ([]machine.Disk, error) {
+	if b.refuse != nil {
+		return nil, b.refuse
+	}
+	return b.rack.Drawer.List()
+}
+func (b *body1) WriteDisk(_ context.Context, d machine.Disk, t machine.Title, text []byte) error {
+	if b.pulled != nil {
+		b.pulled()
+	}
+	return b.rack.Drawer.Write(d.Name, d.Mark, t, text)
+}
+func (b *body1) ReadDisk(_ context.Context, d machine.Disk) (string, error) {
+	return b.rack.Drawer.Read(d.Name, d.Mark)
+}
 func (b *body1) SetNetwork(_ context.Context, n machine.Network) error {
 	b.network = n
 	return b.did("network " + string(n.Mode))
@@ -115,7 +133,7 @@ func factory(t *testing.T) *world {
 // factoryOf makes one of a domain.
 func factoryOf(t *testing.T, d *desk.Desk) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), body: &body1{}, desk: d}
+	w := &world{t: t, dir: t.TempDir(), body: &body1{rack: diskstest.New(t)}, desk: d}
 	var err error
 	w.tpmd = tpmtest.StartDaemon(t, tpmtest.DaemonConfig{TPM: tpmtest.New(t), State: t.TempDir(), Domain: w.desk.Domain()})
 	if err := w.tpmd.Init.Extend(t.Context(), label.Running); err != nil {

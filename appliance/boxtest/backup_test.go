@@ -1,11 +1,13 @@
 package boxtest_test
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/keyrelease/krabox/appliance/boxtest"
+	"github.com/keyrelease/krabox/boot/disks/diskstest"
 )
 
 var shareLine = regexp.MustCompile(`(?m)^[1-5]: .*$`)
@@ -168,5 +170,52 @@ func TestTotalLoss(t *testing.T) {
 		t.Errorf("the restored box opened %q, %v; want what was encrypted to the lost one's key", got, err)
 	}
 	refuses(t, two, "this box has", "backup restore box1", text, "yes")
+	verifyLog(t, two)
+}
+
+// TestTotalLossDisk: a box is lost, and another of its domain gets its backup from a disk (a file, behind the code of process 1 that opens one) and
+// two of three shares: it releases what was encrypted to the lost one's key. Process 1 itself refuses the box's own disk.
+func TestTotalLossDisk(t *testing.T) {
+	one := boxtest.Start(t)
+	legalTeam(one)
+	bob := one.Person("bob")
+	h, rest := header(t, one.Agent(&bob), "privileged")
+	shares := backupKey(t, one, "backup key shares 2 of 3", 3)
+	refuses(t, one, "no disk sdb", "backup make to disk sdb", "yes")
+	refuses(t, one, "box's own", "backup make to disk "+diskstest.Own, "yes")
+	stick := diskstest.Disk{Name: "sdb", Model: "Ultra", Serial: "4C53", Size: 4 << 20}
+	from := one.Disks.Plug(stick)
+	refuses(t, one, "asks write on disk sdb (ultra, serial 4c53", "backup make to disk sdb")
+	if out := words(one.Do("backup make to disk sdb", "yes")); !strings.Contains(out, "was read back") {
+		t.Errorf("says\n%s", out)
+	}
+	if out := words(one.Do("backup disks")); !strings.Contains(out, "ultra, serial 4c53, 4.2 mb, by usb: a backup of box box1, made 2") {
+		t.Errorf("lists\n%s", out)
+	}
+	if log := words(one.Do("log show 20")); !strings.Contains(log, "done backup make to disk sdb") || !strings.Contains(log, "1 key, backup key") {
+		t.Errorf("the log does not say what left:\n%s", log)
+	}
+	verifyLog(t, one)
+	one.Stop()
+
+	two := one.Another("box2")
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(two.Disks.Plug(stick), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := words(two.Do("backup verify from disk sdb")); !strings.Contains(out, "box box1 of this domain, whole") {
+		t.Errorf("verify says\n%s", out)
+	}
+	refuses(t, two, "asks make this box", "backup restore box1 from disk sdb")
+	two.Do("backup restore box1 from disk sdb", "yes")
+	two.Disks.Unplug("sdb")
+	two.Do("backup share", shares[2])
+	two.Do("backup share", shares[1], "yes")
+	if got, err := opened(t, two.Agent(&bob), h, rest); err != nil || got != "privileged" {
+		t.Errorf("the restored box opened %q, %v; want what was encrypted to the lost one's key", got, err)
+	}
 	verifyLog(t, two)
 }

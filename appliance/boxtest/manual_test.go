@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/keyrelease/krabox/appliance/boxtest"
+	"github.com/keyrelease/krabox/boot/disks/diskstest"
 	"github.com/keyrelease/krabox/console/transcript"
 )
 
@@ -20,7 +21,12 @@ type rack struct {
 }
 
 func (r *rack) At(who, line string, restarts bool, answers []string) (string, error) {
-	shown, failure := r.b.Try(line, answers...)
+	shown, failure := r.b.Try(line)
+	for n := range answers { // one after the other, as the console does it
+		if strings.HasPrefix(failure, "asks ") {
+			shown, failure = r.b.Try(line, answers[:n+1]...)
+		}
+	}
 	if failure != "" {
 		return shown, errors.New(failure)
 	}
@@ -86,6 +92,9 @@ func (r *rack) holds(file, want string) {
 	}
 }
 
+// stick is a disk that the manual's officers plug in: a file behind the code of process 1.
+var stick = diskstest.Disk{Name: "sdb", Model: "Ultra", Serial: "4C530001", Size: 4 << 20}
+
 // TestManual plays the manual's transcripts: a box from the crate to its first released key, its backup, and its total loss. Another box of
 // its domain opens, with two of three shares, what was encrypted to the lost one's key.
 func TestManual(t *testing.T) {
@@ -100,11 +109,21 @@ func TestManual(t *testing.T) {
 	r.plays("crate")
 	r.holds("opened.txt", "what was agreed\n")
 	r.plays("backup")
+	r.b.Disks.Plug(stick)
+	r.plays("stick")
+	file := r.b.Disks.File(stick.Name)
 	r.b.Stop()
-	r.b = r.b.Beside("box2")
+	lost := r.b
+	r.b = lost.Beside("box2")
 	r.plays("loss")
 	r.holds("opened-again.txt", "what was agreed\n")
 	if _, err := r.Read("not-for-bob.txt"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a refused request left a file: %v", err)
 	}
+	r.b.Stop()
+	r.b = lost.Another("box3")
+	if err := os.Rename(file, r.b.Disks.Plug(stick)); err != nil {
+		t.Fatal(err)
+	}
+	r.plays("stick-loss")
 }
