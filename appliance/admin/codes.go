@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
@@ -66,7 +67,7 @@ func (a *Agent) counts(o store.Officer, typed string) (u use, ok bool) {
 	}
 	secret := codes.Secret.Bytes()
 	defer clear(secret)
-	spent := a.spent[o.Name]
+	spent := a.spentOf(o.Name, secretHash(secret))
 	step, code := account.CheckCode(secret, max(codes.Last, spent.step), a.now(), typed)
 	hash, recovery := account.CheckRecovery(secret, codes.Recovery, typed)
 	switch {
@@ -80,20 +81,39 @@ func (a *Agent) counts(o store.Officer, typed string) (u use, ok bool) {
 	return use{}, false
 }
 
-// A spending is what an officer has used in this agent's life: a disk that takes no change keeps nobody out, and lets no code count twice.
+// A spending is what an officer has used in this agent's life of the codes of one secret: a disk that takes no change keeps nobody out, and
+// lets no code count twice. Of another secret nothing is spent.
 type spending struct {
+	of       [32]byte // secretHash
 	step     uint64
 	recovery []string
 }
 
-// spend notes a use, before it is in the store. Those inside the door call it.
-func (a *Agent) spend(name string, u use) {
-	s := a.spent[name]
+func secretHash(secret []byte) [32]byte {
+	h := sha256.New()
+	h.Write([]byte("kra/spent/v1\x00"))
+	h.Write(secret)
+	return [32]byte(h.Sum(nil))
+}
+
+// spentOf returns what was spent of the secret that has this hash.
+func (a *Agent) spentOf(name string, of [32]byte) spending {
+	if s, ok := a.spent[name]; ok && s.of == of {
+		return s
+	}
+	return spending{of: of}
+}
+
+// spend notes a use of an officer's codes, before it is in the store. Those inside the door call it.
+func (a *Agent) spend(o store.Officer, u use) {
+	secret := o.Codes.Secret.Bytes()
+	defer clear(secret)
+	s := a.spentOf(o.Name, secretHash(secret))
 	s.step = max(s.step, u.step)
 	if u.recovery != "" {
 		s.recovery = append(s.recovery, u.recovery)
 	}
-	a.spent[name] = s
+	a.spent[o.Name] = s
 }
 
 // myself is the officer whose command it is, as the state has them now.
@@ -220,7 +240,7 @@ func (s *step) officerCodesOff(ctx context.Context) error {
 		if !ok || o.Codes == nil {
 			return errors.New("that is no code of yours that counts now")
 		}
-		s.a.spend(o.Name, u)
+		s.a.spend(o, u)
 		return nil
 	})
 	if err != nil {

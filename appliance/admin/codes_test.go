@@ -268,13 +268,13 @@ func TestRecoveryCodes(t *testing.T) {
 	if u, ok := c.counts(o, recovery[2]); !ok { // as a log-in does whose change the disk does not take
 		t.Error("a recovery code that was not used does not count")
 	} else {
-		c.spend(officer, u)
+		c.spend(o, u)
 	}
 	if _, ok := c.counts(o, recovery[2]); ok {
 		t.Error("a recovery code counts twice where the disk takes no change")
 	}
 	u, ok := c.counts(o, account.CodeAt(secret, c.now.Add(account.Step)))
-	if c.spend(officer, u); !ok {
+	if c.spend(o, u); !ok {
 		t.Error("the next code does not count")
 	}
 	if _, ok := c.counts(o, account.CodeAt(secret, c.now.Add(account.Step))); ok {
@@ -283,6 +283,39 @@ func TestRecoveryCodes(t *testing.T) {
 	c.do("officer totp off", recovery[3])
 	c.admits("off", "")
 	c.refuses("off, and a wrong passphrase", "wrong", recovery[4])
+}
+
+// TestSpentCodesEndWithTheirSecret: of a secret that an officer takes anew nothing is spent, whatever was of the one before; what is spent of it
+// stays so, beside what the store has and after a restart.
+func TestSpentCodesEndWithTheirSecret(t *testing.T) {
+	c := codesOf(enrolled(t))
+	c.admits("at first", "")
+	secret, _ := c.take()
+	ahead := c.now.Add(account.Step)
+	c.do("officer totp off", account.CodeAt(secret, ahead)) // the step of that code is spent, for this secret
+	before, _ := c.store.State().Officer(officer)
+	secret, recovery := c.take()
+	c.admits("the code of that step, of the new secret", account.CodeAt(secret, ahead))
+	c.refuses("that code again", passphrase, account.CodeAt(secret, ahead))
+	o, _ := c.store.State().Officer(officer)
+	u, ok := c.counts(o, recovery[0])
+	if c.spend(o, u); !ok { // and the disk does not take it
+		t.Fatal("a recovery code of the new secret does not count")
+	}
+	if u, ok := c.counts(before, ""); !ok || u != (use{}) {
+		t.Errorf("who had no second factor is asked for one: %+v", u)
+	}
+	c.refuses("a recovery code twice", passphrase, recovery[0])
+	c.admits("another recovery code", recovery[1])
+	c.refuses("the first, after another", passphrase, recovery[0])
+	if n := len(c.spent); n != 1 {
+		t.Errorf("%d lists of what is spent, of one officer", n)
+	}
+	c.restart()
+	c.refuses("that code, after a restart", passphrase, account.CodeAt(secret, ahead))
+	c.refuses("the other recovery code, after a restart", passphrase, recovery[1])
+	c.now = ahead.Add(account.Step)
+	c.admits("the next code", account.CodeAt(secret, c.now))
 }
 
 // TestSecondFactorStays: no way round it but off, with a code, and remove, by two officers; what they approve is that one.

@@ -106,7 +106,7 @@ func (a *Agent) admit(ctx context.Context, o store.Officer, code use) error {
 	delete(a.tallies, o.Name)
 	var forget []store.Change
 	if used := code.change(o.Name); used != nil {
-		a.spend(o.Name, code)
+		a.spend(o, code)
 		forget = append(forget, used)
 	}
 	if o.Failures > 0 {
