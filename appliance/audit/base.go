@@ -162,7 +162,7 @@ func (p *past) tracker() (*tracker, error) {
 		if err != nil || t.lives[s.Instance] != nil {
 			return nil, fmt.Errorf("instance %s: malformed", s.Instance)
 		}
-		t.lives[s.Instance], t.order = &life{l, map[uint64]receipt.ChainHead{}}, append(t.order, s.Instance)
+		t.add(&life{l, map[uint64]receipt.ChainHead{}})
 	}
 	t.current, t.proven = p.Current, p.Proven
 	return t, nil

@@ -201,6 +201,58 @@ func TestPrunedWithGaps(t *testing.T) {
 	}
 }
 
+// TestLivesAreBounded: a base and an export that begins behind it have the newest lives of hsmd and no more, however many there were, and what
+// is left verifies; an export of the whole log has them all.
+func TestLivesAreBounded(t *testing.T) {
+	b := newBench(t)
+	b.opts.SegmentSize = 64 << 10
+	l := b.boot(t)
+	const all = receipt.MaxLives + 300
+	var last []Entry // of each life
+	for len(last) < all {
+		var some []Entry
+		for range 30 {
+			b.hsm = hsm{instance: receipt.Instance{1, byte(len(last)), byte(len(last) >> 8)}}
+			some = append(some, b.hsm.unwrap(), b.hsm.unwrap())
+			last = append(last, some[len(some)-1])
+		}
+		mustAppend(t, l, some...)
+	}
+	whole := export(t, l, 0, 0)
+	if r, err := receipt.VerifyExport(strings.NewReader(whole), b.domain.Roots); err != nil || len(r.Lives) != len(last) {
+		t.Errorf("the whole log: %d lives, %v; want %d", len(r.Lives), err, len(last))
+	}
+	mustPrune(t, l, l.Head().Size)
+	for _, when := range []string{"at once", "after a restart"} {
+		below, _ := l.Removed()
+		text := export(t, l, below, 0)
+		r, err := receipt.VerifyExport(strings.NewReader(text), b.domain.Roots)
+		if err != nil || len(r.Lives) < receipt.MaxLives || len(r.Lives) >= len(last) {
+			t.Errorf("%s: %d lives, %v", when, len(r.Lives), err)
+		}
+		for name, n := range map[string]int{"the base": len(l.past.Load().Lives), "the export": strings.Count(text[:strings.Index(text, "\n")], `"proven":`), "the log": len(l.hsm.lives)} {
+			if n != receipt.MaxLives {
+				t.Errorf("%s: %s has %d lives; want %d", when, name, n, receipt.MaxLives)
+			}
+		}
+		for i, e := range last[len(last)-receipt.MaxLives:] {
+			if _, err := l.Append(t.Context(), e); !errors.Is(err, receipt.ErrTwice) {
+				t.Fatalf("%s: an unwrap of the %d-th of the lives that are kept is logged twice: %v", when, i, err)
+			}
+		}
+		l.Close()
+		l = b.boot(t)
+	}
+	many := past{} // of a box that kept them all
+	for i := range last {
+		many.Lives = append(many.Lives, receipt.NewLife(receipt.Instance{2, byte(i), byte(i >> 8)}).State())
+	}
+	many.Current = many.Lives[len(last)-1].Instance
+	if tr, err := many.tracker(); err != nil || len(tr.lives) != receipt.MaxLives || len(tr.states()) != receipt.MaxLives || tr.lives[many.Current] == nil {
+		t.Errorf("an old base of %d lives: %v", len(last), err)
+	}
+}
+
 // TestRemovedRecordsAreRefused: every reader is told, and none is given less than it asked for.
 func TestRemovedRecordsAreRefused(t *testing.T) {
 	b := newBench(t)

@@ -10,9 +10,9 @@ import (
 // hsmd's MAC up to which every item is in the log: records arrive in any order, so it lags a little.
 type tracker struct {
 	lives   map[receipt.Instance]*life
-	order   []receipt.Instance
-	current receipt.Instance  // the newest
-	proven  receipt.ChainHead // of the current life; zero before its first head
+	order   []receipt.Instance // the newest receipt.MaxLives, oldest first
+	current receipt.Instance   // the newest
+	proven  receipt.ChainHead  // of the current life; zero before its first head
 }
 
 // A life is the chain of one instance of hsmd, and what hsmd said about heads that the records have not reached.
@@ -28,10 +28,19 @@ func (t *tracker) life(i receipt.Instance) *life {
 	l := t.lives[i]
 	if l == nil {
 		l = &life{receipt.NewLife(i), map[uint64]receipt.ChainHead{}}
-		t.lives[i], t.order = l, append(t.order, i)
+		t.add(l)
 		t.current, t.proven = i, receipt.ChainHead{}
 	}
 	return l
+}
+
+// add takes the newest life, and lets go of one that ended so long ago that no item of it can be on its way to the log any more.
+func (t *tracker) add(l *life) {
+	t.lives[l.Instance()], t.order = l, append(t.order, l.Instance())
+	if len(t.order) > receipt.MaxLives {
+		delete(t.lives, t.order[0])
+		t.order = t.order[1:]
+	}
 }
 
 // has says whether the item is in the log.

@@ -1,6 +1,7 @@
 package receipt
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ func TestFormatDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	words := append([]string{recordContext, privateContext, chainContext, chainHeadContext, linkContext, ExportFormat, originPrefix + "BOX",
-		timeExample}, kindNames[1:]...)
+		timeExample, fmt.Sprintf("the newest %d of them", MaxLives)}, kindNames[1:]...)
 	for _, w := range words {
 		if !strings.Contains(string(data), w) {
 			t.Errorf("FORMAT.md does not mention %q", w)

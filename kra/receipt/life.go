@@ -93,6 +93,10 @@ func (l *Life) Prove(h ChainHead) error {
 	return nil
 }
 
+// MaxLives is how many lives of hsmd, the newest, a log keeps in mind and hands on to an export that begins behind them. What of an older
+// one was recorded stays in the records; an item of it that came now would be taken for a new life's.
+const MaxLives = 1024
+
 // A LifeState is a life as an export carries it that does not begin at the first record. What it claims is
 // confirmed by the next checkpoint that names the instance, or by none.
 type LifeState struct {
