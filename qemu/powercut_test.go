@@ -31,6 +31,8 @@ type laborer struct {
 	backup        string   // when the last one was made that open has seen
 	backedUp      bool     // since then, and acknowledged
 	backups       int
+
+	lost int // sectors
 }
 
 // open starts the box and looks for all that was acknowledged.
@@ -158,7 +160,7 @@ func (w *laborer) labor(n int) error {
 	}
 }
 
-// cutWhileLaboring cuts the power of box, TPM and disk at a moment that nobody chose.
+// cutWhileLaboring cuts the power of box, TPM and disk at a moment that nobody chose: with a write of the disk, or at any time.
 func (w *laborer) cutWhileLaboring(t *testing.T, n int) {
 	t.Helper()
 	if n == 0 {
@@ -166,21 +168,39 @@ func (w *laborer) cutWhileLaboring(t *testing.T, n int) {
 			t.Fatal(err)
 		}
 	}
+	r := rand.New(rand.NewPCG(w.dice.Uint64(), w.dice.Uint64()))
+	var blown <-chan qemu.Loss
+	var moment <-chan time.Time
+	when := ""
+	if w.dice.IntN(4) == 0 {
+		wait := w.lab.host.Idle(time.Duration(500+w.dice.IntN(2000)) * time.Millisecond)
+		moment, when = time.After(wait), wait.Round(time.Millisecond).String()
+	} else {
+		writes := w.dice.IntN(300)
+		blown, when = w.disk.CutAfter(writes, r, 0.5), fmt.Sprintf("%d writes", writes)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- w.labor(n) }()
-	wait := w.lab.host.Idle(time.Duration(500+w.dice.IntN(2000)) * time.Millisecond)
+	var loss qemu.Loss
 	select {
+	case loss = <-blown:
+	case <-moment:
+		loss.Sectors, loss.Err = w.disk.Cut(r, 0.5)
 	case err := <-ended:
-		t.Fatalf("before the cut: %v", err)
-	case <-time.After(wait):
+		select {
+		case loss = <-blown: // which is what ended it
+			ended <- nil
+		default:
+			t.Fatalf("before the cut: %v", err)
+		}
 	}
-	lost, err := w.disk.Cut(w.dice, 0.5)
-	if err != nil {
-		t.Fatal(err)
+	if loss.Err != nil {
+		t.Fatal(loss.Err)
 	}
 	w.machine.Cut()
 	<-ended // what was on the line before the cut was acknowledged
-	t.Logf("cut %d after %v, during %q: %d sectors lost; %d access identifiers, %d rules, %d keys, %d backups acknowledged", n, wait.Round(time.Millisecond), w.begun, lost, len(w.access), len(w.rules), w.keys, w.backups)
+	w.lost += loss.Sectors
+	t.Logf("cut %d after %s, during %q: %d sectors lost; %d access identifiers, %d rules, %d keys, %d backups acknowledged", n, when, w.begun, loss.Sectors, len(w.access), len(w.rules), w.keys, w.backups)
 }
 
 func newLaborer(t *testing.T, seed uint64, forgetful bool) (*laborer, *inService) {
@@ -220,6 +240,9 @@ func powerCuts(t *testing.T, seed uint64) {
 	}
 	if err := w.open(s); err != nil {
 		t.Fatalf("after the last cut: %v", err)
+	}
+	if *cuts >= 10 && w.lost == 0 {
+		t.Error("control: no cut has cost a sector")
 	}
 	if w.disk.Flushes() == 0 || len(w.access)+len(w.rules)+w.keys+w.backups < 2 {
 		t.Errorf("control: %d flushes, %d changes", w.disk.Flushes(), len(w.access)+len(w.rules)+w.keys+w.backups)

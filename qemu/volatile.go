@@ -35,6 +35,21 @@ type Volatile struct {
 	written []writing        // the same in its order, each write of a sector
 	flushes int
 	torn    *rand.Rand // from a cut until a write that was on its way has met it
+	fuse    *fuse      // until it has blown
+}
+
+// A fuse cuts the power with a write.
+type fuse struct {
+	writes   int // that are still served; with the next one it blows
+	r        *rand.Rand
+	survives float64
+	blown    chan<- Loss
+}
+
+// A Loss is what a cut has cost.
+type Loss struct {
+	Sectors int
+	Err     error
 }
 
 type writing struct {
@@ -80,7 +95,22 @@ func (v *Volatile) Drive() string {
 func (v *Volatile) Cut(r *rand.Rand, survives float64) (lost int, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.on = false
+	return v.cut(r, survives)
+}
+
+// CutAfter cuts the power as Cut does when so many writes were served: with the next one, which is not answered. That is where a system that
+// writes little is most easily hurt.
+func (v *Volatile) CutAfter(writes int, r *rand.Rand, survives float64) <-chan Loss {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	blown := make(chan Loss, 1)
+	v.fuse = &fuse{writes, r, survives, blown}
+	return blown
+}
+
+// cut needs mu.
+func (v *Volatile) cut(r *rand.Rand, survives float64) (lost int, err error) {
+	v.on, v.fuse = false, nil
 	for c := range v.conns {
 		c.Close()
 	}
@@ -340,6 +370,13 @@ func (v *Volatile) do(kind uint16, through bool, off int64, data []byte) error {
 		}
 		return nil
 	case nbdWrite:
+		if f := v.fuse; f != nil {
+			if f.writes--; f.writes < 0 {
+				lost, err := v.cut(f.r, f.survives)
+				f.blown <- Loss{lost, err}
+				return errors.Join(errDiskOff, v.tear(kind, off, data))
+			}
+		}
 		if (through || forced(data)) && !v.Forgetful {
 			return v.through(off, data)
 		}

@@ -116,6 +116,22 @@ func TestVolatileDisk(t *testing.T) {
 		t.Errorf("what was on its way was not torn: %d of %d sectors are written", n, sectors)
 	}
 
+	v = fresh()
+	blown := v.CutAfter(2, r, 0)
+	put(v, 0, 'a', true)
+	put(v, 1, 'b', false)
+	if err := v.do(nbdWrite, true, 2*sectorSize, bytes.Repeat([]byte{'c'}, sectorSize)); !errors.Is(err, errDiskOff) {
+		t.Errorf("the write that ends it: %v", err)
+	}
+	if l := <-blown; l.Err != nil || l.Sectors != 1 {
+		t.Errorf("CutAfter = %+v; want 1 lost", l)
+	}
+	v.Power()
+	if got := string(read(v)); got != "a---" && got != "a-c-" {
+		t.Errorf("after a cut with a write: %s", got)
+	}
+	put(v, 3, 'd', true) // and no other cut follows
+
 	some := fresh()
 	for i := range sectors {
 		put(some, i, 'x', false)
