@@ -25,6 +25,7 @@ var house = []struct {
 	// The words: no machine, no I/O of their own.
 	{"kra/block", ""},
 	{"kra/block/blocktest", "kra/block"},
+	{"kra/wrapped", "kra/block"},
 	{"kra/block/cms", "kra/block"},
 	{"kra/block/jwe", "kra/block"},
 	{"kra/label", ""},
@@ -51,7 +52,7 @@ var house = []struct {
 	{"hsm/cmd/hsmd", "hsm"},
 	{"tpm/wire", "kra/label"},
 	{"tpm", "tpm/wire kra/block kra/label kra/noise"},
-	{"kra/cmd/kra", "kra kra/attrcert kra/block kra/block/cms kra/block/jwe kra/board kra/client kra/hidden kra/label kra/receipt kra/replay kra/repository tpm"},
+	{"kra/cmd/kra", "kra kra/attrcert kra/block kra/block/cms kra/block/jwe kra/board kra/client kra/hidden kra/label kra/receipt kra/replay kra/repository kra/wrapped tpm"},
 	{"tpm/tpmtest", "tpm tpm/wire kra/label"},
 	{"tpm/cmd/tpmd", "tpm"},
 	{"boot/machine", ""},
@@ -86,7 +87,7 @@ var house = []struct {
 	{"console/transcript", ""},
 	{"console", "console/wire kra"},
 	{"console/cmd/console", "console"},
-	{"appliance/admin", "appliance/account appliance/backup appliance/store appliance/audit appliance/selftest appliance/usage boot/machine console console/wire hsm/wire kra kra/block kra/enrol kra/label kra/policy kra/receipt tpm/wire"},
+	{"appliance/admin", "appliance/account appliance/backup appliance/store appliance/audit appliance/selftest appliance/usage boot/machine console console/wire hsm/wire kra kra/block kra/enrol kra/label kra/policy kra/receipt kra/wrapped tpm/wire"},
 	// The assemblies: the only rooms where everything meets.
 	{"appliance", "appliance/account appliance/admin appliance/audit appliance/board appliance/book appliance/external appliance/inform appliance/inform/ldap appliance/inform/token appliance/nts appliance/release appliance/selftest appliance/store appliance/syslog appliance/usage boot/machine boot/outbound console console/wire hsm/wire kra kra/block kra/board kra/label kra/policy kra/receipt kra/replay kra/repository tpm/wire"},
 	{"appliance/cmd/krad", "appliance"},

@@ -17,14 +17,29 @@ var wrapIV = [wrapBlock]byte{0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6}
 var errKeyWrap = errors.New("key does not unwrap")
 
 // wrapKey wraps key under kek, RFC 3394 section 2.2.1.
-func wrapKey(kek, key []byte) ([]byte, error) {
+func wrapKey(kek, key []byte) ([]byte, error) { return wrapFrom(wrapIV, kek, key) }
+
+// WrapPadded wraps more than 8 bytes of any length under kek: AES-KWP, RFC 5649 section 4.1. It is for private keys.
+func WrapPadded(kek, text []byte) ([]byte, error) {
+	if len(text) <= wrapBlock {
+		return nil, errors.New("wrap: too short")
+	}
+	iv := [wrapBlock]byte{0xa6, 0x59, 0x59, 0xa6}
+	binary.BigEndian.PutUint32(iv[4:], uint32(len(text)))
+	padded := make([]byte, (len(text)+wrapBlock-1)/wrapBlock*wrapBlock)
+	copy(padded, text)
+	defer clear(padded)
+	return wrapFrom(iv, kek, padded)
+}
+
+func wrapFrom(iv [wrapBlock]byte, kek, key []byte) ([]byte, error) {
 	c, err := aes.NewCipher(kek)
 	if err != nil {
 		return nil, err
 	}
 	n := len(key) / wrapBlock
 	out := make([]byte, wrapBlock+len(key))
-	copy(out, wrapIV[:])
+	copy(out, iv[:])
 	copy(out[wrapBlock:], key)
 	var b [aes.BlockSize]byte
 	defer clear(b[:])
