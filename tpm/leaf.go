@@ -30,8 +30,10 @@ const (
 	tlsLife     = 24 * time.Hour
 	keyLife     = 365 * 24 * time.Hour
 	replicaLife = 7 * 24 * time.Hour // a statement is carried from box to box by hand
-	backdate    = 5 * time.Minute    // for clocks that are a little behind; counts as life
+	importLife  = 30 * 24 * time.Hour
+	backdate    = 5 * time.Minute // for clocks that are a little behind; counts as life
 	minRSA      = 2048
+	importRSA   = 3072
 )
 
 var forever = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
@@ -81,6 +83,16 @@ func (a *Agent) LeafReplica(ctx context.Context, spki []byte, statement label.Di
 		}
 		return a.named(&x509.Certificate{Subject: a.subject(b.Name + " replicas"), KeyUsage: x509.KeyUsageDigitalSignature},
 			a.domain.ReplicaURI(b.Name, statement), replicaLife)
+	})
+}
+
+// LeafImport certifies the key to which private keys are wrapped for this box. It is no key-release key, and no name makes it one.
+func (a *Agent) LeafImport(ctx context.Context, spki []byte) ([][]byte, error) {
+	return a.leaf(ctx, spki, func(b label.Box, pub crypto.PublicKey) (*x509.Certificate, error) {
+		if k, ok := pub.(*rsa.PublicKey); !ok || k.N.BitLen() != importRSA {
+			return nil, wire.Refused{Reason: fmt.Sprintf("import leaf: want an RSA key of %d bits", importRSA)}
+		}
+		return a.named(&x509.Certificate{Subject: a.subject(b.Name + " import"), KeyUsage: x509.KeyUsageKeyEncipherment}, a.domain.ImportURI(b.Name), importLife)
 	})
 }
 

@@ -85,6 +85,19 @@ func TestLeaves(t *testing.T) {
 		t.Errorf("verify receipt leaf: %v", err)
 	}
 
+	big, err := rsa.GenerateKey(rand.Reader, 3072)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err = b.LeafImport(t.Context(), spkiOf(t, &big.PublicKey))
+	leaf, between = parsed(t, chain, err)
+	if len(leaf.URIs) != 1 || leaf.URIs[0].String() != "kra://example/import/box1" || leaf.KeyUsage != x509.KeyUsageKeyEncipherment || leaf.NotAfter.Sub(leaf.NotBefore) > importLife {
+		t.Errorf("import leaf: %v %v until %v", leaf.URIs, leaf.KeyUsage, leaf.NotAfter)
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		t.Errorf("verify import leaf: %v", err)
+	}
+
 	chain, err = b.LeafKeyRelease(t.Context(), spki, "legal-team", wire.Agreement)
 	leaf, between = parsed(t, chain, err)
 	if leaf.Subject.CommonName != "legal-team" || len(leaf.URIs) != 1 || leaf.URIs[0].String() != "kra://example/legal-team" || leaf.KeyUsage != x509.KeyUsageKeyAgreement {
@@ -205,6 +218,9 @@ func TestLeavesRefused(t *testing.T) {
 		"replica, P-521":              func() ([][]byte, error) { return b.LeafReplica(t.Context(), otherCurve, label.Digest{1}) },
 		"replica, no statement":       func() ([][]byte, error) { return b.LeafReplica(t.Context(), p256, label.Digest{}) },
 		"key release, replica's name": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "replica/box1", wire.Agreement) },
+		"import, P-256":               func() ([][]byte, error) { return b.LeafImport(t.Context(), p256) },
+		"import, RSA-2048":            func() ([][]byte, error) { return b.LeafImport(t.Context(), rsaKey) },
+		"key release, import's name":  func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "import/box1", wire.Agreement) },
 		"key release, RSA agreement":  func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), rsaKey, "legal", wire.Agreement) },
 		"key release, P-256 encipher": func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), p256, "legal", wire.Encipherment) },
 		"key release, P-521":          func() ([][]byte, error) { return b.LeafKeyRelease(t.Context(), otherCurve, "legal", wire.Agreement) },

@@ -97,6 +97,9 @@ func (d Domain) KeyReleaseURI(access string) string { return "kra://" + d.Name +
 // ReceiptURI is the name in a receipt key's certificate: kra://DOMAIN/receipt/BOX.
 func (d Domain) ReceiptURI(box string) string { return "kra://" + d.Name + "/receipt/" + box }
 
+// ImportURI is the name in the certificate of the key to which private keys are wrapped for a box: kra://DOMAIN/import/BOX.
+func (d Domain) ImportURI(box string) string { return "kra://" + d.Name + "/import/" + box }
+
 // LabelURI is the name in a label certificate: kra://DOMAIN/label/LABEL/BOX.
 func (d Domain) LabelURI(l ID, box string) string {
 	return "kra://" + d.Name + "/label/" + string(l) + "/" + box

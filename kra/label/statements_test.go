@@ -66,7 +66,7 @@ func TestStatements(t *testing.T) {
 	}
 	has("template", strings.Join(groups, " ")+" 0020 X 0020 Y")
 	d := Domain{Name: "DOMAIN"}
-	for _, u := range []string{d.AuthorityURI(), d.PlatformURI("BOX"), d.LabelURI("LABEL", "BOX"), d.LabelURI("LABEL", "NAME"), d.UnmeasuredURI("LABEL", "NAME"), d.ReceiptURI("BOX"), strings.ReplaceAll(d.ReplicaURI("BOX", Digest{}), Digest{}.String(), "DIGEST"), d.KeyReleaseURI("ACCESS-ID")} {
+	for _, u := range []string{d.AuthorityURI(), d.PlatformURI("BOX"), d.LabelURI("LABEL", "BOX"), d.LabelURI("LABEL", "NAME"), d.UnmeasuredURI("LABEL", "NAME"), d.ReceiptURI("BOX"), d.ImportURI("BOX"), strings.ReplaceAll(d.ReplicaURI("BOX", Digest{}), Digest{}.String(), "DIGEST"), d.KeyReleaseURI("ACCESS-ID")} {
 		has("URI", "`"+u+"`")
 	}
 	dom, k := newDomain(t)

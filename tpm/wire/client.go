@@ -191,6 +191,12 @@ func (c *Client) LeafReplica(ctx context.Context, spki []byte, statement label.D
 	return a.Chain, err
 }
 
+// LeafImport has the label key certify the RSA-3072 key to which private keys are wrapped for this box, under the URI kra://DOMAIN/import/BOX.
+func (c *Client) LeafImport(ctx context.Context, spki []byte) ([][]byte, error) {
+	a, err := c.do(ctx, request{Op: opImport, SPKI: spki})
+	return a.Chain, err
+}
+
 // LeafKeyRelease has the label key certify a key-release key for an access identifier, for a year.
 func (c *Client) LeafKeyRelease(ctx context.Context, spki []byte, access string, u Usage) ([][]byte, error) {
 	a, err := c.do(ctx, request{Op: opKeyRelease, SPKI: spki, Access: access, Usage: u})

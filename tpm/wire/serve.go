@@ -18,6 +18,7 @@ type agentSide interface {
 	LeafTLS(ctx context.Context, spki []byte) ([][]byte, error)
 	LeafReceipt(ctx context.Context, spki []byte) ([][]byte, error)
 	LeafReplica(ctx context.Context, spki []byte, statement label.Digest) ([][]byte, error)
+	LeafImport(ctx context.Context, spki []byte) ([][]byte, error)
 	LeafKeyRelease(ctx context.Context, spki []byte, access string, u Usage) ([][]byte, error)
 	EnrolRequest(context.Context) ([]byte, error)
 	EnrolInstall(context.Context, []byte) (Installed, error)
@@ -138,6 +139,8 @@ func forAgent(ctx context.Context, q request, s agentSide) (a answer, err error)
 			return a, Refused{"replica leaf: no statement"}
 		}
 		a.Chain, err = s.LeafReplica(ctx, q.SPKI, label.Digest(q.Digest))
+	case opImport:
+		a.Chain, err = s.LeafImport(ctx, q.SPKI)
 	case opKeyRelease:
 		a.Chain, err = s.LeafKeyRelease(ctx, q.SPKI, q.Access, q.Usage)
 	case opRequest:

@@ -38,6 +38,7 @@ const (
 	opRequest    op = "enrol-request"
 	opInstall    op = "enrol-install"
 	opReplica    op = "leaf-replica"
+	opImport     op = "leaf-import"
 	opRandom     op = "random"
 	opConfirm    op = "confirm"
 	opAdvertise  op = "advertise"

@@ -59,6 +59,9 @@ func (b *box) LeafReceipt(_ context.Context, spki []byte) ([][]byte, error) {
 func (b *box) LeafReplica(_ context.Context, spki []byte, d label.Digest) ([][]byte, error) {
 	return [][]byte{spki, d[:1]}, b.called()
 }
+func (b *box) LeafImport(_ context.Context, spki []byte) ([][]byte, error) {
+	return [][]byte{spki, {3}}, b.called()
+}
 func (b *box) LeafKeyRelease(_ context.Context, spki []byte, access string, u Usage) ([][]byte, error) {
 	return [][]byte{spki, []byte(access), []byte(u)}, b.called()
 }
@@ -173,6 +176,9 @@ func TestAgentChannel(t *testing.T) {
 	}
 	if x, err := c.LeafReplica(ctx, []byte{5}, label.Digest{4}); err != nil || len(x) != 2 || x[1][0] != 4 {
 		t.Errorf("LeafReplica() = %v, %v", x, err)
+	}
+	if x, err := c.LeafImport(ctx, []byte{5}); err != nil || len(x) != 2 || x[1][0] != 3 {
+		t.Errorf("LeafImport() = %v, %v", x, err)
 	}
 	if x, err := c.LeafKeyRelease(ctx, []byte{5}, "legal", Agreement); err != nil || string(x[1]) != "legal" || string(x[2]) != "agreement" {
 		t.Errorf("LeafKeyRelease() = %v, %v", x, err)
