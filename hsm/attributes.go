@@ -18,6 +18,7 @@ const (
 	p384Size   = 48
 	rsaE       = 65537
 	keyLabel   = "kra"
+	cameLabel  = "kra-wrapped" // of a key that came wrapped to the import key
 	kekLabel   = "kra-key-encryption-key"
 	aesKeySize = 32
 )
@@ -100,8 +101,17 @@ func unsealed() []*p11.Attribute {
 }
 
 // named says which key it is.
-func named(id block.KeyID) []*p11.Attribute {
-	return []*p11.Attribute{attr(p11.CKA_ID, id[:]), attr(p11.CKA_LABEL, keyLabel)}
+func named(id block.KeyID, o wire.Origin) []*p11.Attribute {
+	return []*p11.Attribute{attr(p11.CKA_ID, id[:]), attr(p11.CKA_LABEL, labelOf(o))}
+}
+
+// labelOf tells keys that came wrapped from others, for which no other attribute is left: SoftHSM says of all that came that they were
+// not made there.
+func labelOf(o wire.Origin) string {
+	if o == wire.Wrapped {
+		return cameLabel
+	}
+	return keyLabel
 }
 
 // sealed ends every change. SoftHSM copies nothing that is not modifiable, so nor can it be changed in a copy.

@@ -51,7 +51,7 @@ func (c *Custodian) AttackWeak(custody wire.Custody, but ...*p11.Attribute) (err
 
 // AdmitWeak admits such a key.
 func (c *Custodian) AdmitWeak(custody wire.Custody, but ...*p11.Attribute) (err error) {
-	c.weak(custody, but, func(s *session, h p11.ObjectHandle, spki []byte) { _, err = s.admit(h, spki, custody) })
+	c.weak(custody, but, func(s *session, h p11.ObjectHandle, spki []byte) { _, err = s.admit(h, spki, custody, wire.Generated) })
 	return err
 }
 
@@ -159,7 +159,7 @@ func (s *session) generateFast() error {
 	if err != nil {
 		return err
 	}
-	h, err := s.seal(priv, spki)
+	h, err := s.seal(priv, spki, wire.Generated)
 	if err != nil {
 		return err
 	}
@@ -278,7 +278,7 @@ func (c *Custodian) ImportOld(k *rsa.PrivateKey) (key wire.Key, err error) {
 		}
 		s.token.objects.Lock()
 		defer s.token.objects.Unlock()
-		key, err = s.admit(h, spki, wire.Bound)
+		key, err = s.admit(h, spki, wire.Bound, wire.Generated)
 	})
 	return key, err
 }
@@ -590,7 +590,7 @@ func (c *Custodian) KeepLasting() error {
 		if err != nil {
 			return err
 		}
-		_, err = s.keepObject(h, wire.Parcel{SPKI: spki}, wire.P256, wire.Bound)
+		_, err = s.keepObject(h, wire.Parcel{SPKI: spki}, wire.P256, wire.Bound, wire.Imported)
 		return err
 	})
 }
@@ -618,3 +618,34 @@ func CheckFlags(args ...string) error {
 
 // MayEnd says whether a custodian that is spent may end.
 func (c *Custodian) MayEnd() bool { return c.mayEnd() }
+
+// AttackInner attacks the key of the inner part of a wrapped key, made without a demand for the attributes but.
+func (c *Custodian) AttackInner(wrapped []byte, custody wire.Custody, but ...uint) error {
+	_, err := c.mutate(func(s *session) error {
+		e, err := s.importEntry()
+		if err != nil {
+			return err
+		}
+		value, err := s.ephemeral(e, wrapped[:len(e.modulus)])
+		if err != nil {
+			return err
+		}
+		in := inner{wrapped: wrapped[len(e.modulus):], custody: custody, mode: wire.Resident}
+		must := slices.DeleteFunc(in.must(), func(a *p11.Attribute) bool { return slices.Contains(but, a.Type) })
+		template, free := opener(value, importLabel, must...)
+		defer free()
+		if in.by, err = s.create(template); err != nil {
+			return err
+		}
+		spki, err := s.glimpse(in)
+		if err != nil {
+			return err
+		}
+		is, err := newEntry(spki, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.attackInner(in, is.key.Suite), s.discard(in.by))
+	})
+	return err
+}

@@ -135,7 +135,7 @@ func (c *Custodian) Status() (wire.Instance, error) {
 		return wire.Instance{}, wire.ErrClosed
 	}
 	report := open.report
-	report.Keys = uint32(open.index.size())
+	report.Keys, report.ImportKeys = uint32(open.index.size()), open.imports.Load()
 	return wire.Instance{ID: c.chain.instance, Report: report}, nil
 }
 
@@ -247,6 +247,7 @@ func (c *Custodian) Service() wire.Service {
 		Open: c.Open, Generate: c.Generate, Import: c.Import, Destroy: c.Destroy, List: c.List,
 		Since: c.Since, Check: c.Check, Status: c.Status, Unwrap: c.Unwrap, Transcrypt: c.Transcrypt,
 		Replication: wire.Replication{Transport: c.Transport, Admit: c.Admit, Pack: c.Pack, Receive: c.Receive, Dismiss: c.Dismiss},
+		Importing:   wire.Importing{ImportKey: c.ImportKey, NewImportKey: c.NewImportKey, ImportWrapped: c.ImportWrapped},
 		Labelling:   wire.Labelling{Enclose: c.Enclose, Load: c.Load, Unload: c.Unload, Loaded: c.Loaded},
 	}
 }

@@ -82,7 +82,7 @@ func (s *session) generateHybrid(custody wire.Custody) (wire.Key, error) {
 	if err != nil {
 		return wire.Key{}, errors.Join(err, s.discard(priv))
 	}
-	return s.admit(priv, spki, custody)
+	return s.admit(priv, spki, custody, wire.Generated)
 }
 
 // putSeed draws an ML-KEM key and puts its seed, sealed, into the token. It returns the SubjectPublicKeyInfo of the

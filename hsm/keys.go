@@ -51,7 +51,7 @@ func (s *session) generate(suite wire.Suite, custody wire.Custody, m wire.Mode) 
 	if err = errors.Join(err, s.discard(pub)); err != nil {
 		return wire.Key{}, errors.Join(err, s.discard(priv))
 	}
-	return s.admit(priv, spki, custody)
+	return s.admit(priv, spki, custody, wire.Generated)
 }
 
 // keyGen is the mechanism that makes what the token has of a key.
@@ -104,9 +104,9 @@ func (s *session) importKey(pkcs8 []byte, custody wire.Custody, m wire.Mode) (wi
 		return wire.Key{}, fmt.Errorf("create key: %w", err)
 	}
 	if m == wire.Vault {
-		return s.keepObject(h, wire.Parcel{SPKI: spki}, suite, custody)
+		return s.keepObject(h, wire.Parcel{SPKI: spki}, suite, custody, wire.Imported)
 	}
-	return s.admit(h, spki, custody)
+	return s.admit(h, spki, custody, wire.Imported)
 }
 
 // parts returns the object that key becomes. The values are copies, to be cleared.
@@ -151,14 +151,17 @@ func rsaValues(k *rsa.PrivateKey) []*p11.Attribute {
 }
 
 // admit seals the session object h into the token, attacks it, tests it, and indexes it.
-func (s *session) admit(h p11.ObjectHandle, spki []byte, custody wire.Custody) (wire.Key, error) {
-	sealed, err := s.seal(h, spki)
+func (s *session) admit(h p11.ObjectHandle, spki []byte, custody wire.Custody, o wire.Origin) (wire.Key, error) {
+	sealed, err := s.seal(h, spki, o)
 	if err = errors.Join(err, s.discard(h)); err != nil {
 		return wire.Key{}, err
 	}
 	e, err := s.inspect(sealed)
 	if err == nil && e.key.Custody != custody {
 		err = errors.New("custody is not what was asked for")
+	}
+	if err == nil && e.key.Origin != o {
+		err = errors.New("the module does not tell where the key is from")
 	}
 	if err == nil {
 		err = s.attack(e)
@@ -174,9 +177,9 @@ func (s *session) admit(h p11.ObjectHandle, spki []byte, custody wire.Custody) (
 }
 
 // seal names the session object h and copies it into the token.
-func (s *session) seal(h p11.ObjectHandle, spki []byte) (p11.ObjectHandle, error) {
+func (s *session) seal(h p11.ObjectHandle, spki []byte, o wire.Origin) (p11.ObjectHandle, error) {
 	id := block.KeyIDOfSPKI(spki)
-	if err := s.lib.SetAttributeValue(s.handle, h, named(id)); err != nil {
+	if err := s.lib.SetAttributeValue(s.handle, h, named(id, o)); err != nil {
 		return 0, fmt.Errorf("name key: %w", err)
 	}
 	spki, err := half(spki)
@@ -213,7 +216,7 @@ func (s *session) publish(id block.KeyID, spki []byte) error {
 	if err != nil || e.point == nil {
 		return err
 	}
-	template := append(named(id), attr(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), attr(p11.CKA_KEY_TYPE, p11.CKK_EC),
+	template := append(named(id, wire.Imported), attr(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY), attr(p11.CKA_KEY_TYPE, p11.CKK_EC),
 		attr(p11.CKA_EC_POINT, octetString(e.point.Bytes())))
 	for _, a := range public(e.key.Suite) {
 		if a.Type == p11.CKA_TOKEN {

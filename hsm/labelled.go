@@ -229,7 +229,7 @@ func (s *session) unlock(p wire.Parcel) (*entry, error) {
 		return nil, err
 	}
 	e.key.Custody, e.key.Origin, e.key.Mode = wire.Labelled, wire.Generated, wire.Vault
-	as := append(named(e.key.ID), private(e.key.Suite, wire.Labelled)...)
+	as := append(named(e.key.ID, wire.Generated), private(e.key.Suite, wire.Labelled)...)
 	h, err := s.unwrapToAnchor(p.Wrapped, slices.Concat(isPrivate(keyType(e.key.Suite)), as))
 	if err != nil {
 		return nil, fmt.Errorf("unwrap: %w", err)

@@ -116,7 +116,7 @@ func (s *session) receiveOne(by p11.ObjectHandle, p wire.Parcel, e *entry, m wir
 			return wire.Key{}, errors.Join(err, s.discard(h), s.erase(e.key.ID))
 		}
 	}
-	return s.admit(h, p.SPKI, wire.Replicable)
+	return s.admit(h, p.SPKI, wire.Replicable, wire.Imported)
 }
 
 // receiveSeed puts a sealed seed and the key over it into the token.

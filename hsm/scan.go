@@ -23,9 +23,13 @@ var errForeign = errors.New("not a key-release key")
 func (s *session) scan() (*index, error) {
 	defer s.searching()()
 	x := newIndex()
-	handles, err := s.find([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_TOKEN, true), attr(p11.CKA_LABEL, keyLabel)})
-	if err != nil {
-		return nil, err
+	var handles []p11.ObjectHandle
+	for _, l := range []string{keyLabel, cameLabel} {
+		found, err := s.find([]*p11.Attribute{attr(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), attr(p11.CKA_TOKEN, true), attr(p11.CKA_LABEL, l)})
+		if err != nil {
+			return nil, err
+		}
+		handles = append(handles, found...)
 	}
 	for _, h := range handles {
 		e, err := s.inspect(h)
@@ -45,7 +49,7 @@ func (s *session) scan() (*index, error) {
 
 // inspect reads what the token says of a private key. CKA_ID must be the hash of the public key.
 func (s *session) inspect(h p11.ObjectHandle) (*entry, error) {
-	v, err := s.read(h, p11.CKA_ID, p11.CKA_KEY_TYPE, p11.CKA_EXTRACTABLE, p11.CKA_LOCAL, p11.CKA_UNWRAP)
+	v, err := s.read(h, p11.CKA_ID, p11.CKA_KEY_TYPE, p11.CKA_EXTRACTABLE, p11.CKA_LOCAL, p11.CKA_UNWRAP, p11.CKA_LABEL)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
@@ -73,8 +77,11 @@ func (s *session) inspect(h p11.ObjectHandle) (*entry, error) {
 	if isSet(v[2]) {
 		e.key.Custody = wire.Replicable
 	}
-	if isSet(v[3]) {
+	switch {
+	case isSet(v[3]):
 		e.key.Origin = wire.Generated
+	case string(v[5]) == cameLabel:
+		e.key.Origin = wire.Wrapped
 	}
 	e.unwraps = e.modulus != nil && isSet(v[4])
 	if e.key.Suite == wire.Hybrid {

@@ -31,6 +31,8 @@ type token struct {
 	uses   atomic.Uint64             // private-key operations that the module was asked for
 	loads  atomic.Uint64             // keys in vault mode, and keys over their seeds, that it was asked to unwrap
 
+	imports atomic.Uint32 // import keys in the token: none or one
+
 	worn   atomic.Uint64 // objects that were destroyed
 	wearOf uint64        // how many of them are enough; 0: no number
 	spent  func()        // called when they are enough
@@ -98,6 +100,9 @@ func (k *token) start(c Config, t wire.Token, vault []*entry) (err error) {
 	k.report.Module = k.describe()
 	if k.index, err = s.scan(); err != nil {
 		return fmt.Errorf("index keys: %w", err)
+	}
+	if _, err := s.importObjects(); err != nil {
+		return err
 	}
 	if err := k.addVault(vault); err != nil {
 		return err

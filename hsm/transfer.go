@@ -31,10 +31,15 @@ func transferOut(to receiver, value []byte) []*p11.Attribute {
 
 // transferIn is the receiver's side.
 func transferIn(value []byte) (template []*p11.Attribute, free func()) {
-	nested, free := nest([]*p11.Attribute{attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_WRAP_WITH_TRUSTED, true)})
+	return opener(value, transferLabel, attr(p11.CKA_SENSITIVE, true), attr(p11.CKA_WRAP_WITH_TRUSTED, true))
+}
+
+// opener is an AES key of that value which unwraps, only what has these attributes, and does nothing else.
+func opener(value []byte, label string, must ...*p11.Attribute) (template []*p11.Attribute, free func()) {
+	nested, free := nest(must)
 	return slices.Concat(aesValue(value), secretMay(), []*p11.Attribute{
 		attr(p11.CKA_TOKEN, false), attr(p11.CKA_PRIVATE, true), attr(p11.CKA_MODIFIABLE, false),
-		attr(p11.CKA_LABEL, transferLabel), attr(p11.CKA_WRAP, false), attr(p11.CKA_UNWRAP, true),
+		attr(p11.CKA_LABEL, label), attr(p11.CKA_WRAP, false), attr(p11.CKA_UNWRAP, true),
 		{Type: p11.CKA_UNWRAP_TEMPLATE, Value: nested},
 	}), free
 }
@@ -151,15 +156,20 @@ func (s *session) attackTransferIn(h p11.ObjectHandle, p wire.Parcel, e *entry) 
 	if err := s.attackSecret(h, attr(p11.CKA_WRAP, true)); err != nil {
 		return err
 	}
-	for _, t := range []uint{p11.CKA_SENSITIVE, p11.CKA_WRAP_WITH_TRUSTED} {
-		as := private(e.key.Suite, wire.Replicable)
+	return s.attackOpener(h, p.Wrapped, e.key.Suite, wire.Replicable, attr(p11.CKA_SENSITIVE, false), attr(p11.CKA_WRAP_WITH_TRUSTED, false))
+}
+
+// attackOpener tries to unwrap a key with each of these attributes, which it must not have.
+func (s *session) attackOpener(h p11.ObjectHandle, wrapped []byte, suite wire.Suite, c wire.Custody, weaker ...*p11.Attribute) error {
+	for _, weak := range weaker {
+		as := private(suite, c)
 		for _, a := range as {
-			if a.Type == t {
-				a.Value = []byte{0}
+			if a.Type == weak.Type {
+				a.Value = weak.Value
 			}
 		}
-		if got, err := s.unwrapWith(h, keyType(e.key.Suite), p.Wrapped, as); err == nil {
-			return errors.Join(fmt.Errorf("a key can be unwrapped without attribute %#x", t), s.discard(got))
+		if got, err := s.unwrapWith(h, keyType(suite), wrapped, as); err == nil {
+			return errors.Join(fmt.Errorf("a key can be unwrapped with another attribute %#x", weak.Type), s.vanish(got))
 		}
 	}
 	return nil

@@ -54,7 +54,7 @@ func parseKept(name string, b []byte) (*entry, error) {
 	suite := wire.Suite(b[2])
 	var err error
 	if k.parcel, err = wire.ParseParcel(b[3:]); err != nil || suite.Wraps() == 0 || k.custody != wire.Bound && k.custody != wire.Replicable ||
-		k.origin < wire.Generated || k.origin > wire.Imported || !bytes.Equal(k.bytes(suite), b) {
+		k.origin < wire.Generated || k.origin > wire.OriginLast || !bytes.Equal(k.bytes(suite), b) {
 		return nil, refused
 	}
 	e := k.entry(suite)
@@ -130,14 +130,14 @@ func (s *session) keepNew(suite wire.Suite, c wire.Custody) (wire.Key, error) {
 }
 
 // keepObject keeps a session object that came from outside, and destroys it.
-func (s *session) keepObject(h p11.ObjectHandle, p wire.Parcel, suite wire.Suite, c wire.Custody) (k wire.Key, err error) {
+func (s *session) keepObject(h p11.ObjectHandle, p wire.Parcel, suite wire.Suite, c wire.Custody, o wire.Origin) (k wire.Key, err error) {
 	if err = s.checkVault(suite, c); err == nil {
 		p.Wrapped, err = s.lib.WrapKey(s.handle, keyWrap, s.token.vaultKey(c), h)
 	}
 	if err = errors.Join(err, s.vanish(h)); err != nil {
 		return wire.Key{}, fmt.Errorf("wrap key: %w", err)
 	}
-	return s.keep(&kept{c, wire.Imported, p}, suite)
+	return s.keep(&kept{c, o, p}, suite)
 }
 
 // keep takes a wrapped key into the index, once it was seen to come back: attacked and tested as any new key.
@@ -206,7 +206,7 @@ func (s *session) unwrapKept(e *entry) (p11.ObjectHandle, error) {
 
 // unwrapLocked unwraps what can be used for its one purpose, and neither read, changed nor wrapped.
 func (s *session) unwrapLocked(by p11.ObjectHandle, e *entry) (p11.ObjectHandle, error) {
-	wrapped, as := e.kept.parcel.Wrapped, slices.Concat(isPrivate(keyType(e.key.Suite)), named(e.key.ID), private(e.key.Suite, wire.Bound))
+	wrapped, as := e.kept.parcel.Wrapped, slices.Concat(isPrivate(keyType(e.key.Suite)), named(e.key.ID, e.kept.origin), private(e.key.Suite, wire.Bound))
 	if e.over {
 		wrapped, as = e.kept.parcel.SeedKey, seedKeyUnwrapped(e.key.ID, wire.Bound)
 	}
@@ -291,7 +291,7 @@ func (s *session) receiveKept(by p11.ObjectHandle, p wire.Parcel, e *entry) (wir
 			return wire.Key{}, errors.Join(err, s.vanish(h))
 		}
 	}
-	return s.keepObject(h, p, e.key.Suite, wire.Replicable)
+	return s.keepObject(h, p, e.key.Suite, wire.Replicable, wire.Imported)
 }
 
 func (s *session) receiveSeedKey(by p11.ObjectHandle, p wire.Parcel, id block.KeyID) ([]byte, error) {

@@ -74,7 +74,7 @@ func (s *State) putKey(k Key) error {
 	case s.keys.size() >= MaxTotalKeys:
 		return invalid("there are %d keys already, which is the limit", MaxTotalKeys)
 	case k.Suite < hsm.P256 || k.Suite > hsm.SuiteLast, k.Custody < hsm.Bound || k.Custody > hsm.Labelled,
-		k.Origin < hsm.Generated || k.Origin > hsm.Imported, k.Mode < hsm.Resident || k.Mode > hsm.Vault:
+		k.Origin < hsm.Generated || k.Origin > hsm.OriginLast, k.Mode < hsm.Resident || k.Mode > hsm.Vault:
 		return invalid("key %s: suite, custody, origin or mode is not set", id)
 	}
 	if err := s.checkBinding(k); err != nil {

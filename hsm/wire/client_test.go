@@ -72,7 +72,7 @@ func TestEveryOperation(t *testing.T) {
 	head := receipt.ChainHead{Instance: receipt.Instance{9}, N: 8, Head: receipt.Hash{7}, MAC: receipt.Hash{6}}
 	items := []receipt.Item{{Instance: head.Instance, N: 7, Key: receipt.Hash{1}}, {Instance: head.Instance, N: 8, Ciphertext: receipt.Hash{2}}}
 	key := Key{SPKI: []byte("spki"), ID: block.KeyIDOfSPKI([]byte("spki")), Suite: P256, Custody: Bound, Origin: Generated, Mode: Resident}
-	instance := Instance{head.Instance, Files{"a/b": []byte("c")}, Report{"module", 1, []Check{{"x", "y"}}}}
+	instance := Instance{head.Instance, Files{"a/b": []byte("c")}, Report{"module", 1, []Check{{"x", "y"}}, 1}}
 	changed := Files{"a/b": nil, "a/c": []byte("d")}
 	s := Service{
 		Open: func(tok Token) (Instance, error) {

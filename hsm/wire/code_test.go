@@ -62,6 +62,12 @@ func rewriteRequest(w *writer, r *reader, v verb) {
 		w.head(r.head())
 	case verbEnclose, verbLoad, verbUnload, verbLoaded:
 		rewriteLabelled(w, r, v)
+	case verbImportKey, verbNewImportKey:
+	case verbImportWrapped:
+		w.u8(r.enum(uint8(Replicable)))
+		w.u8(r.enum(uint8(Vault)))
+		w.fixed(r.take(32))
+		w.bytes(r.bytes(MaxWrappedKey))
 	default:
 		rewriteTransfer(w, r, v)
 	}
@@ -76,7 +82,10 @@ func rewriteAnswer(w *writer, r *reader, v verb) {
 	switch v {
 	case verbOpen, verbStatus:
 		w.instance(r.instance())
-	case verbGenerate, verbImport:
+	case verbImportKey, verbNewImportKey:
+		w.bytes(r.bytes(MaxPKCS8))
+		w.files(r.files())
+	case verbGenerate, verbImport, verbImportWrapped:
 		w.key(r.key())
 		w.files(r.files())
 	case verbDestroy:
@@ -131,16 +140,25 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 	contentKey, _ := block.NewFileKey(make([]byte, block.MaxKeySize))
 	k := Key{SPKI: spki, Suite: P256, Custody: Bound, Origin: Imported, Mode: Vault}
 	s := map[string]func(*writer){
-		"open":     func(w *writer) { w.u8(uint8(verbOpen)); w.token(Token{files, []byte("1234"), []byte("5678")}) },
-		"generate": func(w *writer) { w.u8(uint8(verbGenerate)); w.u8(3); w.u8(2); w.u8(2) },
-		"import":   func(w *writer) { w.u8(uint8(verbImport)); w.u8(1); w.u8(1); w.bytes([]byte("0")) },
-		"destroy":  func(w *writer) { w.u8(uint8(verbDestroy)); w.fixed(make([]byte, 32)) },
-		"list":     func(w *writer) { w.u8(uint8(verbList)) },
-		"unwrap":   func(w *writer) { w.u8(uint8(verbUnwrap)); w.wraps([]block.Wrap{wrap, wrap}) },
-		"suites":   func(w *writer) { w.u8(uint8(verbUnwrap)); w.wraps([]block.Wrap{agreed, tagged(t)}) },
-		"since":    func(w *writer) { w.u8(uint8(verbSince)); w.u64(7) },
-		"check":    func(w *writer) { w.u8(uint8(verbCheck)); w.head(head) },
-		"status":   func(w *writer) { w.u8(uint8(verbStatus)) },
+		"open":           func(w *writer) { w.u8(uint8(verbOpen)); w.token(Token{files, []byte("1234"), []byte("5678")}) },
+		"generate":       func(w *writer) { w.u8(uint8(verbGenerate)); w.u8(3); w.u8(2); w.u8(2) },
+		"import":         func(w *writer) { w.u8(uint8(verbImport)); w.u8(1); w.u8(1); w.bytes([]byte("0")) },
+		"import key":     func(w *writer) { w.u8(uint8(verbImportKey)) },
+		"new import key": func(w *writer) { w.u8(uint8(verbNewImportKey)) },
+		"import wrapped": func(w *writer) {
+			w.u8(uint8(verbImportWrapped))
+			w.u8(1)
+			w.u8(2)
+			w.fixed(make([]byte, 32))
+			w.bytes(make([]byte, 400))
+		},
+		"destroy": func(w *writer) { w.u8(uint8(verbDestroy)); w.fixed(make([]byte, 32)) },
+		"list":    func(w *writer) { w.u8(uint8(verbList)) },
+		"unwrap":  func(w *writer) { w.u8(uint8(verbUnwrap)); w.wraps([]block.Wrap{wrap, wrap}) },
+		"suites":  func(w *writer) { w.u8(uint8(verbUnwrap)); w.wraps([]block.Wrap{agreed, tagged(t)}) },
+		"since":   func(w *writer) { w.u8(uint8(verbSince)); w.u64(7) },
+		"check":   func(w *writer) { w.u8(uint8(verbCheck)); w.head(head) },
+		"status":  func(w *writer) { w.u8(uint8(verbStatus)) },
 		"admit": func(w *writer) {
 			w.u8(uint8(verbAdmit))
 			w.token(Token{PIN: []byte("1234"), SOPIN: []byte("5678")})
@@ -174,11 +192,13 @@ func samples(t testing.TB, answer bool) map[string][]byte {
 		}
 		s = map[string]func(*writer){
 			"open": ok(verbOpen, func(w *writer) {
-				w.instance(Instance{receipt.Instance{1}, files, Report{"m", 2, []Check{{"a", ""}, {"b", "no"}}}})
+				w.instance(Instance{receipt.Instance{1}, files, Report{"m", 2, []Check{{"a", ""}, {"b", "no"}}, 1}})
 			}),
-			"generate": ok(verbGenerate, func(w *writer) { w.key(k); w.files(files) }),
-			"destroy":  ok(verbDestroy, func(w *writer) { w.files(files) }),
-			"list":     ok(verbList, func(w *writer) { w.keys([]Key{k, k}) }),
+			"generate":       ok(verbGenerate, func(w *writer) { w.key(k); w.files(files) }),
+			"import key":     ok(verbImportKey, func(w *writer) { w.bytes([]byte("spki")); w.files(files) }),
+			"import wrapped": ok(verbImportWrapped, func(w *writer) { w.key(k); w.files(files) }),
+			"destroy":        ok(verbDestroy, func(w *writer) { w.files(files) }),
+			"list":           ok(verbList, func(w *writer) { w.keys([]Key{k, k}) }),
 			"unwrap": ok(verbUnwrap, func(w *writer) {
 				w.batch([]Result{{Key: fileKey}, {Err: ErrUnwrap}, {Err: Refused{"token is away"}}}, head)
 			}),
@@ -288,8 +308,8 @@ func TestNames(t *testing.T) {
 	if _, err := ParseCustody("custody 0"); err == nil {
 		t.Error("the zero custody is accepted")
 	}
-	got := []string{Generated.String(), Imported.String(), Origin(0).String()}
-	if d := cmp.Diff([]string{"generated", "imported", "origin 0"}, got); d != "" {
+	got := []string{Generated.String(), Imported.String(), Wrapped.String(), Origin(0).String()}
+	if d := cmp.Diff([]string{"generated", "imported", "imported wrapped", "origin 0"}, got); d != "" {
 		t.Error(d)
 	}
 }

@@ -32,7 +32,10 @@ const (
 	verbLoad
 	verbUnload
 	verbLoaded
-	verbLast = verbLoaded
+	verbImportKey
+	verbNewImportKey
+	verbImportWrapped
+	verbLast = verbImportWrapped
 )
 
 // A status begins an answer. The numbers are the protocol's: a new one goes last.
@@ -108,6 +111,7 @@ func (w *writer) instance(i Instance) {
 		w.string(c.Name)
 		w.string(c.Failure[:min(len(c.Failure), maxReason)])
 	}
+	w.u32(i.Report.ImportKeys)
 }
 
 func (r *reader) instance() (i Instance) {
@@ -118,6 +122,7 @@ func (r *reader) instance() (i Instance) {
 	for range r.count(MaxName, 8) {
 		i.Report.Checks = append(i.Report.Checks, Check{r.string(MaxName), r.string(maxReason)})
 	}
+	i.Report.ImportKeys = r.u32()
 	return i
 }
 
@@ -131,7 +136,7 @@ func (w *writer) key(k Key) {
 
 // key computes the id: it is never taken from the message.
 func (r *reader) key() Key {
-	k := Key{Suite: Suite(r.enum(uint8(SuiteLast))), Custody: Custody(r.enum(uint8(custodyLast))), Origin: Origin(r.enum(uint8(Imported))), Mode: Mode(r.enum(uint8(modeLast)))}
+	k := Key{Suite: Suite(r.enum(uint8(SuiteLast))), Custody: Custody(r.enum(uint8(custodyLast))), Origin: Origin(r.enum(uint8(OriginLast))), Mode: Mode(r.enum(uint8(modeLast)))}
 	k.SPKI = bytes.Clone(r.bytes(MaxPKCS8))
 	k.ID = block.KeyIDOfSPKI(k.SPKI)
 	return k

@@ -32,6 +32,7 @@ type Service struct {
 
 	Replication
 	Labelling
+	Importing
 
 	// Unwrap calls done once, from any goroutine, or returns an error and never calls it.
 	Unwrap func(wraps []block.Wrap, done func([]Result, receipt.ChainHead)) error
@@ -288,6 +289,9 @@ func (s Service) ask(w *writer, v verb, r *reader) error {
 		i, err := s.Status()
 		w.instance(i)
 		return err
+	}
+	if v >= verbImportKey {
+		return s.Importing.do(w, v, r)
 	}
 	if v >= verbEnclose {
 		return s.Labelling.do(w, v, r)

@@ -174,7 +174,10 @@ type Origin uint8
 
 const (
 	Generated Origin = iota + 1 // in the token, never outside in the clear
-	Imported
+	Imported                    // elsewhere; in the clear when it came, but for copies of other boxes
+	Wrapped                     // elsewhere; wrapped to the token's import key when it came: see hsm/IMPORT.md
+
+	OriginLast = Wrapped
 )
 
 // String is the origin's name on the console.
@@ -184,6 +187,8 @@ func (o Origin) String() string {
 		return "generated"
 	case Imported:
 		return "imported"
+	case Wrapped:
+		return "imported wrapped"
 	}
 	return fmt.Sprintf("origin %d", uint8(o))
 }
@@ -228,6 +233,8 @@ type Report struct {
 	Module string
 	Keys   uint32
 	Checks []Check // sorted as performed
+
+	ImportKeys uint32 // to which private keys can be wrapped for import: none or one
 }
 
 // CheckVault is the name of the check without which a module keeps no bound keys in vault mode.
