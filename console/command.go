@@ -102,8 +102,11 @@ type (
 		Custody Custody
 		Access  kra.AccessID
 	}
-	KeyList struct{ quiet }
-	KeyMode struct{ quiet }
+	// KeyImportKey shows to what a key is wrapped for import, and makes it if need be; KeyImportKeyNew puts another in its place.
+	KeyImportKey    struct{ quiet }
+	KeyImportKeyNew struct{ confirmed }
+	KeyList         struct{ quiet }
+	KeyMode         struct{ quiet }
 	// KeyModeVault has new keys kept wrapped by the token, beside it; KeyModeResident, as its objects.
 	KeyModeVault    struct{ confirmed }
 	KeyModeResident struct{ confirmed }

@@ -52,6 +52,8 @@ func TestParse(t *testing.T) {
 		{"key generate rsa4096 for r-d", KeyGenerate{Suite: RSA4096, Custody: Replicable, Access: "r-d"}},
 		{"key generate rsa3072 bound for legal-team", KeyGenerate{Suite: RSA3072, Custody: Bound, Access: "legal-team"}},
 		{"key import replicable for r-d", KeyImport{Custody: Replicable, Access: "r-d"}},
+		{"key import-key", KeyImportKey{}},
+		{"key import-key new", KeyImportKeyNew{}},
 		{"key rotate legal-team", KeyRotate{Access: "legal-team"}},
 		{"key expire 0123456789abcdef at 2027-01-01T00:00:00Z", KeyExpire{Key: "0123456789abcdef", At: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}},
 		{"key expire 0123456789abcdef never", KeyExpire{Key: "0123456789abcdef"}},

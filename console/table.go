@@ -64,9 +64,11 @@ var table = []row{
 	{"key generate p256|p384|rsa3072|rsa4096|mlkem768p256 for ACCESS label LABEL", "make a key that can be used only while the box has this label, and dies with the box", "", byOfficer | byTeam, func(a args) Command {
 		return KeyGenerate{Suite: a.suite(), Custody: Bound, Access: a.access(), Label: a.label()}
 	}},
-	{"key import [bound|replicable] for ACCESS", "paste a private key (PKCS#8: P-256, P-384, RSA-2048, -3072 or -4096) for ACCESS", "", byOfficer | byTeam | secondForRules, func(a args) Command {
+	{"key import [bound|replicable] for ACCESS", "paste a private key (P-256, P-384, RSA-2048, -3072 or -4096), wrapped or as PKCS#8, for ACCESS", "", byOfficer | byTeam | secondForRules, func(a args) Command {
 		return KeyImport{Custody: a.custody(), Access: a.access()}
 	}},
+	{"key import-key", "print the certificate of the key to which a private key is wrapped for import here", "", byOfficer | byTeam, func(args) Command { return KeyImportKey{} }},
+	{"key import-key new", "make another; what was wrapped to the last one is taken no more", "", byOfficer, func(args) Command { return KeyImportKeyNew{} }},
 	{"key list", "access identifiers and their keys", "", byOfficer | byTeam | byAuditor, func(args) Command { return KeyList{} }},
 	{"key mode", "where new keys are kept, and how many keys are where", "", byOfficer | byTeam | byAuditor, func(args) Command { return KeyMode{} }},
 	{"key mode vault", "keep new keys wrapped by the HSM, in the box's state: for more than some thousands", "", byOfficer | second, func(args) Command { return KeyModeVault{} }},

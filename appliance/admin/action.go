@@ -90,6 +90,8 @@ var actions = []action{
 
 	does((*step).keyGenerate),
 	does((*step).keyImport),
+	just[console.KeyImportKey]((*step).keyImportKey),
+	just[console.KeyImportKeyNew]((*step).keyImportKeyNew),
 	shows[console.KeyList]((*step).keyList),
 	shows[console.KeyMode]((*step).keyMode),
 	just[console.KeyModeVault]((*step).keyModeVault),

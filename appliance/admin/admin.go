@@ -39,6 +39,7 @@ type platform interface {
 	EnrolInstall(ctx context.Context, bundle []byte) (tpm.Installed, error)
 	LeafKeyRelease(ctx context.Context, spki []byte, access string, u tpm.Usage) ([][]byte, error)
 	LeafReplica(ctx context.Context, spki []byte, statement label.Digest) ([][]byte, error)
+	LeafImport(ctx context.Context, spki []byte) ([][]byte, error)
 	Zeroize(ctx context.Context) error
 
 	operators
@@ -49,6 +50,9 @@ type platform interface {
 type module interface {
 	Generate(ctx context.Context, s hsm.Suite, c hsm.Custody, m hsm.Mode) (hsm.Key, hsm.Files, error)
 	Import(ctx context.Context, pkcs8 []byte, c hsm.Custody, m hsm.Mode) (hsm.Key, hsm.Files, error)
+	ImportKey(ctx context.Context) (spki []byte, changed hsm.Files, err error)
+	NewImportKey(ctx context.Context) (spki []byte, changed hsm.Files, err error)
+	ImportWrapped(ctx context.Context, to block.KeyID, wrapped []byte, c hsm.Custody, m hsm.Mode) (hsm.Key, hsm.Files, error)
 	Destroy(ctx context.Context, id block.KeyID) (hsm.Files, error)
 	CheckHead(ctx context.Context, head receipt.ChainHead) error
 	Status(ctx context.Context) (hsm.Instance, error)

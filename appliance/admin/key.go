@@ -15,6 +15,7 @@ import (
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/wrapped"
 	tpm "github.com/keyrelease/krabox/tpm/wire"
 )
 
@@ -49,20 +50,25 @@ func (s *step) keyImport(ctx context.Context, c console.KeyImport) error {
 	if err := s.hasAccess(c.Access); err != nil {
 		return err
 	}
-	text, err := s.next(wire.Paste, "Paste the private key (PRIVATE KEY, PKCS#8, not encrypted).")
+	text, err := s.next(wire.Paste, "Paste the private key: KRA WRAPPED KEY (key import-key), or in the clear PRIVATE KEY (PKCS#8, not encrypted).")
 	if err != nil {
 		return err
+	}
+	if wrapped.Is(text) {
+		return s.keyImportWrapped(ctx, c, text)
 	}
 	der, err := pkcs8([]byte(text))
 	if err != nil {
 		return err
 	}
 	defer clear(der)
-	s.tell(fmt.Sprintf("Make a key that was made elsewhere the current key of %s? Who has it there opens whatever is encrypted to it, by no rule of this box.", c.Access))
-	return s.newKey(ctx, c.Access, "imported", func() (hsm.Key, hsm.Files, error) {
+	s.tell(fmt.Sprintf("Make a key that was made elsewhere the current key of %s? %s It came in the clear: so has whoever saw it on its way to here.", c.Access, elsewhere))
+	return s.newKey(ctx, c.Access, "imported in the clear", func() (hsm.Key, hsm.Files, error) {
 		return s.a.c.HSM.Import(ctx, der, custody(c.Custody), s.state().KeyMode())
 	})
 }
+
+const elsewhere = "Who has it there opens whatever is encrypted to it, by no rule of this box."
 
 // pkcs8 reads the private key of a PEM block, also in its older forms.
 func pkcs8(text []byte) ([]byte, error) {

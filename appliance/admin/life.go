@@ -154,7 +154,7 @@ func (s *step) loss(k store.Key) string {
 	switch {
 	case k.From != nil:
 		copies = fmt.Sprintf("It came from %s, which may still have it.", k.From.Box)
-	case k.Origin == hsm.Imported:
+	case k.Origin == hsm.Imported || k.Origin == hsm.Wrapped:
 		copies = "It was imported: whoever made it may still have it."
 	case k.Custody == hsm.Replicable && len(s.state().Peers()) > 0:
 		copies = "Other boxes may have copies."
@@ -215,9 +215,13 @@ func leaving(k store.Key) string {
 	case k.From != nil:
 		return "came wrapped from another box; may leave, wrapped for a box that was admitted"
 	case k.Origin == hsm.Imported && k.Custody == hsm.Bound:
-		return "was outside before it was imported; cannot leave since"
+		return "was outside before it was imported, in the clear, over the console; cannot leave since"
 	case k.Origin == hsm.Imported:
-		return "was outside before it was imported; may leave, wrapped for a box that was admitted"
+		return "was outside before it was imported, in the clear, over the console; may leave, wrapped for a box that was admitted"
+	case k.Origin == hsm.Wrapped && k.Custody == hsm.Bound:
+		return "was outside before it was imported; came wrapped, and was opened in the HSM; cannot leave since"
+	case k.Origin == hsm.Wrapped:
+		return "was outside before it was imported; came wrapped, and was opened in the HSM; may leave, wrapped for a box that was admitted"
 	case k.Custody == hsm.Replicable:
 		return "never was outside in the clear; may leave, wrapped for a box that was admitted"
 	case k.Custody == hsm.Bound && k.Mode == hsm.Vault:

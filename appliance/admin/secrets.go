@@ -34,6 +34,8 @@ var (
 		"nobody, short of breaking the HSM", "with the token"}
 	kindVault = secretKind{"vault key", "in the token", "the HSM: sensitive, not extractable; what it unwraps cannot leave",
 		"nobody, short of breaking the HSM", "with the token"}
+	kindImport = secretKind{"import key", "in the token", "the HSM: sensitive, not extractable; opens wrapped keys into the HSM, by hsmd",
+		"hsmd in the wrong hands uses it; nobody takes it", "key import-key new; with the token"}
 	kindTransfer = secretKind{"transfer key for another box", "in the token", "the HSM; that box can open the sealed copy",
 		"that box", "replica dismiss"}
 	kindBackup = secretKind{"transfer key for backups", "in the token", "the HSM; who opens the backup key opens the sealed copy",
@@ -205,6 +207,7 @@ func (s *step) ofToken(v *inventory, i hsm.Instance) error {
 	if noVault(i.Report) == nil {
 		v.add("service", kindVault, 1, "")
 	}
+	v.add("service", kindImport, int(i.Report.ImportKeys), "")
 	for _, p := range st.Peers() {
 		v.add("service", kindTransfer, 1, p.Box)
 	}

@@ -381,11 +381,21 @@ type faulty struct {
 	certify   error // LeafKeyRelease fails with it
 	holdings  error // Holdings fails with it
 	destroyed int
+	stored    func() hsm.Token
 }
 
 func (f *faulty) Destroy(ctx context.Context, id block.KeyID) (hsm.Files, error) {
 	f.destroyed++
 	return f.Client.Destroy(ctx, id)
+}
+
+// Refresh opens the token that the store has, where a test says so.
+func (f *faulty) Refresh(ctx context.Context) error {
+	if f.stored == nil {
+		return nil
+	}
+	_, err := f.Open(ctx, f.stored())
+	return err
 }
 
 func (f *faulty) tpmd() platform { return &faultyTPM{f.tpm, f} }
@@ -400,6 +410,13 @@ func (p *faultyTPM) Holdings(ctx context.Context) ([]tpm.Holding, error) {
 		return nil, p.f.holdings
 	}
 	return p.Client.Holdings(ctx)
+}
+
+func (p *faultyTPM) LeafImport(ctx context.Context, spki []byte) ([][]byte, error) {
+	if p.f.certify != nil {
+		return nil, p.f.certify
+	}
+	return p.Client.LeafImport(ctx, spki)
 }
 
 func (p *faultyTPM) LeafKeyRelease(ctx context.Context, spki []byte, access string, u tpm.Usage) ([][]byte, error) {
