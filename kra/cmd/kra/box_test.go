@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/pem"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -30,7 +31,7 @@ func TestBox(t *testing.T) {
 		Setup:               func(e *testscript.Env) error { return setUpBox(t, e) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"box": typeAtBox, "code": code, "flip": flip, "age-recipient": ageRecipientOf, "serve": serveFolder, "jose": joseCommand, "stock-age": stockAge,
-			"desk": atDesk, "free-port": freePort, "until": until,
+			"paste": paste, "refuses": refuses, "certificates": certificates, "desk": atDesk, "free-port": freePort, "until": until,
 		},
 	})
 }
@@ -73,6 +74,35 @@ func typeAtBox(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("the console says: %s", failure)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs("console"), []byte(shown), 0o600))
+}
+
+// paste FILE LINE: types a line at the console, and what is in the file to what that asks.
+func paste(ts *testscript.TestScript, neg bool, args []string) {
+	shown, failure := ts.Value("box").(*boxtest.Box).Try(strings.Join(args[1:], " "), strings.TrimSpace(ts.ReadFile(args[0])))
+	if failure != "" {
+		ts.Fatalf("the console says: %s", failure)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("console"), []byte(shown), 0o600))
+}
+
+// refuses FILE WHY LINE: is paste for what the console must refuse, for this reason.
+func refuses(ts *testscript.TestScript, neg bool, args []string) {
+	_, failure := ts.Value("box").(*boxtest.Box).Try(strings.Join(args[2:], " "), strings.TrimSpace(ts.ReadFile(args[0])))
+	if !strings.Contains(failure, args[1]) {
+		ts.Fatalf("the console says %q, want a refusal with %q", failure, args[1])
+	}
+}
+
+// certificates SHOWN FILE: what is certificates in what the console has shown.
+func certificates(ts *testscript.TestScript, neg bool, args []string) {
+	text := []byte(ts.ReadFile(args[0]))
+	var all []byte
+	for b, rest := pem.Decode(text); b != nil; b, rest = pem.Decode(rest) {
+		if b.Type == "CERTIFICATE" {
+			all = append(all, pem.EncodeToMemory(b)...)
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), all, 0o600))
 }
 
 // stock-age PATH: builds age's own command, as go.mod has it.

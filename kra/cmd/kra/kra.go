@@ -35,7 +35,7 @@ type command struct {
 }
 
 func commands() []command {
-	return []command{encryptCommand, decryptCommand, inspectCommand, directoryCommand, boardCommand, verifyCommand, whoAmICommand, platformCommand, groupCommand, logCommand, operatorCommand, versionCommand}
+	return []command{encryptCommand, decryptCommand, inspectCommand, directoryCommand, boardCommand, verifyCommand, whoAmICommand, platformCommand, groupCommand, logCommand, operatorCommand, wrapKeyCommand, versionCommand}
 }
 
 // allCommands adds those about the program itself, which explain all others.
