@@ -151,7 +151,7 @@ func TestImportWrappedRefused(t *testing.T) {
 		"OAEP with SHA-1":       {why: closed, bytes: otherwise(t, to, crypto.SHA1, nil, ephemeral, good)},
 		"OAEP with a label":     {why: closed, bytes: otherwise(t, to, crypto.SHA256, []byte("label"), ephemeral, good)},
 		"under AES-128":         {why: closed, bytes: otherwise(t, to, crypto.SHA256, nil, ephemeral[:16], good)},
-		"PKCS #1 v1.5":          {why: closed, bytes: append(must(rsa.EncryptPKCS1v15(rand.Reader, to, ephemeral)), must(block.WrapPadded(ephemeral, good))...)},
+		"PKCS #1 v1.5":          {why: closed, bytes: append(withoutOAEP(t, to, ephemeral), must(block.WrapPadded(ephemeral, good))...)},
 		"no PKCS#8":             {why: noKey, bytes: seal([]byte("a message of some length, which is no key"))},
 		"PKCS#8 cut":            {why: noKey, bytes: seal(good[:len(good)-20])},
 		"a key, not PKCS#8":     {why: noKey, bytes: seal(openssl(t, nil, "genpkey", "-algorithm", "RSA", "-outform", "DER"))},
@@ -381,4 +381,14 @@ func TestImportPage(t *testing.T) {
 			t.Errorf("IMPORT.md lacks %q", want)
 		}
 	}
+}
+
+// withoutOAEP encrypts with the padding of PKCS #1 v1.5.
+func withoutOAEP(t *testing.T, to *rsa.PublicKey, value []byte) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "to.der")
+	if err := os.WriteFile(file, must(x509.MarshalPKIXPublicKey(to)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return openssl(t, value, "pkeyutl", "-encrypt", "-pubin", "-keyform", "DER", "-inkey", file, "-pkeyopt", "rsa_padding_mode:pkcs1")
 }

@@ -162,8 +162,12 @@ func (s *session) shownOn(h p11.ObjectHandle, c *curve, on elliptic.Curve) (*ecd
 		return nil, errors.Join(err, errWrong)
 	}
 	for _, sign := range []byte{2, 3} {
-		pub := &ecdsa.PublicKey{Curve: on}
-		if pub.X, pub.Y = elliptic.UnmarshalCompressed(on, append([]byte{sign}, x...)); pub.X == nil {
+		_, y := elliptic.UnmarshalCompressed(on, append([]byte{sign}, x...))
+		if y == nil {
+			return nil, errWrong
+		}
+		pub, err := ecdsa.ParseUncompressedPublicKey(on, slices.Concat([]byte{4}, x, y.FillBytes(make([]byte, c.size))))
+		if err != nil {
 			return nil, errWrong
 		}
 		if ecdsa.Verify(pub, digest, new(big.Int).SetBytes(sig[:c.size]), new(big.Int).SetBytes(sig[c.size:])) {
