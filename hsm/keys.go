@@ -160,8 +160,8 @@ func (s *session) admit(h p11.ObjectHandle, spki []byte, custody wire.Custody, o
 	if err == nil && e.key.Custody != custody {
 		err = errors.New("custody is not what was asked for")
 	}
-	if err == nil && e.key.Origin != o {
-		err = errors.New("the module does not tell where the key is from")
+	if err == nil && o == wire.Wrapped && e.key.Origin != o {
+		err = errors.New("the module does not keep that the key came wrapped")
 	}
 	if err == nil {
 		err = s.attack(e)
