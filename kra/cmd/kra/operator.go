@@ -32,8 +32,8 @@ Compare domain, box and label, which are shown, with what you mean to attend.
 	run: runOperator,
 }
 
-// maxOperatorText bounds a challenge, and a key, with the text around it.
-const maxOperatorText = 64 << 10
+// maxText bounds a challenge, a key, and certificates, with the text around them.
+const maxText = 64 << 10
 
 func runOperator(t *tool, _ context.Context, fs *flag.FlagSet, args []string) error {
 	file := fs.String("key", "", "private key of the operator's token, in PEM")
@@ -74,16 +74,7 @@ func runOperator(t *tool, _ context.Context, fs *flag.FlagSet, args []string) er
 	return err
 }
 
-func readLimited(r io.Reader) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxOperatorText+1))
-	if err == nil && len(text) > maxOperatorText {
-		err = fmt.Errorf("more than %d bytes", maxOperatorText)
-	}
-	return text, err
-}
-
-// tokenKey reads a P-256 key, PKCS #8 or SEC 1.
-func tokenKey(path string) (crypto.Signer, error) {
+func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -92,6 +83,25 @@ func tokenKey(path string) (crypto.Signer, error) {
 	text, err := readLimited(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return text, nil
+}
+
+// readLimited reads at most maxText bytes; of a longer text, which may be a key, nothing stays.
+func readLimited(r io.Reader) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxText+1))
+	if err == nil && len(text) > maxText {
+		clear(text)
+		return nil, fmt.Errorf("more than %d bytes", maxText)
+	}
+	return text, err
+}
+
+// tokenKey reads a P-256 key, PKCS #8 or SEC 1.
+func tokenKey(path string) (crypto.Signer, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
 	}
 	defer clear(text)
 	for b, rest := pem.Decode(text); b != nil; b, rest = pem.Decode(rest) {

@@ -10,8 +10,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -39,9 +37,6 @@ to it.
 `,
 	run: runWrapKey,
 }
-
-// maxKeyText bounds a private key, and the certificates, with the text around them.
-const maxKeyText = 64 << 10
 
 func runWrapKey(t *tool, _ context.Context, fs *flag.FlagSet, args []string) error {
 	file := fs.String("to", "", "PEM `FILE` of the box's import key, as its console prints it")
@@ -100,28 +95,6 @@ func importKeyOf(set settings, file, number string) (client.ImportKey, error) {
 	return k, err
 }
 
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := readAtMost(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return text, nil
-}
-
-func readAtMost(r io.Reader) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxKeyText+1))
-	if err == nil && len(text) > maxKeyText {
-		clear(text)
-		return nil, fmt.Errorf("more than %d bytes", maxKeyText)
-	}
-	return text, err
-}
-
 // privateKey reads the one private key that is to be wrapped, as PKCS#8. No error says anything of it.
 func (t *tool) privateKey(operands []string) ([]byte, error) {
 	name, text, err := "standard input", []byte(nil), error(nil)
@@ -129,7 +102,7 @@ func (t *tool) privateKey(operands []string) ([]byte, error) {
 		name = operands[0]
 		text, err = readFile(name)
 	} else {
-		text, err = readAtMost(t.stdin)
+		text, err = readLimited(t.stdin)
 	}
 	if err != nil {
 		return nil, err
