@@ -148,7 +148,7 @@ func imageVersion(file string) (string, error) {
 
 func (a *agent) adminConfig() admin.Config {
 	c := admin.Config{Mode: a.o.mode, Reason: a.o.reason, Domain: a.domain, Version: a.version, Started: a.started, TPM: a.tpm,
-		Health: func() []string { return nil }, Failed: a.tests.Health, SelfTest: a.tests.Run}
+		Health: func() []string { return nil }, Failed: a.tests.Health, SelfTest: a.testAgain}
 	if a.machine != nil {
 		c.Machine = a.machine
 	}

@@ -3,7 +3,10 @@ package appliance
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
+	"github.com/keyrelease/krabox/appliance/selftest"
 	"github.com/keyrelease/krabox/console"
 )
 
@@ -16,6 +19,26 @@ func (a *agent) selfTest() error {
 	}
 	a.log.Info("self-test", "passed", len(r.Passed), "took", r.Took)
 	return nil
+}
+
+// testAgain is selfTest once more, and that the programs of the box are still those that the image lists: process 1, which starts no others,
+// reads them all. What could not be asked is no verdict.
+func (a *agent) testAgain(ctx context.Context) (selftest.Report, error) {
+	if a.machine == nil {
+		return a.tests.Run(), nil
+	}
+	n, faults, err := a.machine.Programs(ctx)
+	if err != nil {
+		return selftest.Report{}, fmt.Errorf("read the programs of the box: %w", err)
+	}
+	if n == 0 {
+		return a.tests.Run(), nil
+	}
+	name := fmt.Sprintf("the %d programs of the image (SHA-256)", n)
+	if len(faults) > 0 {
+		return a.tests.Run(selftest.Part{Name: name, Err: errors.New(strings.Join(faults, "; "))}), nil
+	}
+	return a.tests.Run(selftest.Part{Name: name}), nil
 }
 
 // serveError is the state error: nothing is opened, the port is not served, and the console says why.

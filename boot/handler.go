@@ -95,6 +95,8 @@ func (h handler) Disk(q machine.DiskRequest) (machine.DiskReply, error) {
 
 func (h handler) Status() machine.Status { return h.b.Status() }
 
+func (h handler) Program(at int) (machine.Program, error) { return h.b.ground.listed.program(at) }
+
 // Unlock and Renew are the vault's.
 func (h handler) Unlock(secret machine.Key) (machine.Key, error) {
 	k, err := h.b.vault.unlock(secret)

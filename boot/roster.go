@@ -8,18 +8,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyrelease/krabox/boot/machine"
 )
 
 // A roster is the files of the image whose code may run, as its manifest lists them. The manifest is in the initramfs, so what it says is
 // in PCR 11. Nil: there is no image, and nothing is known of what runs.
 type roster struct {
 	digests map[string]string // SHA-256 in hexadecimal, by path
+	paths   []string          // sorted
 
 	mu   sync.Mutex // guards seen
 	seen map[string]bool
@@ -47,6 +51,10 @@ func readRoster(manifest string) (*roster, error) {
 	for _, x := range m.Programs {
 		p.digests[x.Path] = x.SHA256
 	}
+	if len(p.digests) > machine.MaxPrograms {
+		return nil, fmt.Errorf("read list of programs: it has %d, limit %d", len(p.digests), machine.MaxPrograms)
+	}
+	p.paths = slices.Sorted(maps.Keys(p.digests))
 	return p, nil
 }
 
@@ -60,6 +68,15 @@ func (p *roster) check(path string) error {
 	if p.seen[path] {
 		return nil
 	}
+	if err := p.read(path); err != nil {
+		return err
+	}
+	p.seen[path] = true
+	return nil
+}
+
+// read refuses a file that is not listed, or not as it is listed.
+func (p *roster) read(path string) error {
 	want, err := hex.DecodeString(p.digests[path])
 	if err != nil || len(want) != sha256.Size {
 		return fmt.Errorf("%s is not among the programs that the manifest lists", path)
@@ -76,8 +93,22 @@ func (p *roster) check(path string) error {
 	if !bytes.Equal(h.Sum(nil), want) {
 		return fmt.Errorf("%s is not the program that the manifest lists", path)
 	}
-	p.seen[path] = true
 	return nil
+}
+
+// program reads the listed file of that place again, whoever has read it before. It is in memory: this takes as long as its hash.
+func (p *roster) program(at int) (machine.Program, error) {
+	if p == nil || len(p.paths) == 0 {
+		return machine.Program{}, nil
+	}
+	if at >= len(p.paths) {
+		return machine.Program{}, fmt.Errorf("the image lists %d programs", len(p.paths))
+	}
+	x := machine.Program{Path: p.paths[at], Of: len(p.paths)}
+	if err := p.read(x.Path); err != nil {
+		x.Fault = err.Error()
+	}
+	return x, nil
 }
 
 // file is a file as the kernel knows it, whatever somebody calls it.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/tpm/wire"
 )
 
@@ -90,4 +91,56 @@ func TestOnlyListedProgramsStart(t *testing.T) {
 			t.Errorf("a box without its list is up: %+v", u)
 		}
 	})
+}
+
+// TestProgramsAreReadAgain: what was as listed when it was started is read again when somebody asks, and a byte that is another, or a file
+// that is gone, is told. Where there is no list there is nothing to read.
+func TestProgramsAreReadAgain(t *testing.T) {
+	b := newTestBox(t, script{State: wire.Enrolled})
+	b.listed(t, "")
+	p, err := readRoster(b.Manifest)
+	must(t, err)
+	n := len(p.paths)
+	if n < 3 {
+		t.Fatalf("%d programs", n)
+	}
+	for at, path := range p.paths {
+		must(t, p.check(path))
+		if x, err := p.program(at); err != nil || x != (machine.Program{Path: path, Of: n}) {
+			t.Errorf("program %d = %+v, %v", at, x, err)
+		}
+	}
+	for at, spoil := range []func(string) error{
+		func(path string) error { return os.WriteFile(path, []byte("another"), 0o755) },
+		func(string) error { return nil },
+	} {
+		must(t, os.Remove(p.paths[at])) // it is a link to what other tests use
+		must(t, spoil(p.paths[at]))
+		if x, err := p.program(at); err != nil || x.Of != n || !strings.Contains(x.Fault, p.paths[at]) {
+			t.Errorf("a program that was spoilt: %+v, %v", x, err)
+		}
+	}
+	if x, err := p.program(n); err == nil {
+		t.Errorf("program %d of %d = %+v", n, n, x)
+	}
+	if x, err := (*roster)(nil).program(0); err != nil || x != (machine.Program{}) {
+		t.Errorf("without a list: %+v, %v", x, err)
+	}
+	for text, want := range map[string]string{
+		`{"programs":[` + strings.Repeat(`{"path":"/x","sha256":""},`, 3) + `{"path":"/y"}]}`: "",
+		manyPrograms(machine.MaxPrograms + 1):                                                 "it has 4097, limit 4096",
+	} {
+		must(t, os.WriteFile(b.Manifest, []byte(text), 0o600))
+		if _, err := readRoster(b.Manifest); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("readRoster = %v, want %q", err, want)
+		}
+	}
+}
+
+func manyPrograms(n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf(`{"path":"/%d"}`, i))
+	}
+	return `{"programs":[` + strings.Join(all, ",") + `]}`
 }

@@ -354,7 +354,7 @@ var table = []row{
 	{"boot renew", "renew the key of the box's state: no copy of the disk from before opens any more", "", byOfficer, func(args) Command { return BootRenew{} }},
 	{"unlock", "type one share of the unlock secret of a box that waits; with enough of them it opens", "a", byOfficer | byOperator, func(args) Command { return Unlock{} }},
 	{"zeroize", "destroy all that this box holds: nothing on it, nor on any copy of its disk, opens again; locked, with its TPM cleared: empty the disk", "l", byOfficer | second, func(args) Command { return Zeroize{} }},
-	{"system test", "hold the algorithms that the agent computes to known answers; what fails ends key release until a restart", "", byOfficer | byOperator | byAuditor, func(args) Command { return SystemTest{} }},
+	{"system test", "hold algorithms to known answers, and programs to the image's list; what fails ends key release until a restart", "", byOfficer | byOperator | byAuditor, func(args) Command { return SystemTest{} }},
 	{"reboot", "restart the box", "flma", byOfficer | byOperator, func(args) Command { return Reboot{} }},
 	{"poweroff", "switch the box off", "flma", byOfficer | byOperator, func(args) Command { return PowerOff{} }},
 	{"help [COMMAND]", "this list, or one part of it; ? and Tab help everywhere", "flma", everybody, func(a args) Command { return Help{Topic: a.get("COMMAND")} }},

@@ -1,6 +1,7 @@
 package qemu_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -39,5 +40,11 @@ func TestBoxEnters(t *testing.T) {
 	slices.Sort(run)
 	if want := "programs " + strings.Join(run, ", ") + ": as the image lists them"; !strings.Contains(shown, want) || strings.Contains(shown, "NOT LISTED") {
 		t.Errorf("status lacks %q, or shows a stranger:\n%s", want, shown)
+	}
+	if shown, err = g.operator.Do("system test"); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("the %d programs of the image (SHA-256)", len(g.lab.manifest.Programs)); !strings.Contains(shown, want) || strings.Contains(shown, "FAILED") {
+		t.Errorf("system test lacks %q:\n%s", want, shown)
 	}
 }

@@ -120,8 +120,8 @@ type Config struct {
 
 	// Health says in words what is wrong with the agent and what to do, or nothing.
 	Health func() []string
-	// SelfTest holds the agent's algorithms to their known answers.
-	SelfTest func() selftest.Report
+	// SelfTest holds the agent's algorithms to their known answers, and the programs of the box to the image's list.
+	SelfTest func(context.Context) (selftest.Report, error)
 	// Failed says why the agent is in the state error, in which only what mends is done, or nil. Nil: it never is.
 	Failed func() error
 	// Unlogged has somebody write down what the module did and the log did not take. Nil: the next start does.

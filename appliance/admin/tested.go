@@ -32,7 +32,7 @@ func (a *Agent) full() error {
 
 var errNoSelfTest = errors.New("this agent has no self-test")
 
-// systemTest tests the agent's algorithms. What fails is for good: from then on nothing is released.
+// systemTest tests the agent's algorithms and programs. What fails is for good: from then on nothing is released.
 func (s *step) systemTest(ctx context.Context) error {
 	if s.a.c.SelfTest == nil {
 		return errNoSelfTest
@@ -40,7 +40,10 @@ func (s *step) systemTest(ctx context.Context) error {
 	if err := s.act(ctx); err != nil {
 		return err
 	}
-	r := s.a.c.SelfTest()
+	r, err := s.a.c.SelfTest(ctx)
+	if err != nil {
+		return err
+	}
 	for _, name := range r.Passed {
 		field(s, "passed", name)
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -12,7 +13,8 @@ import (
 func TestErrorInhibits(t *testing.T) {
 	w := enrolled(t)
 	suite := selftest.New()
-	w.c.SelfTest, w.c.Failed = suite.Run, suite.Health
+	w.c.SelfTest = func(context.Context) (selftest.Report, error) { return suite.Run(), nil }
+	w.c.Failed = suite.Health
 	if _, o := w.try("access add legal-team"); !strings.Contains(o.Error, "no self-test was run") {
 		t.Errorf("untested: %+v", o)
 	}
@@ -20,8 +22,8 @@ func TestErrorInhibits(t *testing.T) {
 	w.has("system test", "RSA-OAEP", "Argon2id", "self-tests passed in")
 	w.has("status", "FIPS 140 mode")
 	w.do("access add legal-team")
-	w.c.SelfTest = func() selftest.Report {
-		return selftest.Report{Failed: []error{errors.New("self-test of AES-256-GCM: the answer is not the known one")}}
+	w.c.SelfTest = func(context.Context) (selftest.Report, error) {
+		return selftest.Report{Failed: []error{errors.New("self-test of AES-256-GCM: the answer is not the known one")}}, nil
 	}
 	w.c.Failed = func() error { return errors.New("state error, nothing is released: self-test of AES-256-GCM") }
 	before := w.store.State().Root()

@@ -1,4 +1,4 @@
-// Package selftest holds the algorithms that the agent relies on to known answers, at each start and on command.
+// Package selftest holds the algorithms that the agent relies on to known answers, at each start and on command, and keeps the verdict.
 //
 //	untested --Run--> good --Run--> good
 //	   '----Run--->  error <--Run---'      for good: only a restart leaves it
@@ -21,6 +21,12 @@ type test struct {
 	check  func(answer []byte) error
 }
 
+// A Part is a test that what this package knows does not suffice for. Its error says what is wrong.
+type Part struct {
+	Name string
+	Err  error
+}
+
 // A Suite is the tests of one process, and what came of them.
 type Suite struct {
 	tests  []test
@@ -38,17 +44,21 @@ type Report struct {
 	Took   time.Duration
 }
 
-// Run runs all tests, also those after one that failed. Each has its result; one that panics has failed.
-func (s *Suite) Run() (r Report) {
+// Run runs all tests, also those after one that failed, and takes in what came of others. Each has its result; one that panics has failed.
+func (s *Suite) Run(others ...Part) (r Report) {
 	began := time.Now()
+	parts := make([]Part, 0, len(s.tests)+len(others))
 	for _, t := range s.tests {
-		if err := t.run(); err != nil {
-			err = fmt.Errorf("self-test of %s: %w", t.name, err)
+		parts = append(parts, Part{t.name, t.run()})
+	}
+	for _, p := range append(parts, others...) {
+		if p.Err != nil {
+			err := fmt.Errorf("self-test of %s: %w", p.Name, p.Err)
 			r.Failed = append(r.Failed, err)
 			s.failed.CompareAndSwap(nil, &err)
 			continue
 		}
-		r.Passed = append(r.Passed, t.name)
+		r.Passed = append(r.Passed, p.Name)
 	}
 	s.ran.Store(true)
 	r.Took = time.Since(began)

@@ -75,6 +75,34 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return *r.Status, nil
 }
 
+// Programs has each program of the image read and held to the image's list, one after the other, so that other requests get their turn.
+// It returns how many there are, and in words what is not as listed, what runs and is not listed among it. There are none on an ordinary host.
+func (c *Client) Programs(ctx context.Context) (n int, faults []string, err error) {
+	for at := 0; at == 0 || at < n; at++ {
+		r, err := c.ask(ctx, request{Do: verbProgram, At: at})
+		switch {
+		case err != nil:
+			return 0, nil, err
+		case r.Program == nil || r.Program.Of > MaxPrograms || at > 0 && r.Program.Of != n:
+			return 0, nil, errors.New("machine program: an answer to something else")
+		case r.Program.Fault != "":
+			faults = append(faults, r.Program.Fault)
+		}
+		n = r.Program.Of
+	}
+	if n == 0 {
+		return 0, nil, nil
+	}
+	s, err := c.Status(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, x := range s.Strangers {
+		faults = append(faults, "process "+x+" is not in the list")
+	}
+	return n, faults, nil
+}
+
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
 

@@ -1,5 +1,5 @@
 // Package machine is what krad may ask of process 1: restart, stop, lock, set the clock or adjust it, set the network, have the state's key
-// renewed, put a backup on a disk or read one from there, tell how it is.
+// renewed, put a backup on a disk or read one from there, hold a program to the image's list, tell how it is.
 //
 // One request is in flight at a time on one connected stream that process 1 hands to krad. Each message is one line of JSON in
 // one encoding; anything else ends the connection. The requests cannot name a program, a path or a stage: a krad in the wrong
@@ -22,6 +22,8 @@ const (
 	MaxLine   = 64 << 10 // bytes in one message
 	MaxReason = 4 << 10  // bytes in the reason of a lock
 	MaxDNS    = 3        // name servers, as many as a resolver reads
+
+	MaxPrograms = 4096 // in an image's list
 )
 
 // MaxAdjust bounds one slow adjustment of the clock, either way.
@@ -51,6 +53,8 @@ const (
 	verbTurn   verb = "turn"
 
 	verbDisk verb = "disk"
+
+	verbProgram verb = "program"
 )
 
 // request is one line from krad. Only the fields of its verb are set.
@@ -64,15 +68,17 @@ type request struct {
 	Secret  *Key     `json:"secret,omitempty"`
 
 	Disk *DiskRequest `json:"disk,omitempty"`
+	At   int          `json:"at,omitempty"` // place in the list of programs
 }
 
-// reply is one line from process 1: an error, a status, a key, what is with the disks, or nothing when it is done.
+// reply is one line from process 1: an error, a status, a key, what is with the disks or a program, or nothing when it is done.
 type reply struct {
 	Error  string  `json:"error,omitempty"`
 	Status *Status `json:"status,omitempty"`
 	Key    *Key    `json:"key,omitempty"`
 
-	Disk *DiskReply `json:"disk,omitempty"`
+	Disk    *DiskReply `json:"disk,omitempty"`
+	Program *Program   `json:"program,omitempty"`
 }
 
 // check refuses a request whose fields are not exactly those of its verb.
@@ -113,6 +119,11 @@ func (r request) check() error {
 			return err
 		}
 		want.Disk = r.Disk
+	case verbProgram:
+		if r.At < 0 || r.At >= MaxPrograms {
+			return fmt.Errorf("program %d, limit %d", r.At, MaxPrograms)
+		}
+		want.At = r.At
 	default:
 		return fmt.Errorf("unknown request %q", string(r.Do))
 	}

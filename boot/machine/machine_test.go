@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,8 +18,12 @@ import (
 
 // box is a Handler that remembers what it was asked.
 type box struct {
-	did    []string
-	refuse error
+	did      []string
+	refuse   error
+	programs []Program // what is read, in turn
+	asked    int       // for one of them
+
+	strangers []string
 }
 
 func (b *box) note(s string) error { b.did = append(b.did, s); return b.refuse }
@@ -39,9 +44,16 @@ func (b *box) Renew(how Opening, k Key) (Key, error) {
 func (b *box) Disk(q DiskRequest) (DiskReply, error) {
 	return DiskReply{Text: string(q.Do)}, b.note("disk " + string(q.Do))
 }
+func (b *box) Program(at int) (Program, error) {
+	b.asked++
+	if at >= len(b.programs) {
+		return Program{}, b.refuse
+	}
+	return b.programs[at], b.refuse
+}
 func (b *box) Turn(context.Context) error { return b.note("turn") }
 func (b *box) Status() Status {
-	return Status{Mode: "locked", Reason: "PCR \xff 4", Services: []Service{{Name: "krad", State: Ready, PID: 7}}}
+	return Status{Mode: "locked", Reason: "PCR \xff 4", Services: []Service{{Name: "krad", State: Ready, PID: 7}}, Strangers: b.strangers}
 }
 
 // pair connects a client to a served handler; ended receives what Serve returned.
@@ -108,6 +120,45 @@ func TestEveryRequestReachesTheHandler(t *testing.T) {
 	c.Close()
 	if err := <-ended; err != nil {
 		t.Errorf("Serve after hang-up = %v", err)
+	}
+}
+
+// TestPrograms: every program of the list is asked for, each fault and each stranger is told, and a list that changes in between is none.
+func TestPrograms(t *testing.T) {
+	of := func(faults ...string) []Program {
+		var all []Program
+		for _, f := range faults {
+			all = append(all, Program{Path: "/bin/x", Of: len(faults), Fault: f})
+		}
+		return all
+	}
+	other := of("", "", "")
+	other[1].Of = 2
+	for name, c := range map[string]struct {
+		box    box
+		n      int
+		faults []string
+		fails  bool
+	}{
+		"no list":      {box: box{}},
+		"as listed":    {box: box{programs: of("", "", "")}, n: 3},
+		"the last one": {box: box{programs: of("", "", "/bin/x is other")}, n: 3, faults: []string{"/bin/x is other"}},
+		"two":          {box: box{programs: of("a", "", "b")}, n: 3, faults: []string{"a", "b"}},
+		"a stranger":   {box: box{programs: of(""), strangers: []string{"7: \"/tmp/x\""}}, n: 1, faults: []string{`process 7: "/tmp/x" is not in the list`}},
+		"refused":      {box: box{programs: of(""), refuse: errors.New("no")}, fails: true},
+		"other list":   {box: box{programs: other}, fails: true},
+		"endless":      {box: box{programs: []Program{{Of: MaxPrograms + 1}}}, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, _ := pair(t, &c.box)
+			n, faults, err := client.Programs(t.Context())
+			if (err != nil) != c.fails || n != c.n || !slices.Equal(faults, c.faults) {
+				t.Errorf("Programs() = %d, %q, %v", n, faults, err)
+			}
+			if !c.fails && c.box.asked != max(1, c.n) {
+				t.Errorf("asked %d times for %d", c.box.asked, c.n)
+			}
+		})
 	}
 }
 
@@ -187,6 +238,9 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		"list with a disk": `{"do":"disk","disk":{"do":"list","disk":"sdb"}}` + "\n",
 		"disk's reboot":    `{"do":"reboot","disk":{"do":"list"}}` + "\n",
 		"time before 1970": `{"do":"clock","unix":-5}` + "\n",
+		"program before":   `{"do":"program","at":-1}` + "\n",
+		"program far off":  `{"do":"program","at":4096}` + "\n",
+		"program's reboot": `{"do":"reboot","at":1}` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			near, far := net.Pipe()

@@ -29,6 +29,8 @@ type Handler interface {
 	Turn(ctx context.Context) error
 	// Disk returns at once: what a disk keeps waiting must not keep a Lock waiting.
 	Disk(q DiskRequest) (DiskReply, error)
+	// Program reads one file of the image.
+	Program(at int) (Program, error)
 }
 
 // Serve answers krad until it hangs up (nil) or says something that is no request (an error). It closes conn.
@@ -92,6 +94,12 @@ func answer(ctx context.Context, r request, h Handler) reply {
 			return reply{Error: err.Error()}
 		}
 		return reply{Disk: &d}
+	case verbProgram:
+		p, err := h.Program(r.At)
+		if err != nil {
+			return reply{Error: err.Error()}
+		}
+		return reply{Program: &p}
 	default:
 		panic("machine: request was not checked")
 	}

@@ -41,3 +41,10 @@ type Status struct {
 	Programs  []string `json:"programs,omitempty"`  // of those that the image's manifest lists, which run
 	Strangers []string `json:"strangers,omitempty"` // what else runs: nothing, on a sound box
 }
+
+// A Program is a file whose code runs, as the image's list has it, and what came of reading it in the memory of the box.
+type Program struct {
+	Path  string `json:"path"`
+	Of    int    `json:"of"`              // how many there are; 0, and no path, where there is no list
+	Fault string `json:"fault,omitempty"` // why it is not what the list says
+}
