@@ -11,6 +11,7 @@ EPOCH   ?= 1
 COMMIT  ?= $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown)
 PORT    ?= 8443
 KERNEL  ?= cloud
+FIPS140 ?= off
 
 # What Debian must provide: a file that shows it is there, and its package.
 NEEDS := /usr/bin/gcc=gcc /usr/include/stdlib.h=libc6-dev /usr/bin/qemu-system-x86_64=qemu-system-x86 \
@@ -50,8 +51,8 @@ setup: ## install what Debian must provide (as root; otherwise print the command
 domain: setup ## make a throwaway domain in dist/domain, unless one is there
 	@[ -e $(DOMAIN)/domain.json ] || go run ./image/cmd/domain init $(DOMAIN) -plain
 
-image: domain ## build dist/kra.efi, kra.cpio.zst, kra.img and kra.json for DOMAIN (default dist/domain), and sign the image for Secure Boot; KERNEL=full: for servers
-	@go run ./image/cmd/mkimage -domain $(DOMAIN) -out dist -kernel $(KERNEL) -version $(VERSION) -epoch $(EPOCH) -commit $(COMMIT)
+image: domain ## build dist/kra.efi, kra.cpio.zst, kra.img and kra.json for DOMAIN (default dist/domain), and sign the image for Secure Boot; KERNEL=full: for servers; FIPS140=certified: with Go's validated module
+	@go run ./image/cmd/mkimage -domain $(DOMAIN) -out dist -kernel $(KERNEL) -fips140 $(FIPS140) -version $(VERSION) -epoch $(EPOCH) -commit $(COMMIT)
 	go run ./image/cmd/domain sign -dir $(DOMAIN) -uki dist/kra.efi
 
 eval: image ## the whole product in one command, in QEMU with a software TPM

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,7 +39,7 @@ func (s Spec) goBuild(c Command, out string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", flags, "-o", out, c.Package)
 	cmd.Dir = s.Source
 	cmd.Env = append(keptEnvironment(), "CGO_ENABLED="+cgo,
-		"GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=", "GOENV=off",
+		"GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=", "GOENV=off", "GOFIPS140="+cmp.Or(s.FIPS140, "off"),
 		"CC=gcc", "CGO_CFLAGS=-O2 -g0", "CGO_LDFLAGS=-O2", "CGO_CPPFLAGS=", "CGO_CXXFLAGS=", "CGO_FFLAGS=",
 		"LC_ALL=C", "SOURCE_DATE_EPOCH="+stateTime)
 	if text, err := cmd.CombinedOutput(); err != nil {

@@ -60,6 +60,7 @@ type Spec struct {
 	Commands  []Command
 	Libraries []string // files loaded at run time, such as a PKCS#11 module; their own libraries follow
 	Kernel    Kernel
+	FIPS140   string       // Go's cryptographic module, as GOFIPS140 names it: off (or empty), certified, inprocess, or a version
 	Domain    label.Domain // whose box it can become: /etc/kra/domain.json
 	Firmware  SecureBoot   // the keys of the machine's firmware, for the prediction; no byte of the image depends on them
 	Version   string
@@ -100,6 +101,9 @@ func (s Spec) check() error {
 	}
 	if s.Epoch == 0 {
 		return errors.New("no epoch")
+	}
+	if s.FIPS140 == "latest" { // the toolchain's own: another with each, under one name
+		return errors.New("no FIPS 140 module \"latest\": want off, certified, inprocess or a version")
 	}
 	return nil
 }

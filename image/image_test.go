@@ -113,7 +113,7 @@ func TestBuildTwice(t *testing.T) {
 	var outs []string
 	for i, env := range [][]string{
 		{"TZ=Europe/Berlin", "LANG=C"},
-		{"TZ=Pacific/Auckland", "LANG=C.UTF-8", "CGO_CFLAGS=-O0 -g3", "GOFLAGS=-v", "CC=false", "GOAMD64=v3", "LD_LIBRARY_PATH=/nowhere", "SOURCE_DATE_EPOCH=1"},
+		{"TZ=Pacific/Auckland", "LANG=C.UTF-8", "CGO_CFLAGS=-O0 -g3", "GOFLAGS=-v", "CC=false", "GOFIPS140=certified", "GOAMD64=v3", "LD_LIBRARY_PATH=/nowhere", "SOURCE_DATE_EPOCH=1"},
 	} {
 		dir := filepath.Join(t.TempDir(), strings.Repeat("deeper/", i))
 		source := filepath.Join(dir, "source")
@@ -316,11 +316,33 @@ func TestBuildRefuses(t *testing.T) {
 		"no kernel":         func(s *Spec) { s.Kernel = 0 },
 		"another kernel":    func(s *Spec) { s.Kernel = Full + 1 },
 		"no epoch":          func(s *Spec) { s.Epoch = 0 },
+		"today's module":    func(s *Spec) { s.FIPS140 = "latest" },
 	} {
 		s := good
 		change(&s)
 		if _, err := Build(s); err == nil {
 			t.Errorf("%s: built", name)
+		}
+	}
+}
+
+// TestModuleOfPrograms: the programs compute with the cryptographic module that the image is to have, whatever the builder's settings say, and the
+// list of inputs names it.
+func TestModuleOfPrograms(t *testing.T) {
+	t.Setenv("GOFIPS140", "certified")
+	for module, want := range map[string]string{"": "", "off": "", "certified": "v1."} {
+		file := filepath.Join(t.TempDir(), "init")
+		if err := (Spec{Source: "..", FIPS140: module}).goBuild(Command{"./boot/cmd/stage1", "/init", Static}, file); err != nil {
+			t.Fatal(err)
+		}
+		inputs, err := cryptographicModule(cpio.StaticFile("init", string(read(t, file)), 0o755))
+		switch {
+		case err != nil:
+			t.Errorf("%q: %v", module, err)
+		case want == "" && len(inputs) > 0:
+			t.Errorf("%q: %+v", module, inputs)
+		case want != "" && (len(inputs) != 1 || !strings.HasPrefix(inputs[0].Version, want) || len(differences(inputs)) > 0):
+			t.Errorf("%q: %+v, %q", module, inputs, differences(inputs))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"debug/elf"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -93,7 +95,31 @@ func (s Spec) hostInputs(a *cpio.Archive) ([]manifest.Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(inputs, compilers...), nil
+	inputs = append(inputs, compilers...)
+	module, err := cryptographicModule(a.Files["init"])
+	return append(inputs, module...), err
+}
+
+// cryptographicModule is Go's FIPS 140 module that the programs were built with, if they were: what the first of them says of itself.
+func cryptographicModule(init cpio.Record) ([]manifest.Input, error) {
+	built, err := buildinfo.Read(init)
+	if err != nil {
+		return nil, fmt.Errorf("find FIPS 140 module: %w", err)
+	}
+	at := slices.IndexFunc(built.Settings, func(s debug.BuildSetting) bool { return s.Key == "GOFIPS140" })
+	if at < 0 {
+		return nil, nil
+	}
+	version := built.Settings[at].Value
+	root, err := tool("go", "env", "GOROOT")
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(string(bytes.TrimSpace(root)), "lib", "fips140", version+".zip"))
+	if err != nil {
+		return nil, fmt.Errorf("find FIPS 140 module: %w", err)
+	}
+	return []manifest.Input{{Package: "go-fips140", Version: version, SHA256: sum256(data)}}, nil
 }
 
 func packageInput(a *cpio.Archive, owner string, names []string) (manifest.Input, error) {

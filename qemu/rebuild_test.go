@@ -4,11 +4,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/keyrelease/krabox/image"
 	"github.com/keyrelease/krabox/image/desk"
+	"github.com/keyrelease/krabox/image/manifest"
 )
 
 // run runs a program in a folder.
@@ -41,10 +43,10 @@ func clone(t *testing.T) (dir, commit string) {
 	return dir, commit
 }
 
-// TestBoxRebuilt runs a box on the image of a commit, and has its user build that image again in a checkout of his own: what the TPM quoted is
+// TestBoxRebuilt runs a box on the image of a commit, whose programs compute with Go's validated module, and has its user build that image again in a checkout of his own: what the TPM quoted is
 // what comes out. One byte of code more, hidden from git, and it is not.
 func TestBoxRebuilt(t *testing.T) {
-	g, _ := copyOf(t)
+	g, s := copyOf(t)
 	kra := filepath.Join(t.TempDir(), "kra")
 	run1(t, "..", "go", "build", "-o", kra, "./kra/cmd/kra")
 	tree, commit := clone(t)
@@ -52,7 +54,7 @@ func TestBoxRebuilt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run1(t, tree, "go", "run", "./image/cmd/mkimage", "-domain", domain, "-version", "v0.1.9", "-epoch", "1", "-commit", commit)
+	run1(t, tree, "go", "run", "./image/cmd/mkimage", "-domain", domain, "-fips140", "certified", "-version", "v0.1.9", "-epoch", "1", "-commit", commit)
 	out := filepath.Join(tree, "dist")
 	if err := g.lab.desk.SignImage(out); err != nil {
 		t.Fatal(err)
@@ -60,6 +62,11 @@ func TestBoxRebuilt(t *testing.T) {
 	m, err := readManifest(out)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(m.Inputs, func(in manifest.Input) bool {
+		return in.Package == "go-fips140" && strings.HasPrefix(in.Version, "v1.")
+	}) {
+		t.Errorf("the image's inputs lack the module: %+v", m.Inputs)
 	}
 	r, err := release(m)
 	if err != nil {
@@ -82,9 +89,18 @@ func TestBoxRebuilt(t *testing.T) {
 	if err := g.up("enrolled"); err != nil {
 		t.Fatal(err)
 	}
+	if err := g.decrypt(s); err != nil {
+		t.Error(err)
+	}
+	if err := g.login(); err != nil {
+		t.Fatal(err)
+	}
+	if shown, err := g.operator.Do("system test"); err != nil || !strings.Contains(shown, "FIPS 140 mode on, module v1.") || strings.Contains(shown, "FAILED") {
+		t.Errorf("system test: %v\n%s", err, shown)
+	}
 	mine, _ := clone(t)
 	verify := func() (string, error) {
-		c := exec.Command(kra, "verify", "-root", filepath.Join(domain, desk.RootFile), "-domain", domain, "-rebuild", mine, "https://"+g.machine.Addr(releasePort))
+		c := exec.Command(kra, "verify", "-root", filepath.Join(domain, desk.RootFile), "-domain", domain, "-rebuild", mine, "-fips140", "certified", "https://"+g.machine.Addr(releasePort))
 		said, err := c.CombinedOutput()
 		return string(said), err
 	}

@@ -44,7 +44,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	}
 	dir := filepath.Join(cache, "krabox-test", "box")
 	fresh := dir + "-" + time.Now().Format("150405.000000000")
-	if err := build(fresh); err != nil {
+	if err := build(fresh, nil); err != nil {
 		return "", err
 	}
 	old, err := os.MkdirTemp(cache, "krabox-old-")
@@ -56,11 +56,13 @@ var programs = sync.OnceValues(func() (string, error) {
 	return dir, os.Rename(fresh, dir)
 })
 
-// build builds the programs of a box into a folder.
-func build(dir string, flags ...string) error {
+// build builds the programs of a box into a folder, with settings of the go command.
+func build(dir string, env []string, flags ...string) error {
 	const m = "github.com/keyrelease/krabox/"
 	args := append(append([]string{"build"}, flags...), "-o", dir+"/", m+"tpm/cmd/tpmd", m+"hsm/cmd/hsmd", m+"appliance/cmd/krad", m+"boot/cmd/stage1")
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+	c := exec.Command("go", args...)
+	c.Env = append(os.Environ(), env...)
+	if out, err := c.CombinedOutput(); err != nil {
 		return &buildError{string(out), err}
 	}
 	return nil
@@ -172,6 +174,21 @@ func factory(t testing.TB, bin, domain string, d *desk.Desk, name string) *Box {
 func Start(t testing.TB, edits ...Edit) *Box {
 	t.Helper()
 	b := New(t, edits...)
+	b.Enrol()
+	b.Login()
+	return b
+}
+
+// StartCertified starts a box, of programs that compute with Go's validated FIPS 140 module, and takes it into service.
+func StartCertified(t testing.TB) *Box {
+	t.Helper()
+	b := New(t)
+	b.Stop()
+	b.bin = t.TempDir()
+	if err := build(b.bin, []string{"GOFIPS140=certified"}); err != nil {
+		t.Fatal(err)
+	}
+	b.Power()
 	b.Enrol()
 	b.Login()
 	return b

@@ -36,7 +36,7 @@ func edited(t testing.TB, edits []Edit) string {
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := build(bin, "-overlay="+file); err != nil {
+	if err := build(bin, nil, "-overlay="+file); err != nil {
 		t.Fatal(err)
 	}
 	return bin

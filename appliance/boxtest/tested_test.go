@@ -53,3 +53,30 @@ func TestErrorOfABox(t *testing.T) {
 		t.Errorf("with good programs: %v", err)
 	}
 }
+
+// TestCertifiedModule: a box whose programs were built with Go's validated module says so, passes its tests, and makes keys of every algorithm that
+// release.
+func TestCertifiedModule(t *testing.T) {
+	b := boxtest.StartCertified(t)
+	legalTeam(b)
+	bob := b.Person("bob")
+	suites := map[block.Suite]bool{}
+	for _, algorithm := range []string{"p256", "p384", "rsa3072", "mlkem768p256"} {
+		if algorithm != "p256" {
+			b.Do("key generate " + algorithm + " for legal-team")
+		}
+		h, _ := header(t, b.Agent(&bob), "x")
+		if _, err := b.Agent(&bob).Release(t.Context(), []block.Header{h}); err != nil {
+			t.Errorf("%s: %v", algorithm, err)
+		}
+		suites[h.Wraps()[0].Suite()] = true
+	}
+	if len(suites) != 4 {
+		t.Errorf("files were encrypted to keys of %v only", suites)
+	}
+	for _, line := range []string{"system test", "status"} {
+		if shown := b.Do(line); !strings.Contains(shown, "Go's, FIPS 140 mode on, module v1.") || strings.Contains(shown, "FAILED") {
+			t.Errorf("%s says %s", line, shown)
+		}
+	}
+}

@@ -21,6 +21,7 @@ func main() {
 	flag.StringVar(&s.Out, "out", "dist", "`folder` for the artefacts")
 	flag.StringVar(&s.Source, "source", ".", "`folder` of the source tree")
 	flag.TextVar(&s.Kernel, "kernel", image.Cloud, "Debian's `kernel`: cloud, of virtual machines, or full, of servers")
+	flag.StringVar(&s.FIPS140, "fips140", "off", "Go's cryptographic `module`, as GOFIPS140 names it: off, certified, inprocess or a version")
 	flag.StringVar(&s.Version, "version", "v0.1.0", "release `name`")
 	flag.Uint64Var(&s.Epoch, "epoch", 1, "release `number`: after an upgrade is confirmed, lower ones open nothing")
 	flag.StringVar(&s.Commit, "commit", "unknown", "`stamp` of the source tree")

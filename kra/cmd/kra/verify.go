@@ -37,6 +37,7 @@ that the TPM quoted. Whoever does this believes nobody about what the box runs.
 
   kra verify -rebuild ~/krabox https://box1.example:8443
   kra verify -rebuild ~/krabox -kernel full https://box1.example:8443   # a server's image
+  kra verify -rebuild ~/krabox -fips140 certified https://box1.example:8443
 
 For scripts: it ends with 0 only if every check holds. 2: the command line or a setting
 is wrong. 4: the box does not answer, or cannot be what its label says now. 5: what it
@@ -52,6 +53,7 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 	tree := fs.String("rebuild", "", "build the image again from the checkout in a `FOLDER`, and compare it with what the box runs")
 	domain := fs.String("domain", "", "`FOLDER` with the domain's public part, for -rebuild; dist/domain in the checkout if not given")
 	kernel := fs.String("kernel", "", "Debian's `kernel` in the box's image, for -rebuild: cloud or full; cloud if not given")
+	fips := fs.String("fips140", "", "the `module` that the box computes with, for -rebuild, as GOFIPS140 names it; off if not given")
 	epoch := fs.Uint64("epoch", 0, "believe no release of a lower `epoch`")
 	start := fs.Bool("instantiate", false, "start the key-release service, if the box has it start on challenge")
 	set := t.settings(fs, setURL, setRoot, setBoard, setPermissions)
@@ -64,6 +66,9 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 	}
 	if *kernel != "" && (*tree == "" || *kernel != "cloud" && *kernel != "full") {
 		return usagef("-kernel goes with -rebuild, and is cloud or full")
+	}
+	if *fips != "" && *tree == "" {
+		return usagef("-fips140 goes with -rebuild")
 	}
 	if len(operands) > 1 {
 		return usagef("one box at a time, not %d", len(operands))
@@ -98,7 +103,7 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 	if err := t.describe(id); err != nil || *tree == "" {
 		return err
 	}
-	return rebuild{t, *tree, cmp.Or(*domain, filepath.Join(*tree, "dist", "domain")), *kernel}.compare(ctx, id)
+	return rebuild{t, *tree, cmp.Or(*domain, filepath.Join(*tree, "dist", "domain")), *kernel, *fips}.compare(ctx, id)
 }
 
 func (t *tool) describe(id client.Identity) error {
