@@ -352,7 +352,14 @@ func (s *step) backupShow() error {
 	keys, lost := s.cargo()
 	field(s, "a backup has", count(len(keys), "key", "keys"))
 	if k, ok := s.state().BackupKey(); ok {
-		if _, err := s.newBackup(k, keys, lost); err != nil {
+		b, err := s.newBackup(k, keys, lost)
+		if err == nil {
+			err = fits(b, label.MaxDocument)
+		}
+		switch {
+		case err != nil && fits(b, label.MaxBackup) == nil:
+			field(s, "disks only", err.Error())
+		case err != nil:
 			field(s, "NO BACKUP", err.Error())
 		}
 	}

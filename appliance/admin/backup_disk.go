@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyrelease/krabox/appliance/backup"
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/console"
@@ -80,7 +81,7 @@ func (s *step) backupMakeDisk(ctx context.Context, c console.BackupMakeDisk) err
 	if d.Holds == "empty" {
 		what = fmt.Sprintf("Write on disk %s (%s), which is empty, a backup", d.Name, diskWords(d))
 	}
-	return s.makeBackup(ctx, what, func(b label.Backup, text []byte) (string, error) {
+	return s.makeBackup(ctx, what, label.MaxBackup, func(b label.Backup, text []byte) (string, error) {
 		made, err := time.Parse(time.RFC3339, b.Made)
 		if err != nil {
 			return "", err
@@ -137,6 +138,9 @@ func (s *step) fromDisk(ctx context.Context, name console.Disk) (o awaited, is l
 	o, err = s.opened(text)
 	return o, sha256.Sum256([]byte(text)), err
 }
+
+// What process 1 writes is as much as is read here.
+var _ = [1]int{}[machine.MaxBackup-backup.MaxArmor]
 
 // diskWords is what tells a disk from others.
 func diskWords(d machine.Disk) string {

@@ -3,13 +3,17 @@ package admin
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyrelease/krabox/appliance/backup"
+	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/boot/disks/diskstest"
 	"github.com/keyrelease/krabox/boot/machine"
+	hsm "github.com/keyrelease/krabox/hsm/wire"
 )
 
 // withKeys is a box with two keys, a backup key and a stick.
@@ -186,4 +190,66 @@ func TestDisksOfProcess1(t *testing.T) {
 	if bytesOf(999) != "999 B" || bytesOf(64_000_000_000) != "64.0 GB" || diskWords(machine.Disk{}) != "of unknown make, serial unknown, 0 B, by " {
 		t.Errorf("words: %s, %s", bytesOf(64_000_000_000), diskWords(machine.Disk{}))
 	}
+}
+
+var many = flag.Int("keys", 1100, "how many keys TestLargeBackup has in its backup")
+
+// TestLargeBackup: a box with more keys than a paste takes is told so, and that a disk takes them; from there another box gets all of them.
+func TestLargeBackup(t *testing.T) {
+	w := enrolled(t)
+	if _, err := w.store.Commit(t.Context(), store.KeyModeSet{Mode: hsm.Vault}); err != nil {
+		t.Fatal(err)
+	}
+	var keys []store.Change
+	for range *many {
+		k, files, err := w.fault.Generate(t.Context(), hsm.P256, hsm.Replicable, hsm.Vault)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, store.KeyAdd{Key: k, Made: time.Now(), Files: files})
+	}
+	if _, err := w.store.Commit(t.Context(), keys...); err != nil {
+		t.Fatal(err)
+	}
+	shares := backedUp(t, w)
+	w.fail("backup make", []string{"yes"}, "t fits on a disk: backup make to disk")
+	w.has("backup show", "disks only")
+	stick := diskstest.Disk{Name: "sdb", Model: "Ultra", Serial: "4C53", Size: 2 * machine.MaxBackup}
+	w.body.rack.Plug(stick)
+	w.try("backup make to disk sdb")
+	w.do("backup make to disk sdb", "yes")
+	text, err := w.body.ReadDisk(t.Context(), must(w.body.rack.Drawer.List())[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	two := factoryOf(t, w.desk)
+	two.body.rack.Plug(stick)
+	two.enrolAs("box2")
+	if _, err := two.store.Commit(t.Context(), store.KeyModeSet{Mode: hsm.Vault}); err != nil {
+		t.Fatal(err)
+	}
+	two.login()
+	rack := two.body.rack.Drawer
+	if err := rack.Write("sdb", must(rack.List())[0].Mark, machine.Title{Box: "box1", Made: time.Now()}, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	two.try("backup restore box1 from disk sdb")
+	two.do("backup restore box1 from disk sdb", "yes")
+	two.do("backup share", shares[0].Text())
+	two.do("backup share", shares[2].Text(), "yes")
+	if n := len(two.store.State().Keys()); n != *many {
+		t.Errorf("restored %d keys of %d", n, *many)
+	}
+	if r, err := two.fault.Status(t.Context()); err != nil || int(r.Report.Keys) != *many {
+		t.Errorf("the token has %d keys, %v", r.Report.Keys, err)
+	}
+	t.Logf("%d keys, %d bytes", *many, len(text))
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

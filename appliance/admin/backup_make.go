@@ -45,7 +45,7 @@ func lostLines(lost []label.LostKey) (out []string) {
 
 // backupMake prints a backup.
 func (s *step) backupMake(ctx context.Context) error {
-	return s.makeBackup(ctx, "Print a backup", func(b label.Backup, text []byte) (string, error) {
+	return s.makeBackup(ctx, "Print a backup", label.MaxDocument, func(b label.Backup, text []byte) (string, error) {
 		if len(text) > wire.MaxPaste {
 			return "", fmt.Errorf("no backup was printed: it would have %d bytes, and a paste takes %d. It fits on a disk: backup make to disk", len(text), wire.MaxPaste)
 		}
@@ -57,14 +57,17 @@ func (s *step) backupMake(ctx context.Context) error {
 	})
 }
 
-// makeBackup makes a backup and puts its text where it is kept; put says in words what to do with it.
-func (s *step) makeBackup(ctx context.Context, what string, put func(b label.Backup, text []byte) (string, error)) error {
+// makeBackup makes a backup of so many bytes at most and puts its text where it is kept; put says in words what to do with it.
+func (s *step) makeBackup(ctx context.Context, what string, most int, put func(b label.Backup, text []byte) (string, error)) error {
 	k, ok := s.state().BackupKey()
 	if !ok {
 		return fmt.Errorf("this box has no backup key; first: backup key shares 2 of 3")
 	}
 	keys, lost := s.cargo()
 	b, err := s.newBackup(k, keys, lost)
+	if err == nil {
+		err = fits(b, most)
+	}
 	if err != nil {
 		return err
 	}
@@ -98,7 +101,19 @@ func (s *step) makeBackup(ctx context.Context, what string, put func(b label.Bac
 	return s.say("Backup of box %s with %s, for backup key %s. %s", b.Box, count(len(keys), "key", "keys"), backup.NameOf(k.ID()), then)
 }
 
-// newBackup is the backup without its keys, checked before any of them is wrapped.
+// fits says before any key is wrapped whether a backup has room where it is to be kept.
+func fits(b label.Backup, most int) error {
+	err := b.Check(most)
+	switch {
+	case err != nil && most < label.MaxBackup && b.Check(label.MaxBackup) == nil:
+		return fmt.Errorf("no backup was printed: %w. It fits on a disk: backup make to disk", err)
+	case err != nil:
+		return fmt.Errorf("no backup was made: %w; keep a second box with copies instead (replica)", err)
+	}
+	return nil
+}
+
+// newBackup is the backup with others of their size in place of its keys.
 func (s *step) newBackup(k store.BackupKey, keys []store.Key, lost []label.LostKey) (label.Backup, error) {
 	ids := make([]block.KeyID, len(keys))
 	for i, key := range keys {
@@ -120,9 +135,6 @@ func (s *step) newBackup(k store.BackupKey, keys []store.Key, lost []label.LostK
 	}
 	for i, key := range keys {
 		b.Keys[i] = replicaKey(key, parcelLike(key.Suite))
-	}
-	if err := b.Check(); err != nil {
-		return b, fmt.Errorf("no backup was made: %w; keep a second box with copies instead (replica)", err)
 	}
 	return b, nil
 }

@@ -265,11 +265,10 @@ func (s *step) restore(ctx context.Context, o *awaited, seed backup.Seed, record
 	parcels, left := s.arriving(b, records)
 	r := replicaRecord{Officer: s.officer.Name, Line: s.line, Stage: "restores", Detail: fmt.Sprintf("%s, box %s, as of %s, backup key %s", count(len(parcels), "key", "keys"), b.Box, b.Made,
 		backup.NameOf(hsm.Peer(b.Key))), Label: o.by.Key.String()}
-	for _, p := range parcels {
-		r.Keys = append(r.Keys, block.KeyIDOfSPKI(p.SPKI).String())
-	}
-	if _, err := s.a.c.Log.Append(ctx, audit.Entry{Kind: receipt.Command, Private: r}); err != nil {
-		return fmt.Errorf("nothing was restored: the log takes no record: %w", err)
+	for _, e := range recordsOf(r, parcels) { // one after the other: together they are more than the log takes at once
+		if _, err := s.a.c.Log.Append(ctx, e); err != nil {
+			return fmt.Errorf("nothing was restored: the log takes no record: %w", err)
+		}
 	}
 	if err := s.restoreKeys(ctx, o, seed, records, parcels); err != nil {
 		return fmt.Errorf("nothing was restored: %w", err)
@@ -281,12 +280,34 @@ func (s *step) restore(ctx context.Context, o *awaited, seed backup.Seed, record
 	return s.restored(b, o.by, records)
 }
 
+// keysOfRecord is how many keys one record of the log names.
+const keysOfRecord = 1000
+
+// recordsOf are a record with the names of all keys, in as many as it takes.
+func recordsOf(r replicaRecord, parcels []hsm.Parcel) (all []audit.Entry) {
+	var ids []string
+	for _, p := range parcels {
+		ids = append(ids, block.KeyIDOfSPKI(p.SPKI).String())
+	}
+	for len(all) == 0 || len(ids) > 0 {
+		n := min(len(ids), keysOfRecord)
+		r.Keys, ids = ids[:n], ids[n:]
+		all = append(all, audit.Entry{Kind: receipt.Command, Private: r})
+	}
+	return all
+}
+
 // arriving are the keys of a backup that are taken. Those that were destroyed, here or there, are not.
 func (s *step) arriving(b label.Backup, records []store.Record) (parcels []hsm.Parcel, left []block.KeyID) {
+	gone := map[string]bool{}
+	for _, r := range records {
+		if r.Bucket == "gone" {
+			gone[r.Key] = true
+		}
+	}
 	for _, k := range b.Keys {
 		id := block.KeyIDOfSPKI(k.SPKI)
-		there := slices.ContainsFunc(records, func(r store.Record) bool { return r.Bucket == "gone" && r.Key == id.String() })
-		if there || s.state().WasDestroyed(id) {
+		if gone[id.String()] || s.state().WasDestroyed(id) {
 			left = append(left, id)
 			continue
 		}

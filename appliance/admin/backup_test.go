@@ -248,7 +248,13 @@ func TestTooLargeIsKnownBefore(t *testing.T) {
 	for len(keys) < 1000 {
 		keys = append(keys, keys[i])
 	}
-	if _, err := s.newBackup(k, keys, lost); err == nil || !strings.Contains(err.Error(), "KiB with its 1000 keys") {
+	if b, err = s.newBackup(k, keys, lost); err != nil {
+		t.Fatal(err)
+	}
+	if err := fits(b, label.MaxDocument); err == nil || !strings.Contains(err.Error(), "KiB with its 1000 keys") || !strings.Contains(err.Error(), "fits on a disk") {
 		t.Errorf("1000 keys: %v", err)
+	}
+	if err := fits(b, label.MaxBackup); err != nil {
+		t.Errorf("1000 keys on a disk: %v", err)
 	}
 }

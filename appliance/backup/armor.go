@@ -18,7 +18,9 @@ const (
 	count        = "Lines: "
 	armorBytes   = 48 // in one line: 64 letters
 	armorCheck   = 3  // behind them: 4 letters
-	maxArmor     = 1 << 20
+
+	// MaxArmor bounds a text, in bytes: what a disk takes. A paste takes less.
+	MaxArmor = 64 << 20
 )
 
 // Armor is a document as the console prints it. Each line has its own checksum, so that what a terminal spoiled is found by line.
@@ -43,14 +45,14 @@ func lineCheck(n int, part []byte) string {
 // Unarmor gives the document of a text, which may have other things around it. The error names the first line that is wrong, from
 // 1 behind the empty one.
 func Unarmor(text string) ([]byte, error) {
-	if len(text) > maxArmor {
-		return nil, fmt.Errorf("%d bytes, and a backup has at most %d", len(text), maxArmor)
+	if len(text) > MaxArmor {
+		return nil, fmt.Errorf("%d bytes, and a backup has at most %d", len(text), MaxArmor)
 	}
 	_, text, ok := strings.Cut(strings.ReplaceAll(text, "\r", ""), begin+"\n")
 	text, _, whole := strings.Cut(text, end)
 	number, text, head := strings.Cut(text, "\n\n")
 	lines, err := strconv.Atoi(strings.TrimPrefix(number, count))
-	if !ok || !head || err != nil || number != count+strconv.Itoa(lines) || lines < 1 || lines > maxArmor/armorBytes {
+	if !ok || !head || err != nil || number != count+strconv.Itoa(lines) || lines < 1 || lines > MaxArmor/armorBytes {
 		return nil, errors.New("that is no backup: it begins with " + begin + " and the number of its lines")
 	}
 	var doc []byte

@@ -23,7 +23,7 @@ const (
 )
 
 // maxState bounds an unpacked state, in bytes.
-const maxState = 16 << 20
+const maxState = 64 << 20
 
 // A Seed is what a backup key is derived from. It prints as an address.
 type Seed struct{ take func() *[shares.Size]byte }

@@ -164,7 +164,7 @@ func TestGarbledLineIsNamed(t *testing.T) {
 			}
 		}
 	}
-	for name, bad := range map[string]string{"nothing": "", "cut": text[:len(text)/2], "long": strings.Repeat("x", maxArmor+1), "more": strings.Replace(text, end, lines[4]+"\n"+end, 1),
+	for name, bad := range map[string]string{"nothing": "", "cut": text[:len(text)/2], "long": strings.Repeat("x", MaxArmor+1), "more": strings.Replace(text, end, lines[4]+"\n"+end, 1),
 		"no number": strings.Replace(text, "Lines: ", "Lines:", 1)} {
 		if _, err := Unarmor(bad); err == nil {
 			t.Errorf("%s is a backup", name)

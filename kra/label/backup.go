@@ -19,12 +19,13 @@ const (
 
 // Limits of backups.
 const (
-	MaxBackupKeys = 1024 // keys in one, and keys that one names as lost
-	MaxShares     = 16   // of a backup key
-	MaxRecipients = 16   // of age, of a backup key
-	maxRecipient  = 4096 // bytes of one: those of hybrid keys have 2 KiB
-	maxVersion    = 128  // bytes of the software's version
-	maxSignatory  = 8192 // bytes set aside for a backup's signature and certificates, some 3 KiB
+	MaxBackupKeys = 1 << 14  // keys in one, and keys that one names as lost
+	MaxBackup     = 44 << 20 // bytes of one: its text is what boot/disks takes; of one that is pasted, MaxDocument
+	MaxShares     = 16       // of a backup key
+	MaxRecipients = 16       // of age, of a backup key
+	maxRecipient  = 4096     // bytes of one: those of hybrid keys have 2 KiB
+	maxVersion    = 128      // bytes of the software's version
+	maxSignatory  = 8192     // bytes set aside for a backup's signature and certificates, some 3 KiB
 )
 
 // A BackupKey is a box's request that the domain approve a backup key: who opens what is made for it has every replicable key.
@@ -190,13 +191,13 @@ type LostKey struct {
 func (b Backup) Digest() Digest { return digestOf(backupContext, b) }
 
 // Check says what is wrong with the form of a backup, and whether it is too large, so that it can be known before there are wrapped keys
-// to put into it: with any others of their size in their place.
-func (b Backup) Check() error {
+// to put into it: with any others of their size in their place. most is MaxDocument or MaxBackup.
+func (b Backup) Check(most int) error {
 	if err := b.check(); err != nil {
 		return err
 	}
-	if n := len(encode(b)) + maxSignatory; n > MaxDocument {
-		return fmt.Errorf("it would have some %d KiB with its %d keys, and a backup has at most %d KiB", n>>10, len(b.Keys), MaxDocument>>10)
+	if n := len(encode(b)) + maxSignatory; n > most {
+		return fmt.Errorf("it would have some %d KiB with its %d keys, and such a backup has at most %d KiB", n>>10, len(b.Keys), most>>10)
 	}
 	return nil
 }
@@ -249,7 +250,7 @@ func (b Backup) Sign(chain [][]byte, by crypto.Signer) ([]byte, error) {
 	if err := b.check(); err != nil {
 		return nil, fmt.Errorf("sign backup: %w", err)
 	}
-	doc, err := signedStatement(backupContext, b, chain, by)
+	doc, err := signedStatement(MaxBackup, backupContext, b, chain, by)
 	if err != nil {
 		return nil, fmt.Errorf("sign backup: %w", err)
 	}
@@ -260,7 +261,7 @@ func (b Backup) Sign(chain [][]byte, by crypto.Signer) ([]byte, error) {
 // time at which it says that it was made: the key that signed it was certified for this one statement, that time included, and
 // a backup is worth something for years.
 func OpenBackup(doc []byte, d Domain) (Backup, Member, error) {
-	b, by, err := verifyStatement(backupContext, doc, d, Backup.at, Backup.check)
+	b, by, err := verifyStatement(MaxBackup, backupContext, doc, d, Backup.at, Backup.check)
 	if err == nil {
 		err = says(b.Domain, b.Box, d, by)
 	}

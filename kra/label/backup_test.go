@@ -83,7 +83,7 @@ func TestBackupChecks(t *testing.T) {
 	} {
 		b := p.backup()
 		spoil(&b)
-		if err := b.Check(); err == nil || !strings.Contains(err.Error(), name) {
+		if err := b.Check(MaxDocument); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -166,7 +166,7 @@ func TestBackupTooLarge(t *testing.T) {
 	for len(b.Keys) < 150 {
 		b.Keys = append(b.Keys, key)
 	}
-	if err := b.Check(); err != nil {
+	if err := b.Check(MaxDocument); err != nil {
 		t.Fatal(err)
 	}
 	if doc := p.signedBackup(t, b); len(doc) > len(encode(b))+maxSignatory {
@@ -175,8 +175,21 @@ func TestBackupTooLarge(t *testing.T) {
 	for len(b.Keys) < 250 {
 		b.Keys = append(b.Keys, key)
 	}
-	if err := b.Check(); err == nil || !strings.Contains(err.Error(), "KiB with its 250 keys") {
+	if err := b.Check(MaxDocument); err == nil || !strings.Contains(err.Error(), "KiB with its 250 keys") {
 		t.Errorf("250 keys: %v", err)
+	}
+	if err := b.Check(MaxBackup); err != nil {
+		t.Errorf("250 keys on a disk: %v", err)
+	}
+	if got, _, err := OpenBackup(p.signedBackup(t, b), p.d); err != nil || len(got.Keys) != 250 {
+		t.Errorf("250 keys on a disk: %d are read, %v", len(got.Keys), err)
+	}
+	b.State = make([]byte, MaxBackup*3/4)
+	if err := b.Check(MaxBackup); err == nil {
+		t.Error("a backup that no disk takes passes")
+	}
+	if _, _, err := OpenBackup(make([]byte, MaxBackup+1), p.d); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a document that is too long: %v", err)
 	}
 }
 

@@ -32,9 +32,12 @@ func encode(v any) []byte {
 var errForm = errors.New("not in the one canonical form")
 
 // decode reads a document and refuses any other byte form of it (repeated, unknown or miscased fields, white space).
-func decode(b []byte, v any, check func() error) error {
-	if len(b) > MaxDocument {
-		return fmt.Errorf("%d bytes, at most %d", len(b), MaxDocument)
+func decode(b []byte, v any, check func() error) error { return decodeOf(MaxDocument, b, v, check) }
+
+// decodeOf does so for documents of so many bytes at most.
+func decodeOf(most int, b []byte, v any, check func() error) error {
+	if len(b) > most {
+		return fmt.Errorf("%d bytes, at most %d", len(b), most)
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()

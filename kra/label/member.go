@@ -115,22 +115,22 @@ func digestOf(context string, statement any) [32]byte {
 	return sha256.Sum256(append([]byte(context+"\x00"), encode(statement)...))
 }
 
-// signedStatement signs with a key that the chain certifies.
-func signedStatement[S any](context string, statement S, chain [][]byte, by crypto.Signer) ([]byte, error) {
+// signedStatement signs, in so many bytes at most, with a key that the chain certifies.
+func signedStatement[S any](most int, context string, statement S, chain [][]byte, by crypto.Signer) ([]byte, error) {
 	sig, err := signDigest(by, digestOf(context, statement))
 	if err != nil {
 		return nil, err
 	}
 	doc := encode(signed[S]{statement, chain, sig})
-	if len(doc) > MaxDocument {
-		return nil, fmt.Errorf("%d bytes, at most %d", len(doc), MaxDocument)
+	if len(doc) > most {
+		return nil, fmt.Errorf("%d bytes, at most %d", len(doc), most)
 	}
 	return doc, nil
 }
 
 // signStatement does so, and armours.
 func signStatement[S any](block, context string, statement S, chain [][]byte, by crypto.Signer) ([]byte, error) {
-	doc, err := signedStatement(context, statement, chain, by)
+	doc, err := signedStatement(MaxDocument, context, statement, chain, by)
 	if err != nil {
 		return nil, err
 	}
@@ -143,13 +143,13 @@ func openStatement[S any](block, context string, text []byte, d Domain, at time.
 	if err != nil {
 		return statement, by, err
 	}
-	return verifyStatement(context, doc, d, func(S) (time.Time, error) { return at, nil }, check)
+	return verifyStatement(MaxDocument, context, doc, d, func(S) (time.Time, error) { return at, nil }, check)
 }
 
-// verifyStatement does so for a document. at is the time at which the certificates must be valid.
-func verifyStatement[S any](context string, doc []byte, d Domain, at func(S) (time.Time, error), check func(S) error) (statement S, by Member, err error) {
+// verifyStatement does so for a document of so many bytes at most. at is the time at which the certificates must be valid.
+func verifyStatement[S any](most int, context string, doc []byte, d Domain, at func(S) (time.Time, error), check func(S) error) (statement S, by Member, err error) {
 	var s signed[S]
-	if err := decode(doc, &s, func() error { return check(s.Statement) }); err != nil {
+	if err := decodeOf(most, doc, &s, func() error { return check(s.Statement) }); err != nil {
 		return statement, by, err
 	}
 	when, err := at(s.Statement)
