@@ -12,6 +12,8 @@ COMMIT  ?= $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/de
 PORT    ?= 8443
 KERNEL  ?= cloud
 FIPS140 ?= off
+HEALTH  ?=
+STATE   ?= 512
 
 # What Debian must provide: a file that shows it is there, and its package.
 NEEDS := /usr/bin/gcc=gcc /usr/include/stdlib.h=libc6-dev /usr/bin/qemu-system-x86_64=qemu-system-x86 \
@@ -51,8 +53,8 @@ setup: ## install what Debian must provide (as root; otherwise print the command
 domain: setup ## make a throwaway domain in dist/domain, unless one is there
 	@[ -e $(DOMAIN)/domain.json ] || go run ./image/cmd/domain init $(DOMAIN) -plain
 
-image: domain ## build dist/kra.efi, kra.cpio.zst, kra.img and kra.json for DOMAIN (default dist/domain), and sign the image for Secure Boot; KERNEL=full: for servers; FIPS140=certified: with Go's validated module
-	@go run ./image/cmd/mkimage -domain $(DOMAIN) -out dist -kernel $(KERNEL) -fips140 $(FIPS140) -version $(VERSION) -epoch $(EPOCH) -commit $(COMMIT)
+image: domain ## build dist/kra.efi, kra.cpio.zst, kra.img and kra.json for DOMAIN (default dist/domain), and sign the image for Secure Boot; KERNEL=full: for servers; FIPS140=certified: with Go's validated module; HEALTH=:9443: serves metrics there; STATE=8192: MiB for the state
+	@go run ./image/cmd/mkimage -domain $(DOMAIN) -out dist -kernel $(KERNEL) -fips140 $(FIPS140) -health "$(HEALTH)" -state $(STATE) -version $(VERSION) -epoch $(EPOCH) -commit $(COMMIT)
 	go run ./image/cmd/domain sign -dir $(DOMAIN) -uki dist/kra.efi
 
 eval: image ## the whole product in one command, in QEMU with a software TPM

@@ -1,5 +1,12 @@
 package image
 
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+)
+
 // CommandLine is the kernel's command line. It is measured into PCR 11.
 //
 //	quiet                      the serial line belongs to the console, not to the kernel
@@ -12,3 +19,29 @@ package image
 const CommandLine = "console=ttyS0,115200 quiet panic=1 oops=panic" +
 	" module.sig_enforce=1 lockdown=confidentiality" +
 	" random.trust_cpu=on init_on_alloc=1 init_on_free=1 slab_nomerge vsyscall=none"
+
+// healthWord is what process 1 takes the address of its health listener from.
+const healthWord = "kra.health="
+
+// commandLine is the kernel's command line of this image.
+func (s Spec) commandLine() string {
+	if s.Health == "" {
+		return CommandLine
+	}
+	return CommandLine + " " + healthWord + s.Health
+}
+
+// checkHealth takes a port, with or without an address: what is in the command line is words.
+func (s Spec) checkHealth() error {
+	if s.Health == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(s.Health)
+	if err == nil && host != "" {
+		_, err = netip.ParseAddr(host)
+	}
+	if n, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+		return fmt.Errorf("no address for health %.80q: want a port such as :9443, or ADDRESS:PORT", s.Health)
+	}
+	return nil
+}

@@ -16,8 +16,10 @@ const (
 	espOffset   = mebibyte
 	espSize     = 128 * mebibyte // room for two releases
 	stateOffset = espOffset + espSize
-	stateSize   = 512 * mebibyte
-	diskSize    = stateOffset + stateSize + mebibyte
+
+	// StateSize is what the state partition has, in bytes, unless somebody wants more.
+	StateSize    = 512 * mebibyte
+	maxStateSize = 1 << 20 * mebibyte
 
 	espSerial = 0x4b524131
 
@@ -32,22 +34,23 @@ const (
 	stateTime = "1735689600" // 2025-01-01; e2fsprogs treats 0 as unset
 )
 
-func diskLayout() []Partition {
+func diskLayout(state int64) []Partition {
 	return []Partition{
 		{Name: PartitionESP, Offset: espOffset, Size: espSize, kind: typeESP, id: guidESP},
-		{Name: PartitionState, Offset: stateOffset, Size: stateSize, kind: typeLinux, id: guidState},
+		{Name: PartitionState, Offset: stateOffset, Size: state, kind: typeLinux, id: guidState},
 	}
 }
 
-// WriteDisk makes a sparse disk image with the UKI on its ESP and an empty state partition.
-func WriteDisk(path string, uki []byte) error {
-	if err := writeDisk(path, uki); err != nil {
+// WriteDisk makes a sparse disk image with the UKI on its ESP and an empty state partition of so many bytes.
+func WriteDisk(path string, uki []byte, state int64) error {
+	if err := writeDisk(path, uki, state); err != nil {
 		return fmt.Errorf("write disk image: %w", err)
 	}
 	return nil
 }
 
-func writeDisk(path string, uki []byte) (err error) {
+func writeDisk(path string, uki []byte, state int64) (err error) {
+	diskSize := stateOffset + state + mebibyte
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
@@ -60,18 +63,18 @@ func writeDisk(path string, uki []byte) (err error) {
 	if err := f.Truncate(diskSize); err != nil {
 		return err
 	}
-	if err := writeTable(f, diskSize, diskLayout()); err != nil {
+	if err := writeTable(f, diskSize, diskLayout(state)); err != nil {
 		return err
 	}
 	esp := io.NewOffsetWriter(f, espOffset)
 	if err := fat.Write(esp, espSize, PartitionESP, espSerial, fat.Files{BootPath: uki}); err != nil {
 		return err
 	}
-	return makeState(path)
+	return makeState(path, state)
 }
 
 // makeState formats the state partition in place: mke2fs needs neither root nor a loop device.
-func makeState(path string) error {
+func makeState(path string, size int64) error {
 	// A feature list of our own, not the host's mke2fs.conf: kernel 6.1 reads all of it.
 	config, err := os.CreateTemp("", "mke2fs-*.conf")
 	if err != nil {
@@ -86,7 +89,7 @@ func makeState(path string) error {
 	}
 	cmd := exec.Command(toolPath("mke2fs"), "-q", "-F", "-t", "ext4", "-L", PartitionState, "-U", stateUUID, "-m", "0",
 		"-E", fmt.Sprintf("hash_seed=%s,offset=%d,root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0", stateHash, stateOffset),
-		path, fmt.Sprintf("%dk", stateSize/1024))
+		path, fmt.Sprintf("%dk", size/1024))
 	cmd.Env = []string{"E2FSPROGS_FAKE_TIME=" + stateTime, "MKE2FS_CONFIG=" + config.Name(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("mke2fs: %w: %s", err, strings.TrimSpace(string(out)))

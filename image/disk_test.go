@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,7 +33,7 @@ func testUKI(t *testing.T, initrd string) []byte {
 func testDisk(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "disk.img")
-	if err := WriteDisk(path, testUKI(t, "first")); err != nil {
+	if err := WriteDisk(path, testUKI(t, "first"), StateSize); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -46,6 +47,28 @@ func TestDiskIsDeterministic(t *testing.T) {
 	b := testDisk(t)
 	if err := exec.Command("cmp", a, b).Run(); err != nil {
 		t.Error("two disks of the same release differ")
+	}
+}
+
+// TestLargeState: a state partition of another size is as long as that, its file system with it.
+func TestLargeState(t *testing.T) {
+	const size = 3 << 30
+	disk := filepath.Join(t.TempDir(), "disk.img")
+	if err := WriteDisk(disk, testUKI(t, "first"), size); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p, err := FindPartition(f, PartitionState)
+	if err != nil || p.Size != size {
+		t.Errorf("partition %+v, %v", p, err)
+	}
+	out, err := exec.Command(toolPath("dumpe2fs"), "-h", fmt.Sprintf("%s?offset=%d", disk, stateOffset)).CombinedOutput()
+	if blocks := fmt.Sprintf("Block count:              %d\n", size/4096); err != nil || !strings.Contains(string(out), blocks) {
+		t.Errorf("dumpe2fs: %v, want %q in\n%s", err, blocks, out)
 	}
 }
 
@@ -85,7 +108,7 @@ func TestPartitions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(diskLayout(), got, cmp.AllowUnexported(Partition{})); d != "" {
+	if d := cmp.Diff(diskLayout(StateSize), got, cmp.AllowUnexported(Partition{})); d != "" {
 		t.Error(d)
 	}
 	if _, err := FindPartition(f, "kra-swap"); err == nil {
@@ -164,7 +187,7 @@ func TestPartitionCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteAt(bytes.Repeat([]byte("changed"), 100_000), stateOffset+stateSize/2); err != nil {
+	if _, err := f.WriteAt(bytes.Repeat([]byte("changed"), 100_000), stateOffset+StateSize/2); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {

@@ -2,6 +2,7 @@
 package image
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -60,6 +61,8 @@ type Spec struct {
 	Commands  []Command
 	Libraries []string // files loaded at run time, such as a PKCS#11 module; their own libraries follow
 	Kernel    Kernel
+	Health    string       // address where the box serves metrics and health, such as :9443; it listens nowhere when empty
+	State     int64        // bytes of the state partition; StateSize when 0
 	FIPS140   string       // Go's cryptographic module, as GOFIPS140 names it: off (or empty), certified, inprocess, or a version
 	Domain    label.Domain // whose box it can become: /etc/kra/domain.json
 	Firmware  SecureBoot   // the keys of the machine's firmware, for the prediction; no byte of the image depends on them
@@ -105,7 +108,10 @@ func (s Spec) check() error {
 	if s.FIPS140 == "latest" { // the toolchain's own: another with each, under one name
 		return errors.New("no FIPS 140 module \"latest\": want off, certified, inprocess or a version")
 	}
-	return nil
+	if s.State != 0 && (s.State < StateSize || s.State > maxStateSize || s.State%mebibyte != 0) {
+		return fmt.Errorf("a state partition of %d bytes: want whole MiB, %d to %d", s.State, StateSize/mebibyte, maxStateSize/mebibyte)
+	}
+	return s.checkHealth()
 }
 
 func (s Spec) say(format string, args ...any) {
@@ -149,14 +155,14 @@ func (s Spec) unify(d debian, initrd []byte) ([]byte, error) {
 	release := fmt.Sprintf("ID=kra\nNAME=\"Key Release Agent\"\nVERSION_ID=%s\nBUILD_ID=%s\n", s.Version, s.Commit)
 	return BuildUKI(d.stub, []Section{
 		{sectionRelease, []byte(release)},
-		{sectionCmdline, append([]byte(CommandLine), 0)},
+		{sectionCmdline, append([]byte(s.commandLine()), 0)},
 		{sectionLinux, d.kernel},
 		{sectionInitrd, initrd},
 	})
 }
 
 func (s Spec) write(release manifest.Release, initrd, uki []byte) (manifest.Image, error) {
-	m := manifest.Image{Release: release, CommandLine: CommandLine, Files: map[string]manifest.File{}, SecureBoot: s.Firmware.Names(), PCR7: s.Firmware.PCR7()}
+	m := manifest.Image{Release: release, CommandLine: s.commandLine(), Files: map[string]manifest.File{}, SecureBoot: s.Firmware.Names(), PCR7: s.Firmware.PCR7()}
 	var err error
 	if m.PCR4, err = s.Firmware.PCR4(uki); err != nil {
 		return manifest.Image{}, err
@@ -170,13 +176,13 @@ func (s Spec) write(release manifest.Release, initrd, uki []byte) (manifest.Imag
 		}
 		m.Files[name] = manifest.File{Size: int64(len(data)), SHA256: sha256.Sum256(data)}
 	}
-	return m, finish(s.Out, m, uki)
+	return m, finish(s.Out, m, uki, cmp.Or(s.State, StateSize))
 }
 
 // finish writes the disk with a UKI, and the manifest, which it completes.
-func finish(dir string, m manifest.Image, uki []byte) error {
+func finish(dir string, m manifest.Image, uki []byte, state int64) error {
 	disk := filepath.Join(dir, FileDisk)
-	if err := WriteDisk(disk, uki); err != nil {
+	if err := WriteDisk(disk, uki, state); err != nil {
 		return err
 	}
 	var err error
@@ -223,5 +229,5 @@ func sign(dir string, by Signer) (manifest.Image, error) {
 		return m, err
 	}
 	m.Files[FileSigned] = manifest.File{Size: int64(len(signed)), SHA256: sum256(signed)}
-	return m, finish(dir, m, signed)
+	return m, finish(dir, m, signed, m.Files[FileDisk].Size-stateOffset-mebibyte)
 }

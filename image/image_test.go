@@ -317,6 +317,13 @@ func TestBuildRefuses(t *testing.T) {
 		"another kernel":    func(s *Spec) { s.Kernel = Full + 1 },
 		"no epoch":          func(s *Spec) { s.Epoch = 0 },
 		"today's module":    func(s *Spec) { s.FIPS140 = "latest" },
+		"a small state":     func(s *Spec) { s.State = StateSize - 1<<20 },
+		"half a MiB":        func(s *Spec) { s.State = StateSize + 1<<19 },
+		"health, and words": func(s *Spec) { s.Health = ":9443 init=/bin/sh" },
+		"health by name":    func(s *Spec) { s.Health = "box1:9443" },
+		"health nowhere":    func(s *Spec) { s.Health = "127.0.0.1" },
+		"health at 0":       func(s *Spec) { s.Health = ":0" },
+		"health at 09443":   func(s *Spec) { s.Health = ":09443" },
 	} {
 		s := good
 		change(&s)

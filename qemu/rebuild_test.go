@@ -1,6 +1,8 @@
 package qemu_test
 
 import (
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,18 +45,14 @@ func clone(t *testing.T) (dir, commit string) {
 	return dir, commit
 }
 
-// TestBoxRebuilt runs a box on the image of a commit, whose programs compute with Go's validated module, and has its user build that image again in a checkout of his own: what the TPM quoted is
-// what comes out. One byte of code more, hidden from git, and it is not.
-func TestBoxRebuilt(t *testing.T) {
-	g, s := copyOf(t)
-	kra := filepath.Join(t.TempDir(), "kra")
-	run1(t, "..", "go", "build", "-o", kra, "./kra/cmd/kra")
-	tree, commit := clone(t)
+// install builds an image of a tree, with more of the builder's flags, and puts it on the disk of a box that is off, approved.
+func (g *guest) install(t *testing.T, tree, commit, version string, more ...string) manifest.Image {
+	t.Helper()
 	domain, err := filepath.Abs(g.lab.domain)
 	if err != nil {
 		t.Fatal(err)
 	}
-	run1(t, tree, "go", "run", "./image/cmd/mkimage", "-domain", domain, "-fips140", "certified", "-version", "v0.1.9", "-epoch", "1", "-commit", commit)
+	run1(t, tree, append([]string{"go", "run", "./image/cmd/mkimage", "-domain", domain, "-version", version, "-epoch", "1", "-commit", commit}, more...)...)
 	out := filepath.Join(tree, "dist")
 	if err := g.lab.desk.SignImage(out); err != nil {
 		t.Fatal(err)
@@ -62,11 +60,6 @@ func TestBoxRebuilt(t *testing.T) {
 	m, err := readManifest(out)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if !slices.ContainsFunc(m.Inputs, func(in manifest.Input) bool {
-		return in.Package == "go-fips140" && strings.HasPrefix(in.Version, "v1.")
-	}) {
-		t.Errorf("the image's inputs lack the module: %+v", m.Inputs)
 	}
 	r, err := release(m)
 	if err != nil {
@@ -86,9 +79,50 @@ func TestBoxRebuilt(t *testing.T) {
 	if err := image.InstallUKI(g.box.Disk(), uki); err != nil {
 		t.Fatal(err)
 	}
+	return m
+}
+
+const healthPort = 9443
+
+// healthy asks a box whose image says so for its health and metrics.
+func (g *guest) healthy(t *testing.T) {
+	t.Helper()
+	for path, want := range map[string]string{"/healthz": "", "/metrics": "kra_healthy 1"} {
+		r, err := http.Get("http://" + g.machine.Addr(healthPort) + path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+		r.Body.Close()
+		if err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %s, %v, want %q in\n%s", path, r.Status, err, want, body)
+		}
+	}
+}
+
+// TestBoxRebuilt runs a box on the image of a commit, whose programs compute with Go's validated module, and has its user build that image again
+// in a checkout of his own: what the TPM quoted is what comes out. One byte of code more, hidden from git, and it is not.
+func TestBoxRebuilt(t *testing.T) {
+	g, s := copyOf(t)
+	kra := filepath.Join(t.TempDir(), "kra")
+	run1(t, "..", "go", "build", "-o", kra, "./kra/cmd/kra")
+	domain, err := filepath.Abs(g.lab.domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, commit := clone(t)
+	m := g.install(t, tree, commit, "v0.1.9", "-fips140", "certified", "-health", ":9443")
+	if !slices.ContainsFunc(m.Inputs, func(in manifest.Input) bool {
+		return in.Package == "go-fips140" && strings.HasPrefix(in.Version, "v1.")
+	}) {
+		t.Errorf("the image's inputs lack the module: %+v", m.Inputs)
+	}
+	g.more = []int{healthPort}
 	if err := g.up("enrolled"); err != nil {
 		t.Fatal(err)
 	}
+	g.healthy(t)
 	if err := g.decrypt(s); err != nil {
 		t.Error(err)
 	}
@@ -100,7 +134,7 @@ func TestBoxRebuilt(t *testing.T) {
 	}
 	mine, _ := clone(t)
 	verify := func() (string, error) {
-		c := exec.Command(kra, "verify", "-root", filepath.Join(domain, desk.RootFile), "-domain", domain, "-rebuild", mine, "-fips140", "certified", "https://"+g.machine.Addr(releasePort))
+		c := exec.Command(kra, "verify", "-root", filepath.Join(domain, desk.RootFile), "-domain", domain, "-rebuild", mine, "-fips140", "certified", "-health", ":9443", "https://"+g.machine.Addr(releasePort))
 		said, err := c.CombinedOutput()
 		return string(said), err
 	}

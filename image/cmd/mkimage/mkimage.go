@@ -21,6 +21,8 @@ func main() {
 	flag.StringVar(&s.Out, "out", "dist", "`folder` for the artefacts")
 	flag.StringVar(&s.Source, "source", ".", "`folder` of the source tree")
 	flag.TextVar(&s.Kernel, "kernel", image.Cloud, "Debian's `kernel`: cloud, of virtual machines, or full, of servers")
+	flag.StringVar(&s.Health, "health", "", "`address` where the box serves metrics and health in clear, such as :9443; nowhere if empty")
+	size := flag.Int64("state", image.StateSize>>20, "`MiB` of the state partition: keys, rules and the log")
 	flag.StringVar(&s.FIPS140, "fips140", "off", "Go's cryptographic `module`, as GOFIPS140 names it: off, certified, inprocess or a version")
 	flag.StringVar(&s.Version, "version", "v0.1.0", "release `name`")
 	flag.Uint64Var(&s.Epoch, "epoch", 1, "release `number`: after an upgrade is confirmed, lower ones open nothing")
@@ -28,6 +30,7 @@ func main() {
 	flag.StringVar(&s.Cache, "cache", "", "`folder` for downloaded packages; \"cache\" in -out if empty")
 	off := flag.Bool("no-secure-boot", false, "predict for firmware without Secure Boot; else the domain's folder has its keys' certificates")
 	flag.Parse()
+	s.State = *size << 20
 	if err := run(s, *domain, *off, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "mkimage:", err)
 		os.Exit(1)

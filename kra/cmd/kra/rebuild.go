@@ -25,6 +25,7 @@ type rebuild struct {
 	domain string // folder with the domain's public part: domain.json and the Secure Boot certificates
 	kernel string // which one the image has, as the builder calls it; empty: the one that the builder takes by itself
 	fips   string // the same, of Go's cryptographic module
+	health string // the same, of where metrics are served
 }
 
 // A manifest is what the builder says of an image.
@@ -64,7 +65,7 @@ func (r rebuild) compare(ctx context.Context, id client.Identity) error {
 		return err
 	}
 	if err := m.equals(id); err != nil {
-		return hint(err, "it was built with other inputs or tools or another -kernel or -fips140, or that commit is not what the domain built; the builder notes:\n%s", notes)
+		return hint(err, "it was built with other inputs or tools or another -kernel, -fips140 or -health, or that commit is not what the domain built; the builder notes:\n%s", notes)
 	}
 	_, err = fmt.Fprintf(r.t.stdout, `
 Built again from %s at commit %s: the image has the same bytes
@@ -130,6 +131,9 @@ func (r rebuild) build(ctx context.Context, id client.Identity, out string) (not
 	}
 	if r.fips != "" {
 		args = append(args, "-fips140", r.fips)
+	}
+	if r.health != "" {
+		args = append(args, "-health", r.health)
 	}
 	said, err := r.run(ctx, "go", args...)
 	for line := range strings.Lines(said) {

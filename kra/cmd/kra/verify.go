@@ -54,6 +54,7 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 	domain := fs.String("domain", "", "`FOLDER` with the domain's public part, for -rebuild; dist/domain in the checkout if not given")
 	kernel := fs.String("kernel", "", "Debian's `kernel` in the box's image, for -rebuild: cloud or full; cloud if not given")
 	fips := fs.String("fips140", "", "the `module` that the box computes with, for -rebuild, as GOFIPS140 names it; off if not given")
+	health := fs.String("health", "", "the `address` where the box serves metrics, for -rebuild; none if not given")
 	epoch := fs.Uint64("epoch", 0, "believe no release of a lower `epoch`")
 	start := fs.Bool("instantiate", false, "start the key-release service, if the box has it start on challenge")
 	set := t.settings(fs, setURL, setRoot, setBoard, setPermissions)
@@ -67,8 +68,8 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 	if *kernel != "" && (*tree == "" || *kernel != "cloud" && *kernel != "full") {
 		return usagef("-kernel goes with -rebuild, and is cloud or full")
 	}
-	if *fips != "" && *tree == "" {
-		return usagef("-fips140 goes with -rebuild")
+	if (*fips != "" || *health != "") && *tree == "" {
+		return usagef("-fips140 and -health go with -rebuild")
 	}
 	if len(operands) > 1 {
 		return usagef("one box at a time, not %d", len(operands))
@@ -103,7 +104,7 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 	if err := t.describe(id); err != nil || *tree == "" {
 		return err
 	}
-	return rebuild{t, *tree, cmp.Or(*domain, filepath.Join(*tree, "dist", "domain")), *kernel, *fips}.compare(ctx, id)
+	return rebuild{t, *tree, cmp.Or(*domain, filepath.Join(*tree, "dist", "domain")), *kernel, *fips, *health}.compare(ctx, id)
 }
 
 func (t *tool) describe(id client.Identity) error {
