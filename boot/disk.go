@@ -2,9 +2,12 @@ package boot
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -42,8 +45,12 @@ func mountState(at string) (device string, err error) {
 	return device, nil
 }
 
-// findPartition returns the device of the one partition with a name. Two of one name is somebody's trick or a mistake: neither
-// is taken.
+// onUSB is where the kernel has what is behind USB. The box's own disk is not: whoever stands before it plugs in what he likes there, and the
+// kernel would take in its file system before anything is decided.
+var onUSB = regexp.MustCompile(`/usb[0-9]+/`)
+
+// findPartition returns the device of the one partition with a name that is not behind USB. Two of one name is somebody's trick or a mistake:
+// neither is taken.
 func findPartition(class, name string) (string, error) {
 	files, err := filepath.Glob(filepath.Join(class, "*", "uevent"))
 	if err != nil {
@@ -51,7 +58,14 @@ func findPartition(class, name string) (string, error) {
 	}
 	var found []string
 	for _, f := range files {
-		dev, part, err := readUevent(f)
+		at, err := filepath.EvalSymlinks(f)
+		if errors.Is(err, fs.ErrNotExist) || onUSB.MatchString(at) { // pulled meanwhile, or not the box's own
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("look at partition: %w", err)
+		}
+		dev, part, err := readUevent(at)
 		if err != nil {
 			return "", fmt.Errorf("look at partition: %w", err)
 		}

@@ -12,7 +12,15 @@ func blockClass(t *testing.T, parts map[string]string) string {
 	t.Helper()
 	class := t.TempDir()
 	for dev, name := range parts {
-		must(t, os.Mkdir(filepath.Join(class, dev), 0o755))
+		at, ok := strings.CutPrefix(dev, "usb:")
+		if ok {
+			behind := filepath.Join(t.TempDir(), "devices/pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/block", at)
+			must(t, os.MkdirAll(behind, 0o755))
+			must(t, os.Symlink(behind, filepath.Join(class, at)))
+		} else {
+			must(t, os.Mkdir(filepath.Join(class, at), 0o755))
+		}
+		dev = at
 		text := "MAJOR=259\nMINOR=1\nDEVNAME=" + dev + "\nDEVTYPE=disk\n"
 		if name != "" {
 			text += "PARTN=2\nPARTNAME=" + name + "\n"
@@ -28,12 +36,13 @@ func TestFindPartition(t *testing.T) {
 		want  string
 		err   string
 	}{
-		"one":           {map[string]string{"nvme0n1": "", "nvme0n1p1": "kra-esp", "nvme0n1p2": "kra-state"}, "/dev/nvme0n1p2", ""},
-		"none":          {map[string]string{"vda": "", "vda1": "kra-esp"}, "", "there is no partition kra-state"},
-		"similar":       {map[string]string{"vda1": "kra-state2", "vda2": "KRA-STATE"}, "", "there is no partition kra-state"},
-		"no disk":       {nil, "", "there is no partition kra-state"},
-		"two":           {map[string]string{"vda2": "kra-state", "vdb1": "kra-state"}, "", "several partitions kra-state: /dev/vda2, /dev/vdb1"},
-		"a USB stick's": {map[string]string{"nvme0n1p2": "kra-state", "sda1": "kra-state"}, "", "several"},
+		"one":            {map[string]string{"nvme0n1": "", "nvme0n1p1": "kra-esp", "nvme0n1p2": "kra-state"}, "/dev/nvme0n1p2", ""},
+		"none":           {map[string]string{"vda": "", "vda1": "kra-esp"}, "", "there is no partition kra-state"},
+		"similar":        {map[string]string{"vda1": "kra-state2", "vda2": "KRA-STATE"}, "", "there is no partition kra-state"},
+		"no disk":        {nil, "", "there is no partition kra-state"},
+		"two":            {map[string]string{"vda2": "kra-state", "vdb1": "kra-state"}, "", "several partitions kra-state: /dev/vda2, /dev/vdb1"},
+		"a USB stick's":  {map[string]string{"nvme0n1p2": "kra-state", "usb:sda1": "kra-state"}, "/dev/nvme0n1p2", ""},
+		"only a stick's": {map[string]string{"usb:sda1": "kra-state"}, "", "there is no partition kra-state"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := findPartition(blockClass(t, c.parts), statePartition)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -131,7 +132,7 @@ func (p *roster) running(proc string) (listed, strangers []string) {
 			known[f] = path
 		}
 	}
-	all, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "exe"))
+	all, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "task", "[0-9]*", "exe")) // a process outlives its first thread
 	if err != nil {
 		return nil, []string{err.Error()}
 	}
@@ -143,9 +144,10 @@ func (p *roster) running(proc string) (listed, strangers []string) {
 			listed = append(listed, path)
 		default:
 			name, _ := os.Readlink(link)
-			strangers = append(strangers, fmt.Sprintf("%s: %q", filepath.Base(filepath.Dir(link)), name))
+			strangers = append(strangers, fmt.Sprintf("%s: %q", strings.Split(strings.TrimPrefix(link, proc), "/")[1], name))
 		}
 	}
 	slices.Sort(listed)
-	return slices.Compact(listed), strangers
+	slices.Sort(strangers)
+	return slices.Compact(listed), slices.Compact(strangers)
 }

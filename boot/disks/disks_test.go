@@ -435,7 +435,7 @@ func TestOverTheWire(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- machine.Serve(t.Context(), far, served{Clerk: &disks.Clerk{Drawer: r.Drawer}}) }()
 	c := machine.NewClient(near)
-	long := strings.Repeat(text, 3000)
+	long := strings.Repeat(text, 3000) + strings.Repeat("\n", 100<<10) // of which each takes two bytes on the way
 	all, err := c.Disks(t.Context())
 	if err != nil || len(all) != 1 || all[0].Name != "sdb" {
 		t.Fatalf("lists %v, %v", all, err)

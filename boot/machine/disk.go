@@ -13,11 +13,15 @@ import (
 const (
 	MaxBackup = 64 << 20 // bytes of a backup's text
 	MaxDisks  = 32       // in a list
-	maxPart   = 48 << 10 // bytes of a text in one message
+	maxPart   = 24 << 10 // bytes of a text in one message, where a line's end takes two
 )
 
-// errandTime is how long krad waits for what process 1 does with a disk. One that does not answer stays busy, and holds up nothing else.
-const errandTime = 5 * time.Minute
+// errandTime is how long krad waits for what process 1 does with a disk, and listTime for the list. A disk that does not answer stays busy,
+// and holds up nothing else in process 1.
+const (
+	errandTime = 5 * time.Minute
+	listTime   = 15 * time.Second
+)
 
 // A Mark stands for a disk and what was on it when it was looked at: 64 digits, hexadecimal. Another disk in its place, or other contents,
 // have another one.
@@ -174,7 +178,11 @@ func (c *Client) run(ctx context.Context, q DiskRequest) (DiskReply, error) {
 	if _, err := c.disk(ctx, q); err != nil {
 		return DiskReply{}, err
 	}
-	limit := time.NewTimer(errandTime)
+	most := errandTime
+	if q.Do == DiskList {
+		most = listTime
+	}
+	limit := time.NewTimer(most)
 	defer limit.Stop()
 	for {
 		r, err := c.disk(ctx, DiskRequest{Do: DiskResult})
@@ -184,7 +192,7 @@ func (c *Client) run(ctx context.Context, q DiskRequest) (DiskReply, error) {
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-limit.C:
-			return DiskReply{}, fmt.Errorf("the disk has not answered for %s: unplug it", errandTime)
+			return DiskReply{}, fmt.Errorf("the disk has not answered for %s, and what came of this nobody knows: unplug it", most)
 		case <-ctx.Done():
 			return DiskReply{}, ctx.Err()
 		}

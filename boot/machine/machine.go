@@ -148,6 +148,8 @@ func decode(line []byte, v any) error {
 	return nil
 }
 
+var errLong = errors.New("message is too long")
+
 // send writes v as one line. Text that is not UTF-8 (a daemon's last words) changes under its first encoding and not again, so the
 // second one is sent.
 func send[T any](w io.Writer, v T) error {
@@ -163,7 +165,7 @@ func send[T any](w io.Writer, v T) error {
 		return fmt.Errorf("encode message: %w", err)
 	}
 	if len(b) >= MaxLine {
-		return fmt.Errorf("message has %d bytes, limit %d", len(b), MaxLine)
+		return fmt.Errorf("%w: %d bytes, limit %d", errLong, len(b), MaxLine)
 	}
 	_, err = w.Write(append(b, '\n'))
 	return err

@@ -51,7 +51,11 @@ func Serve(ctx context.Context, conn net.Conn, h Handler) error {
 		if err != nil {
 			return fmt.Errorf("machine request: %w", err)
 		}
-		if err := send(conn, answer(ctx, r, h)); err != nil {
+		err = send(conn, answer(ctx, r, h))
+		if errors.Is(err, errLong) { // nothing of it was sent
+			err = send(conn, reply{Error: err.Error()})
+		}
+		if err != nil {
 			return fmt.Errorf("answer machine request: %w", err)
 		}
 	}
