@@ -90,15 +90,18 @@ func (t Trust) ParsePermissions(text []byte, now time.Time) (label.SignedPermiss
 
 // permits holds who is at the other end of a connection to what its domain permits: the box, and the key that certified its TLS key.
 func (a *Agent) permits(s *tls.ConnectionState, by issuer, more ...label.Digest) error {
-	p := a.permissions
-	if p == nil {
+	if a.permissions == nil {
 		return nil
 	}
+	return allows(*a.permissions, by, s.VerifiedChains[0][1], time.Now(), more...)
+}
+
+// allows holds a box, and its label key's certificate, to what its domain permits.
+func allows(p label.Permissions, by issuer, of *x509.Certificate, at time.Time, more ...label.Digest) error {
 	if p.Domain != by.domain {
 		return fmt.Errorf("the box is of domain %q, the permissions are of %q", by.domain, p.Domain)
 	}
-	key := label.Digest(sha256.Sum256(s.VerifiedChains[0][1].RawSubjectPublicKeyInfo))
-	return p.Allows(label.ID(by.label), by.box, key, time.Now(), more...)
+	return p.Allows(label.ID(by.label), by.box, sha256.Sum256(of.RawSubjectPublicKeyInfo), at, more...)
 }
 
 // permitsConfirmed also holds the attestation key and the release that a box has shown to the permissions.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 )
 
 // An ImportKey is what private keys are wrapped to for one box.
@@ -18,8 +19,8 @@ type ImportKey struct {
 }
 
 // ImportKey reads the certificates of a box's import key, leaf first, and believes them by the domain's root: kra://DOMAIN/import/BOX,
-// certified by the key of label key-release of that box.
-func (t Trust) ImportKey(text []byte, now time.Time) (ImportKey, error) {
+// certified by the key of label key-release of that box. permitted is what the domain permits now, verified; nil if that is not asked.
+func (t Trust) ImportKey(text []byte, permitted *label.Permissions, now time.Time) (ImportKey, error) {
 	fail := func(err error) (ImportKey, error) { return ImportKey{}, fmt.Errorf("verify import key: %w", err) }
 	k, err := UnverifiedImportKey(text)
 	if err != nil {
@@ -30,12 +31,17 @@ func (t Trust) ImportKey(text []byte, now time.Time) (ImportKey, error) {
 		return fail(err)
 	}
 	leaf := certs[0]
-	_, by, err := t.path(certs, now)
+	path, by, err := t.path(certs, now)
 	if err != nil {
 		return fail(err)
 	}
 	if want := scheme + by.domain + "/import/" + by.box; leaf.URIs[0].String() != want {
 		return fail(fmt.Errorf("%.120q is not the import key of box %s, which certified it", leaf.URIs[0], by.box))
+	}
+	if permitted != nil {
+		if err := allows(*permitted, by, path[1], now); err != nil {
+			return fail(err)
+		}
 	}
 	k.Domain, k.Box = by.domain, by.box
 	return k, nil

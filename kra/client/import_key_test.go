@@ -76,7 +76,7 @@ func TestImportKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := trust.ImportKey(text(good, label), now)
+	got, err := trust.ImportKey(text(good, label), nil, now)
 	if err != nil || got.Box != "box1" || got.Domain != "example" || !got.Public.Equal(&k.PublicKey) {
 		t.Fatalf("ImportKey() = %+v, %v", got, err)
 	}
@@ -96,7 +96,7 @@ func TestImportKey(t *testing.T) {
 		"expired":             {text(good, label), now.Add(2 * time.Hour), "verify import key"},
 		"no RSA key":          {text(issue(strange.Public(), "kra://example/import/box1", false, label, labelKey), label), now, "not that of a box's import key"},
 	} {
-		if got, err := trust.ImportKey(x.text, x.at); err == nil || !strings.Contains(err.Error(), x.why) || got.Public != nil {
+		if got, err := trust.ImportKey(x.text, nil, x.at); err == nil || !strings.Contains(err.Error(), x.why) || got.Public != nil {
 			t.Errorf("%s: %v, want %q", name, err, x.why)
 		}
 	}

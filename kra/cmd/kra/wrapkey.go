@@ -26,10 +26,12 @@ var wrapKeyCommand = command{
 An agent can be given a private key that exists. The console of the box prints the
 certificate of what such a key is wrapped to (key import-key), with those above it: the
 FILE. It is believed by the domain root, or by its number as the console shows it
-(-number). KEY is a private key in PEM that is not encrypted (openssl pkcs8 decrypts):
-P-256, P-384, RSA-2048, RSA-3072 or RSA-4096; without KEY it is read from standard input.
+(-number). With -board or -permissions, the box has to be one that the domain permits
+now. KEY is a private key in PEM that is not encrypted (openssl pkcs8 decrypts): P-256,
+P-384, RSA-2048, RSA-3072 or RSA-4096; without KEY it is read from standard input.
 
-  openssl pkcs8 -in mail.key | kra wrap-key -to box1.pem >mail.wrapped
+  kra wrap-key -to box1.pem mail.key >mail.wrapped
+  openssl pkcs8 -in secret.key | kra wrap-key -to box1.pem >mail.wrapped
 
 What is written opens in the HSM of that box only. Paste it there: key import for ACCESS.
 The key itself stays where it is: whoever has it there goes on opening what is encrypted
@@ -38,10 +40,10 @@ to it.
 	run: runWrapKey,
 }
 
-func runWrapKey(t *tool, _ context.Context, fs *flag.FlagSet, args []string) error {
+func runWrapKey(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
 	file := fs.String("to", "", "PEM `FILE` of the box's import key, as its console prints it")
 	number := fs.String("number", "", "the import key's `NUMBER`, compared with the console's, instead of the domain root")
-	set := t.settings(fs, setRoot)
+	set := t.settings(fs, setRoot, setBoard, setPermissions)
 	operands, err := parse(fs, args)
 	if err != nil {
 		return err
@@ -49,7 +51,7 @@ func runWrapKey(t *tool, _ context.Context, fs *flag.FlagSet, args []string) err
 	if *file == "" || len(operands) > 1 {
 		return usagef("say for which box: kra wrap-key -to FILE [KEY]")
 	}
-	to, err := importKeyOf(set, *file, *number)
+	to, err := importKeyOf(ctx, set, *file, *number)
 	if err != nil {
 		return err
 	}
@@ -72,7 +74,7 @@ func runWrapKey(t *tool, _ context.Context, fs *flag.FlagSet, args []string) err
 }
 
 // importKeyOf reads to what a key is wrapped. One that neither root nor number vouches for is anybody's.
-func importKeyOf(set settings, file, number string) (client.ImportKey, error) {
+func importKeyOf(ctx context.Context, set settings, file, number string) (client.ImportKey, error) {
 	text, err := readFile(file)
 	if err != nil {
 		return client.ImportKey{}, err
@@ -82,7 +84,11 @@ func importKeyOf(set settings, file, number string) (client.ImportKey, error) {
 		if err != nil {
 			return client.ImportKey{}, err
 		}
-		return trust.ImportKey(text, time.Now())
+		permitted, _, err := set.permitted(ctx)
+		if err != nil {
+			return client.ImportKey{}, err
+		}
+		return trust.ImportKey(text, permitted, time.Now())
 	}
 	want, err := block.ParseKeyID(number)
 	if err != nil {
