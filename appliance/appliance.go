@@ -99,6 +99,7 @@ type agent struct {
 	started time.Time
 
 	tests   *selftest.Suite
+	passed  int // of them at the start
 	domain  label.Domain
 	version string
 	machine *machine.Client // nil on an ordinary host

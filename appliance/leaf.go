@@ -128,7 +128,24 @@ func (l *leaf) due() bool {
 func (l *leaf) health() error {
 	err := l.failed.Load()
 	if err == nil {
-		return nil
+		return l.ending()
 	}
 	return fmt.Errorf("TLS certificate: not renewed, ends %s UTC: %w", l.cert.Load().Leaf.NotAfter.UTC().Format(time.DateTime), *err)
+}
+
+// endingSoon is how long before its end the certificate of the label key is spoken of: a desk needs its people for another one.
+const endingSoon = 90 * 24 * time.Hour
+
+// ending says when the label key's certificate, which all others are under, is about to end: without another one the box is locked at the
+// first start after that.
+func (l *leaf) ending() error {
+	by, err := x509.ParseCertificate(l.cert.Load().Certificate[1])
+	if err != nil {
+		return fmt.Errorf("the domain's certificate of this box: %w", err)
+	}
+	if l.now().Before(by.NotAfter.Add(-endingSoon)) {
+		return nil
+	}
+	return fmt.Errorf("the domain's certificate of this box ends %s UTC, and the box opens no more then; before that: enrol request, at the desk domain rekey, and enrol install",
+		by.NotAfter.UTC().Format(time.DateTime))
 }

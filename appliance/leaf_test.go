@@ -198,3 +198,21 @@ func TestLeafIsKept(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// TestEndOfTheLabelCertificate: that the domain's certificate of the box is about to end is said in time for another one.
+func TestEndOfTheLabelCertificate(t *testing.T) {
+	w := newLeafWorld(t)
+	if err := w.leaf.health(); err != nil {
+		t.Errorf("of a new box: %v", err)
+	}
+	by, err := x509.ParseCertificate(w.leaf.cert.Load().Certificate[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for before, soon := range map[time.Duration]bool{91 * 24 * time.Hour: false, 89 * 24 * time.Hour: true} {
+		w.offset.Store(int64(time.Until(by.NotAfter.Add(-before))))
+		if err := w.leaf.health(); (err != nil) != soon || soon && !strings.Contains(err.Error(), "ends "+by.NotAfter.UTC().Format(time.DateTime)+" UTC, and the box opens no more then") {
+			t.Errorf("%s before its end: %v", before, err)
+		}
+	}
+}

@@ -72,7 +72,7 @@ func (a *agent) open(ctx context.Context) (o opened, err error) {
 	if err := o.clock.within(links.Chain); err != nil {
 		return o, errors.Join(err, o.log.Close(), accepted.Close())
 	}
-	if _, err := o.log.Append(ctx, audit.Entry{Kind: receipt.Boot, Private: bootRecord{a.version, nv.Generation, a.unlocked.String()}}); err != nil {
+	if _, err := o.log.Append(ctx, audit.Entry{Kind: receipt.Boot, Private: bootRecord{a.version, nv.Generation, o.resets, a.passed, a.unlocked.String()}}); err != nil {
 		return o, errors.Join(fmt.Errorf("log boot: %w", err), o.log.Close(), accepted.Close())
 	}
 	o.store, err = accepted.Boot(ctx, a.tpm, o.position, links)
@@ -86,6 +86,8 @@ func (a *agent) open(ctx context.Context) (o opened, err error) {
 type bootRecord struct {
 	Software   string `json:"software"`
 	Generation uint64 `json:"generation"` // of the TPM's record that state and log were accepted by
+	Resets     uint64 `json:"resets"`     // starts of the TPM; those between two records opened nothing, or ended before this one
+	Tests      int    `json:"tests"`      // self-tests that passed before this; none failed
 
 	Detail string `json:"detail,omitempty"` // what opened a box that waited
 }

@@ -22,7 +22,7 @@ func manual() string {
 		"flma": " (also factory, locked, in maintenance, and attended)", "a": " (attended only)"}
 	b.WriteString("| command | what it does | who |\n|---|---|---|\n")
 	for _, r := range table {
-		b.WriteString("| `" + strings.ReplaceAll(r.form, "|", `\|`) + "` | " + r.help + where[r.modes])
+		b.WriteString("| `" + strings.ReplaceAll(r.form, "|", `\|`) + "` | " + strings.ReplaceAll(r.help, "|", `\|`) + where[r.modes])
 		switch r.make(args{}).Ask() {
 		case AskConfirm:
 			b.WriteString("; asks first")

@@ -120,7 +120,7 @@ var actions = []action{
 	just[console.BackupKeyAccept]((*step).backupKeyAccept),
 	just[console.BackupShare]((*step).backupShare),
 	just[console.BackupMake]((*step).backupMake),
-	just[console.BackupDisks]((*step).backupDisks),
+	just[console.BackupDisks]((*step).backupDisks).reading(),
 	does((*step).backupMakeDisk),
 	just[console.BackupVerify]((*step).backupVerify),
 	does((*step).backupVerifyDisk),
@@ -230,7 +230,7 @@ var actions = []action{
 	does((*step).officerAdd),
 	does((*step).officerRemove),
 	does((*step).officerDuty),
-	just[console.OfficerPassphrase]((*step).officerPassphrase),
+	just[console.OfficerPassphrase]((*step).officerPassphrase).freeing(), // an auditor whom somebody gave hers makes no room
 	just[console.OfficerCodes]((*step).officerCodes),
 	just[console.OfficerCodesOff]((*step).officerCodesOff),
 	does((*step).officerCodesRemove),

@@ -35,7 +35,7 @@ func (s *step) disks(ctx context.Context) ([]machine.Disk, error) {
 	if s.a.c.Machine == nil {
 		return nil, errHost
 	}
-	return s.a.c.Machine.Disks(ctx)
+	return s.a.c.Machine.Disks(context.WithoutCancel(ctx)) // an exchange that is cut off would be the last one with process 1
 }
 
 // disk is the one with a name, as it is now.

@@ -389,7 +389,7 @@ func (s *step) restored(b label.Backup, by label.Member, records []store.Record)
 		s.say("Have box %s revoked at the desk, so that nobody believes it any more: domain revoke -dir DIR -key %s, then domain publish", b.Box, by.Key)
 	}
 	if n, ok := store.NetworkIn(records); ok {
-		s.say("Its network was: %s. This box keeps its own (network show): the two would take each other from the network. To take that address over, when the other is off: network set", networkWords(n))
+		s.say("Its network was: %s. This box keeps its own (network show): the two would take each other from the network. To take that address over, when the other is off: network static, or network dhcp", networkWords(n))
 	}
 	s.say("Dual control, service, sources of time and syslog are as they were on box %s, where nothing was set here before; see time show, syslog show, dual-control show.", b.Box)
 	return s.say("The clock and who is admitted are this box's own. It has no backup key; those shares were typed here, so make another: backup key shares %d of %d", max(b.Threshold, 2), max(len(b.Shares), 3))

@@ -34,6 +34,9 @@ func (s *step) logHealth() error {
 		field(s, "log", "cannot be written: "+err.Error())
 		return s.say("No key is released until that is mended. Make room on the disk or replace it, then: reboot")
 	}
+	if err := s.a.full(); err != nil {
+		return field(s, "log", err.Error())
+	}
 	return field(s, "log", "good")
 }
 
@@ -119,6 +122,8 @@ type private struct {
 	} `json:"request"`
 	Channel  string `json:"channel"` // "re-encrypted": nobody proved to be the decryptor
 	Software string `json:"software"`
+	Resets   uint64 `json:"resets"`
+	Tests    int    `json:"tests"`
 	Decision struct {
 		Decryptor string `json:"decryptor"`
 		Source    string `json:"source"`
@@ -134,8 +139,12 @@ func recordLine(n int64, r receipt.Record) (string, error) {
 	if err := json.Unmarshal(r.Private, &v); err != nil {
 		return "", fmt.Errorf("read record %d: %w", n, err)
 	}
+	start := ""
+	if v.Tests > 0 {
+		start = fmt.Sprintf("start %d, %d self-tests passed", v.Resets, v.Tests)
+	}
 	words := []string{fmt.Sprint(n), p.Time.Time().Format("2006-01-02 15:04:05"), p.Kind.String(), p.Access, v.Reason, v.Channel, v.Request.Claim, v.Request.Decryptor, v.Request.Source,
-		v.Decision.Decryptor, v.Decision.Source, v.Software, v.Officer, v.Maintainer, v.Outcome, v.Stage, v.Line, v.Detail}
+		v.Decision.Decryptor, v.Decision.Source, v.Software, start, v.Officer, v.Maintainer, v.Outcome, v.Stage, v.Line, v.Detail}
 	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
 	return strings.ReplaceAll(foldTo(strings.Join(words, " "), columns-6), "\n", "\n     "), nil
 }

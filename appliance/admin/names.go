@@ -68,7 +68,7 @@ func (a *Agent) diskNames(ctx context.Context) []string {
 	if a.c.Machine == nil {
 		return nil
 	}
-	all, err := a.c.Machine.Disks(ctx)
+	all, err := a.c.Machine.Disks(context.WithoutCancel(ctx)) // who has given up must not cut the agent off from process 1 in the midst of a word
 	if err != nil {
 		return nil
 	}

@@ -127,6 +127,20 @@ func (s *step) waitingAs(ctx context.Context, number uint64) (r store.Request, a
 	return r, as, d, gone, nil
 }
 
+// mends says whether a request is for what looks after a box that can do nothing else.
+func (a *Agent) mends(number uint64) bool {
+	if a.c.Store == nil {
+		return false
+	}
+	r, _ := a.c.Store.State().Request(number)
+	cmd, _, err := console.Read(r.Line)
+	if err != nil {
+		return false
+	}
+	do, ok := a.find(cmd)
+	return ok && do.mend
+}
+
 // redraft finds out what a request would do now, and whether that is what it was about.
 func (s *step) redraft(ctx context.Context) (*draft, error) {
 	var rights console.Rights
@@ -207,7 +221,7 @@ func (s *step) approve(ctx context.Context, c console.Approve) error {
 	if err := s.confirm("%s asks for: %s. %s Do it?", r.By, printable(r.Line), printable(strings.Join(r.Told, " "))); err != nil {
 		return err
 	}
-	if err := s.commit(ctx, store.RequestEnd{Number: r.Number}); err != nil {
+	if err := s.commit(ctx, store.RequestEnd{Number: r.Number}); err != nil && !as.does.mend {
 		return err
 	}
 	s.say("Request %d of %s: %s", r.Number, r.By, printable(r.Line))

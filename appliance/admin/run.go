@@ -41,6 +41,9 @@ func (a *Agent) Do(ctx context.Context, r wire.Request, out io.Writer) wire.Outc
 	if !ok {
 		return wire.Outcome{Error: notLoggedIn, End: true} // while the line waited for its turn
 	}
+	if c, ok := cmd.(console.Approve); ok {
+		do.mend = a.mends(c.Request)
+	}
 	_, view, _ := console.Split(r.Line) // it was read
 	s := &step{a: a, json: objectFor(view), ctx: ctx, command: cmd, does: do, line: r.Line, officer: who, session: r.Session, answers: r.Answers, out: out}
 	defer a.sessions.officer(r.Session) // who waited for a long answer was not idle

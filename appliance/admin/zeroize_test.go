@@ -1,9 +1,12 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/keyrelease/krabox/appliance/selftest"
 )
 
 // TestZeroize: the question names what will be lost, a second officer has to agree, the TPM's half goes before the disk, and what cannot
@@ -40,5 +43,32 @@ func TestZeroize(t *testing.T) {
 	}
 	if len(w.body.asked) > 0 {
 		t.Errorf("process 1 was asked for %q", w.body.asked)
+	}
+}
+
+// TestZeroizeOfABoxInError: what ends a box is approved also when the box can do nothing else: in the state error, on a full disk, without a log.
+func TestZeroizeOfABoxInError(t *testing.T) {
+	for name, spoil := range map[string]func(w *world){
+		"state error": func(w *world) {
+			w.c.SelfTest = func(context.Context) (selftest.Report, error) { return selftest.Report{}, nil }
+			w.c.Failed = func() error { return errors.New("state error, nothing is released: self-test of AES-256-GCM") }
+		},
+		"full disk": func(w *world) { w.c.Store = tight{w.store} },
+		"no log":    func(w *world) { w.c.Log = brimming{w.log, true} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := paired(t)
+			w.do("zeroize", "yes")
+			w.session = w.loginAs(paul, paulPass)
+			w.body.asked = nil
+			spoil(w)
+			if _, o := w.try("access add r-d"); o.Error == "" {
+				t.Fatal("nothing is spoilt")
+			}
+			w.try("approve 1", "yes")
+			if st, err := w.tpmd.Client.Status(t.Context()); err != nil || !strings.Contains(st.Reason, "it was zeroized") {
+				t.Errorf("the TPM's process says %+v, %v", st, err)
+			}
+		})
 	}
 }

@@ -2,6 +2,9 @@ package boxtest_test
 
 import (
 	"context"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +54,18 @@ func TestErrorOfABox(t *testing.T) {
 	b.Login()
 	if err := releases(); err != nil {
 		t.Errorf("with good programs: %v", err)
+	}
+	var starts []int
+	for _, m := range regexp.MustCompile(`start ([0-9]+), 1[0-9] self-tests passed`).FindAllStringSubmatch(words(b.Do("log show 200")), -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		starts = append(starts, n)
+	}
+	slices.Sort(starts)
+	if n := len(starts); n < 2 || starts[n-1] != starts[n-2]+2 {
+		t.Errorf("the log has the starts %d; want all but the last but one", starts)
 	}
 }
 

@@ -141,7 +141,7 @@ func (c KeyMark) apply(d *State) error {
 		return invalid("key %s is to be destroyed; keep it first (key keep)", c.ID)
 	}
 	if users := d.usersOfKey(c.ID, 1); c.State != Active && len(users) > 0 {
-		return invalid("key %s is the current key of %s", c.ID, strings.Join(users, ", "))
+		return invalid("key %s is the current key of %s; give it another one first (key rotate, or access keys)", c.ID, strings.Join(users, ", "))
 	}
 	k.State = c.State
 	d.keys.put(c.ID.String(), k)
