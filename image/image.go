@@ -221,6 +221,10 @@ func sign(dir string, by Signer) (manifest.Image, error) {
 	if found, want := sum256(uki), m.Files[FileUKI].SHA256; found != want {
 		return m, fmt.Errorf("%s is not what was built: SHA-256 %s, the manifest says %s", FileUKI, found, want)
 	}
+	state := m.Files[FileDisk].Size - stateOffset - mebibyte
+	if state < StateSize || state > maxStateSize {
+		return m, fmt.Errorf("%s of %d bytes is no disk of a box", FileDisk, m.Files[FileDisk].Size)
+	}
 	signed, err := SignUKI(uki, by)
 	if err != nil {
 		return m, err
@@ -229,5 +233,5 @@ func sign(dir string, by Signer) (manifest.Image, error) {
 		return m, err
 	}
 	m.Files[FileSigned] = manifest.File{Size: int64(len(signed)), SHA256: sum256(signed)}
-	return m, finish(dir, m, signed, m.Files[FileDisk].Size-stateOffset-mebibyte)
+	return m, finish(dir, m, signed, state)
 }

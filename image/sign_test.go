@@ -158,8 +158,10 @@ func TestSignImage(t *testing.T) {
 	uki := testUKI(t, "initramfs")
 	by := testSigner(t, rsaKey(t, signerBits))
 	firmware := SecureBoot{PK: []byte("pk"), KEK: []byte("kek"), DB: by.Certificate.Raw}
+	const size = StateSize + mebibyte // of the state: the signed disk's is the same
 	m := manifest.Image{Release: manifest.Release{Version: "v1", Epoch: 1, Commit: "c", Inputs: []manifest.Input{}, Programs: []manifest.Program{}},
-		Files: map[string]manifest.File{FileUKI: {Size: int64(len(uki)), SHA256: sum256(uki)}}, SecureBoot: firmware.Names()}
+		Files:      map[string]manifest.File{FileUKI: {Size: int64(len(uki)), SHA256: sum256(uki)}, FileDisk: {Size: stateOffset + size + mebibyte}},
+		SecureBoot: firmware.Names()}
 	put := func(name string, data []byte) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
@@ -180,6 +182,9 @@ func TestSignImage(t *testing.T) {
 			if f, err := fileOf(filepath.Join(dir, name)); err != nil || got.Files[name] != f {
 				t.Errorf("%s: %v in the manifest, %v on the disk: %v", name, got.Files[name], f, err)
 			}
+		}
+		if n := got.Files[FileDisk].Size; n != stateOffset+size+mebibyte {
+			t.Errorf("the disk has %d bytes, its state was to have %d", n, size)
 		}
 		files, err := ReadESP(filepath.Join(dir, FileDisk))
 		if err != nil || !bytes.Equal(files[BootPath], read(t, filepath.Join(dir, FileSigned))) {
