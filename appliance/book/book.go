@@ -2,9 +2,12 @@
 package book
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/kra"
@@ -239,15 +242,37 @@ func tags(e *policy.Edit, st, old *store.State, diff store.Difference) error {
 // A name of a key, other than its id.
 type name struct {
 	ref  block.Ref
+	lead uint64 // how text begins, in its order: most names differ there already
 	text string // ref's
 	key  block.KeyID
 }
 
-func byText(a, b name) int { return cmp.Compare(a.text, b.text) }
+// newName leads with two letters of the kind and six of the value.
+func newName(r block.Ref, key block.KeyID) name {
+	n := name{ref: r, text: r.String(), key: key}
+	kind, value, _ := strings.Cut(n.text, ":")
+	var lead [8]byte
+	copy(lead[:2], kind)
+	copy(lead[2:], value)
+	n.lead = binary.BigEndian.Uint64(lead[:])
+	return n
+}
 
-// inOrder sorts names, of which each is there once then.
+func byText(a, b name) int {
+	if a.lead != b.lead {
+		return cmp.Compare(a.lead, b.lead)
+	}
+	return cmp.Compare(a.text, b.text)
+}
+
+// inOrder sorts names, of which each is there once then. Should keys share one, the first key has it.
 func inOrder(names []name) []name {
-	slices.SortStableFunc(names, byText)
+	slices.SortFunc(names, func(a, b name) int {
+		if c := byText(a, b); c != 0 {
+			return c
+		}
+		return bytes.Compare(a.key[:], b.key[:])
+	})
 	return slices.CompactFunc(names, func(a, b name) bool { return a.ref == b.ref })
 }
 
@@ -286,7 +311,7 @@ func namesOf(st *store.State, id string) ([]name, error) {
 	out := make([]name, 0, len(refs))
 	for _, r := range refs {
 		if r.Kind() != block.RefKeyID {
-			out = append(out, name{r, r.String(), key})
+			out = append(out, newName(r, key))
 		}
 	}
 	return out, nil

@@ -1,6 +1,7 @@
 package book
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	mrand "math/rand/v2"
 	"slices"
@@ -189,5 +191,41 @@ func TestEditsCompile(t *testing.T) {
 	}
 	if r, err := block.AgeRecipient(pub); err != nil || fmt.Sprint(edit.Put.Tagged) != "["+r+"]" {
 		t.Errorf("tagged %v, %v", edit.Put.Tagged, err)
+	}
+}
+
+// TestNamesInOrder: names are in the order of their text, as replay compares them, whatever they begin with; each is there once, and the
+// first of the keys that share one has it.
+func TestNamesInOrder(t *testing.T) {
+	r := mrand.New(mrand.NewPCG(1, 2))
+	var names []name
+	for range 2000 {
+		value := make([]byte, 1+r.IntN(32))
+		for i := range value {
+			value[i] = byte(r.IntN(3)) * 0x7e // beginnings that repeat, and both ends of base64url
+		}
+		ski, err := block.SKIRef(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ref := range []block.Ref{ski, block.ThumbprintRef([32]byte(append(value, make([]byte, 32)...))), block.IssuerSerialRef(value, nil)} {
+			names = append(names, newName(ref, block.KeyID{byte(r.IntN(256))}))
+		}
+	}
+	want := map[string]block.KeyID{}
+	for _, n := range names {
+		if key, ok := want[n.text]; !ok || bytes.Compare(n.key[:], key[:]) < 0 {
+			want[n.text] = n.key
+		}
+	}
+	got := inOrder(names)
+	if texts := slices.Sorted(maps.Keys(want)); len(got) != len(texts) {
+		t.Fatalf("%d names, want %d", len(got), len(texts))
+	} else {
+		for i, n := range got {
+			if n.text != texts[i] || n.ref.String() != n.text || n.key != want[n.text] {
+				t.Fatalf("name %d is %s of %s, want %s of %s", i, n.text, n.key, texts[i], want[texts[i]])
+			}
+		}
 	}
 }

@@ -158,7 +158,7 @@ func RefsOf(spki []byte) ([]Ref, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t, ok := thumbprint(pub); ok {
+	if t, ok := thumbprint(pub, info.Key.Bytes); ok {
 		refs = append(refs, ThumbprintRef(t))
 	}
 	return refs, nil
