@@ -24,7 +24,7 @@ const (
 
 // lease asks for an address and keeps it until ctx ends (nil), or until it is lost or refused (an error). The address is
 // taken off by the next apply.
-func (p *port) lease(ctx context.Context, l netlink.Link, six machine.Six) error {
+func (p *port) lease(ctx context.Context, l netlink.Link, asked machine.Network) error {
 	p.tell("asking for an address on %s", l.Attrs().Name)
 	c, err := nclient4.New(l.Attrs().Name, nclient4.WithTimeout(dhcpAnswer), nclient4.WithRetry(dhcpAsks))
 	if err != nil {
@@ -32,16 +32,16 @@ func (p *port) lease(ctx context.Context, l netlink.Link, six machine.Six) error
 	}
 	defer c.Close()
 	var held machine.Network
-	got, err := c.Request(ctx)
+	got, err := c.Request(ctx, calls(asked)...)
 	for err == nil {
 		var again time.Duration
-		if again, err = p.take(l, got.ACK, six, &held); err != nil {
+		if again, err = p.take(l, got.ACK, asked, &held); err != nil {
 			break
 		}
-		if pause(ctx, again); ctx.Err() != nil {
+		if p.stayFor(ctx, again, l, held, leaseWords(l, held)); ctx.Err() != nil {
 			return nil
 		}
-		got, err = renew(ctx, c, got, again)
+		got, err = renew(ctx, c, got, again, asked)
 	}
 	if err != nil {
 		return fmt.Errorf("no address by DHCP: %w", err)
@@ -50,18 +50,35 @@ func (p *port) lease(ctx context.Context, l netlink.Link, six machine.Six) error
 }
 
 // renew asks the server for more time until the second half of the lease is over.
-func renew(ctx context.Context, c *nclient4.Client, old *nclient4.Lease, left time.Duration) (*nclient4.Lease, error) {
+func renew(ctx context.Context, c *nclient4.Client, old *nclient4.Lease, left time.Duration, asked machine.Network) (*nclient4.Lease, error) {
 	for until := time.Now().Add(left); ; pause(ctx, networkRetry) {
-		got, err := c.Renew(ctx, old)
+		got, err := c.Renew(ctx, old, calls(asked)...)
 		if err == nil || time.Now().After(until) || ctx.Err() != nil {
 			return got, err
 		}
 	}
 }
 
-// take puts a lease on the interface and returns when to ask for more time. Whatever a server says passes the same check as what
+// calls tells the server what the box is called (RFC 2132 section 3.14).
+func calls(n machine.Network) []dhcpv4.Modifier {
+	if n.Host == "" {
+		return nil
+	}
+	return []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptHostName(string(n.Host)))}
+}
+
+// leaseWords says what a lease came to, for the port's words.
+func leaseWords(l netlink.Link, held machine.Network) string {
+	words := fmt.Sprintf("%s on %s by DHCP%s%s", held.Address, l.Attrs().Name, sixed(held.Six), named(held))
+	if held.Host != "" {
+		words += ", host name " + string(held.Host)
+	}
+	return words
+}
+
+// take puts a lease on the interface and returns when to ask for more time; held is then what is there, with what was asked besides. Whatever a server says passes the same check as what
 // an officer types. What is held is renewed and not changed: another address or router begins anew, or a server could heap them up.
-func (p *port) take(l netlink.Link, ack *dhcpv4.DHCPv4, six machine.Six, held *machine.Network) (again time.Duration, err error) {
+func (p *port) take(l netlink.Link, ack *dhcpv4.DHCPv4, asked machine.Network, held *machine.Network) (again time.Duration, err error) {
 	n, err := fromLease(ack)
 	if err != nil {
 		return 0, err
@@ -70,10 +87,10 @@ func (p *port) take(l netlink.Link, ack *dhcpv4.DHCPv4, six machine.Six, held *m
 		return 0, fmt.Errorf("the server renews %s as %s", held.Address, n.Address)
 	}
 	*held = n
+	held.Six, held.Routes, held.Host = asked.Six, asked.Routes, asked.Host
 	if err := p.configure(l, n); err != nil {
 		return 0, err
 	}
-	p.tell("%s on %s by DHCP%s%s", n.Address, l.Attrs().Name, sixed(six), named(n))
 	return max(leastLease, ack.IPAddressLeaseTime(unsaidTime)) / 2, nil
 }
 

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/boot/outbound"
@@ -114,9 +113,9 @@ func (p *port) apply(ctx context.Context, n machine.Network) error {
 		if err := p.configure(link, n); err != nil {
 			return err
 		}
-		p.tell("%s on %s%s%s", n.Address, link.Attrs().Name, sixed(n.Six), named(n))
+		p.stay(ctx, link, n, fmt.Sprintf("%s on %s%s%s", n.Address, link.Attrs().Name, sixed(n.Six), named(n)))
 	case machine.DHCP:
-		return p.lease(ctx, link, n.Six)
+		return p.lease(ctx, link, n)
 	}
 	<-ctx.Done()
 	return nil
@@ -165,26 +164,17 @@ func hasCarrier(l netlink.Link) bool {
 	return up && (l.Attrs().OperState == netlink.OperUp || l.Attrs().OperState == netlink.OperUnknown)
 }
 
-// flush takes all addresses off; their routes go with them, and those that a router advertised.
+// flush takes all routes by a gateway off, and all addresses; their own routes go with them.
 func flush(l netlink.Link) error {
-	routes, err := netlink.RouteList(l, netlink.FAMILY_V6)
-	if err != nil {
-		return fmt.Errorf("list routes: %w", err)
-	}
-	for _, r := range routes {
-		if r.Gw == nil {
-			continue
-		}
-		if err := netlink.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) { // it may have run out
-			return fmt.Errorf("take route by %s off: %w", r.Gw, err)
-		}
+	if err := flushRoutes(l); err != nil {
+		return err
 	}
 	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		if a.IP.IsLinkLocalUnicast() {
+		if a.IP.IsLinkLocalUnicast() && a.IP.To4() == nil { // the kernel's
 			continue
 		}
 		if err := netlink.AddrDel(l, &a); err != nil {
@@ -269,8 +259,7 @@ func configure(l netlink.Link, n machine.Network) error {
 	if ip.Is4() {
 		every = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	}
-	to := &net.IPNet{IP: every.Addr().AsSlice(), Mask: net.CIDRMask(0, ip.BitLen())}
-	if err := netlink.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: to, Gw: n.Gateway.AsSlice()}); err != nil {
+	if err := putRoute(l, machine.Route{To: every, Via: n.Gateway}); err != nil {
 		return fmt.Errorf("set gateway %s: %w", n.Gateway, err)
 	}
 	return nil

@@ -126,11 +126,12 @@ func wantServers(t *testing.T, h *hardware, want string) {
 	t.Errorf("name servers are %q; want %q", got, want)
 }
 
-// serve answers DHCP requests on zfar with the leases, one after the other; the last is repeated.
-func serve(t *testing.T, leases ...[]dhcpv4.Modifier) {
+// serve answers DHCP requests on zfar with the leases, one after the other; the last is repeated. It tells who asked for what.
+func serve(t *testing.T, leases ...[]dhcpv4.Modifier) *lines {
 	t.Helper()
-	turn := 0
+	turn, heard := 0, &lines{}
 	s, err := server4.NewServer("zfar", &net.UDPAddr{IP: net.IPv4zero, Port: dhcpv4.ServerPort}, func(c net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
+		heard.say("%s of %s", m.MessageType(), m.HostName())
 		kind := dhcpv4.MessageTypeOffer
 		if m.MessageType() == dhcpv4.MessageTypeRequest {
 			kind = dhcpv4.MessageTypeAck
@@ -151,6 +152,7 @@ func serve(t *testing.T, leases ...[]dhcpv4.Modifier) {
 	must(t, err)
 	go s.Serve()
 	t.Cleanup(func() { s.Close() })
+	return heard
 }
 
 func TestPortTakesALease(t *testing.T) {
@@ -190,13 +192,13 @@ func TestLeaseIsRenewedAsItWas(t *testing.T) {
 		must(t, err)
 		return m
 	}
-	var held machine.Network
+	asked, held := machine.Network{Mode: machine.DHCP}, machine.Network{}
 	for range 2 {
-		_, err = p.take(l, ack(40, 1), machine.Six{}, &held)
+		_, err = p.take(l, ack(40, 1), asked, &held)
 		must(t, err)
 	}
 	for _, other := range []*dhcpv4.DHCPv4{ack(41, 1), ack(40, 2)} {
-		if _, err := p.take(l, other, machine.Six{}, &held); err == nil || address(t) != "10.9.0.40/24" || gateway(t) != "10.9.0.1" {
+		if _, err := p.take(l, other, asked, &held); err == nil || address(t) != "10.9.0.40/24" || gateway(t) != "10.9.0.1" {
 			t.Errorf("renewed as another: %v; on the port %s by %s", err, address(t), gateway(t))
 		}
 	}

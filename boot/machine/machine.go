@@ -22,6 +22,7 @@ const (
 	MaxLine   = 64 << 10 // bytes in one message
 	MaxReason = 4 << 10  // bytes in the reason of a lock
 	MaxDNS    = 3        // name servers, as many as a resolver reads
+	MaxRoutes = 8        // further routes
 
 	MaxPrograms = 4096 // in an image's list
 )

@@ -35,7 +35,7 @@ func (b *box) Lock(reason string) error           { return b.note("lock " + reas
 func (b *box) SetClock(t time.Time) error         { return b.note("clock " + t.Format(time.RFC3339)) }
 func (b *box) AdjustClock(by time.Duration) error { return b.note("adjust " + by.String()) }
 func (b *box) SetNetwork(_ context.Context, n Network) error {
-	return b.note("network " + string(n.Mode) + " " + n.Address.String())
+	return b.note(strings.TrimSpace(fmt.Sprint("network ", n.Mode, " ", n.Address, " ", strings.Trim(fmt.Sprint(n.Further()), "[]"), " ", n.Host)))
 }
 func (b *box) Unlock(k Key) (Key, error) { return Key{k[0] + 1}, b.note("unlock") }
 func (b *box) Renew(how Opening, k Key) (Key, error) {
@@ -76,7 +76,7 @@ func TestEveryRequestReachesTheHandler(t *testing.T) {
 		c.AdjustClock(ctx, -20*time.Millisecond),
 		c.AdjustClock(ctx, time.Nanosecond),
 		c.SetNetwork(ctx, Network{Mode: Static, Address: netip.MustParsePrefix("10.0.2.15/24"), Gateway: netip.MustParseAddr("10.0.2.2")}),
-		c.SetNetwork(ctx, Network{Mode: DHCP}),
+		c.SetNetwork(ctx, Network{Mode: DHCP, Routes: [MaxRoutes]Route{route("10.8.0.0/16", "10.0.2.9")}, Host: "box1"}),
 		c.Lock(ctx, "state is older than the record"),
 		c.Reboot(ctx),
 		c.Maintenance(ctx),
@@ -111,7 +111,7 @@ func TestEveryRequestReachesTheHandler(t *testing.T) {
 	if text := fmt.Sprintf("%v %+v %#v %s", Key{65}, Key{65}, Key{65}, Key{65}); strings.Contains(text, "65") || strings.Contains(text, "41") || strings.Contains(text, "A") {
 		t.Errorf("a key prints as %s", text)
 	}
-	want := []string{"clock 2026-11-21T22:00:00Z", "adjust -20ms", "network static 10.0.2.15/24", "network dhcp invalid Prefix",
+	want := []string{"clock 2026-11-21T22:00:00Z", "adjust -20ms", "network static 10.0.2.15/24", "network dhcp invalid Prefix 10.8.0.0/16 via 10.0.2.9 box1",
 		"lock state is older than the record", "reboot", "maintenance", "poweroff",
 		"unlock", "renew with secret", "renew as before", "renew unattended", "turn", "disk list"}
 	if d := cmp.Diff(want, b.did); d != "" {
@@ -202,6 +202,13 @@ var badNetworks = map[string]Network{
 	"gateway itself":       {Mode: Static, Address: netip.MustParsePrefix("10.0.0.1/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
 	"gateway other family": {Mode: Static, Address: netip.MustParsePrefix("10.0.0.1/24"), Gateway: netip.MustParseAddr("fe80::1")},
 	"gap in name servers":  {Mode: Static, Address: netip.MustParsePrefix("10.0.0.1/24"), DNS: [MaxDNS]netip.Addr{1: netip.MustParseAddr("10.0.0.2")}},
+	"route with off":       {Mode: Off, Routes: [MaxRoutes]Route{route("10.8.0.0/16", "10.0.0.9")}},
+	"host name with off":   {Mode: Off, Host: "box1"},
+	"no host name":         {Mode: DHCP, Host: "box1-"},
+	"gap in routes":        {Mode: DHCP, Routes: [MaxRoutes]Route{1: route("10.8.0.0/16", "10.0.0.9")}},
+	"two routes to one":    {Mode: DHCP, Routes: [MaxRoutes]Route{route("10.8.0.0/16", "10.0.0.9"), route("10.8.0.0/16", "10.0.0.8")}},
+	"half a route":         {Mode: DHCP, Routes: [MaxRoutes]Route{{To: netip.MustParsePrefix("10.8.0.0/16")}}},
+	"nowhere":              {Mode: DHCP, Routes: [MaxRoutes]Route{{Via: netip.MustParseAddr("10.0.0.9")}}},
 }
 
 func TestBadNetworksAreRefused(t *testing.T) {

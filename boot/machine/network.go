@@ -35,13 +35,17 @@ type Six struct {
 // Network is the configuration of the box's one port.
 //
 // Address is the box's own address with its prefix length, such as 10.0.2.15/24. Gateway may be the zero Addr: then only the
-// own network is reached. Only Static has an address, a gateway and name servers. Six comes on top of Static and DHCP.
+// own network is reached. Only Static has an address, a gateway and name servers. Six, further routes and the host name, which a DHCP
+// server is told, come on top of Static and DHCP.
 type Network struct {
 	Mode    Mode               `json:"mode"`
 	Address netip.Prefix       `json:"address"`
 	Gateway netip.Addr         `json:"gateway"`
 	DNS     [MaxDNS]netip.Addr `json:"dns"` // used from the front; the rest are zero
 	Six     Six                `json:"six"`
+
+	Routes [MaxRoutes]Route `json:"routes,omitzero"` // used from the front; the rest are zero
+	Host   HostName         `json:"host,omitzero"`
 }
 
 // Check says whether n can be put on a port, and if not why.
@@ -53,21 +57,26 @@ func (n Network) Check() error {
 		}
 		return nil
 	case DHCP:
-		if n != (Network{Mode: DHCP, Six: n.Six}) {
+		if n != (Network{Mode: DHCP, Six: n.Six, Routes: n.Routes, Host: n.Host}) {
 			return errors.New("network mode dhcp takes no address, gateway or name server")
 		}
-		return n.checkSix()
 	case Static:
+		if err := n.checkAddress(); err != nil {
+			return err
+		}
+		if err := n.checkServers(); err != nil {
+			return err
+		}
 	default:
 		return fmt.Errorf("network mode %q is not static, dhcp or off", string(n.Mode))
 	}
-	if err := n.checkAddress(); err != nil {
+	if err := n.checkSix(); err != nil {
 		return err
 	}
-	if err := n.checkServers(); err != nil {
+	if err := n.checkRoutes(); err != nil {
 		return err
 	}
-	return n.checkSix()
+	return n.Host.Check()
 }
 
 func (n Network) checkSix() error {
