@@ -103,6 +103,10 @@ func TestPortTakesEachConfiguration(t *testing.T) {
 	must(t, h.SetNetwork(t.Context(), static))
 	eventually(t, "another address and no gateway", func() bool { return address(t) == "10.9.0.8/24" && gateway(t) == "" })
 	wantServers(t, h, "10.9.0.1\n")
+	must(t, h.SetNetwork(t.Context(), machine.Network{Mode: machine.Static, Address: netip.MustParsePrefix("169.254.7.7/16")}))
+	eventually(t, "a link-local address", func() bool { return address(t) == "169.254.7.7/16" })
+	must(t, h.SetNetwork(t.Context(), static))
+	eventually(t, "no link-local address", func() bool { return address(t) == "10.9.0.8/24" })
 	if err := h.SetNetwork(t.Context(), machine.Network{Mode: "bridge"}); err == nil {
 		t.Error("an unknown mode was taken")
 	}
