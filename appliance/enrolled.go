@@ -98,7 +98,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		return err
 	}
 	keys.Follow(ctx)
-	b.forward = syslog.New(o.log, o.store.State().Box().Name, b.dial, b.time, a.log)
+	b.forward = syslog.New(o.log, func() syslog.Origin { return originOf(o.store.State()) }, b.dial, b.time, a.log)
 	first, err := build()
 	if err != nil {
 		return fmt.Errorf("compile rules: %w", err)
@@ -282,7 +282,7 @@ func (a *agent) network(ctx context.Context, st *store.State) {
 	if n.Mode == "" {
 		n.Mode = machine.DHCP
 	}
-	err := a.machine.SetNetwork(ctx, n)
+	err := a.machine.SetNetwork(ctx, st.OnPort(n))
 	var refused *machine.Refused
 	if errors.As(err, &refused) && st.Network().Mode == "" {
 		return // the network is a host's, and nobody has set it here

@@ -27,6 +27,11 @@ func forwardTo(st *store.State) (syslog.Target, error) {
 	return t, err
 }
 
+// originOf is what the messages of a state call the box.
+func originOf(st *store.State) syslog.Origin {
+	return syslog.Origin{Host: st.HostName(), Box: st.Box().Name}
+}
+
 // nameOf changes when anything of the server does.
 func nameOf(s store.Syslog) (receipt.Hash, error) {
 	b, err := json.Marshal(s)

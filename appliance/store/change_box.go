@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -86,6 +87,22 @@ func (c NetworkSet) apply(d *State) error {
 	}
 	d.network.put(only, c.Network)
 	return nil
+}
+
+// HostName is what the box is called by others on its network: what was set, or its own name.
+func (s *State) HostName() string { return cmp.Or(string(s.Network().Host), s.Box().Name) }
+
+// OnPort is a configuration as process 1 gets it. The host name is for DHCP servers; a box that was given none tells its own, if that can
+// be one.
+func (s *State) OnPort(n machine.Network) machine.Network {
+	if n.Mode != machine.DHCP {
+		n.Host = ""
+		return n
+	}
+	if own := machine.HostName(s.Box().Name); n.Host == "" && own.Check() == nil {
+		n.Host = own
+	}
+	return n
 }
 
 // ClockSet remembers a trusted time. Setting it back is the caller's to allow.

@@ -87,16 +87,21 @@ type decision struct {
 	} `json:"lists"`
 }
 
+// An Origin is the box whose log it is: Host is what it is called on its network, Box its own name, which does not change.
+type Origin struct{ Host, Box string }
+
 // A builder makes one message. Parameters that do not fit are left out, and the message says so.
 type builder struct {
 	b   []byte
 	cut bool
 }
 
-// Message returns record index of box's log as a message of RFC 5424, at most 8192 bytes of UTF-8 in one line:
+// Message returns record index of a box's log as a message of RFC 5424, at most 8192 bytes of UTF-8 in one line:
 //
 //	<110>1 2026-11-22T14:00:00.000Z box1 krad - release [kra@32473 index="17" leaf="…" access="legal-team" …] record 17: release of legal-team
-func Message(box string, index int64, r receipt.Record) ([]byte, error) {
+//
+// A host name that is not the box's own name does not hide that: the parameter box has it.
+func Message(from Origin, index int64, r receipt.Record) ([]byte, error) {
 	p, err := receipt.ParsePublic(r.Public)
 	if err != nil {
 		return nil, fmt.Errorf("write syslog message: record %d: %w", index, err)
@@ -109,8 +114,11 @@ func Message(box string, index int64, r receipt.Record) ([]byte, error) {
 	if !ok {
 		severity = info
 	}
-	m := &builder{b: fmt.Appendf(nil, "<%d>1 %s %s %s - %s [%s", facility*8+severity, p.Time, header(box), appName, p.Kind, element)}
+	m := &builder{b: fmt.Appendf(nil, "<%d>1 %s %s %s - %s [%s", facility*8+severity, p.Time, header(from.Host), appName, p.Kind, element)}
 	m.number("index", uint64(index))
+	if from.Host != from.Box {
+		m.param("box", from.Box)
+	}
 	leaf := r.Leaf()
 	m.param("leaf", fmt.Sprintf("%x", leaf[:]))
 	m.public(p)

@@ -73,7 +73,7 @@ type journal interface {
 // A Sender forwards a log to one target. Its methods may be called from any number of goroutines.
 type Sender struct {
 	log  journal
-	box  string
+	from func() Origin
 	dial Dial
 	now  func() time.Time
 	says *slog.Logger
@@ -96,9 +96,9 @@ type Status struct {
 	Err    error // of the last try; nil after a good one
 }
 
-// New returns a sender of box's log that has no target yet. A server's certificate is judged by now.
-func New(log journal, box string, dial Dial, now func() time.Time, says *slog.Logger) *Sender {
-	return &Sender{log: log, box: box, dial: dial, now: now, says: says, changed: make(chan struct{}, 1)}
+// New returns a sender of a log that has no target yet. Each message is from who from says then; a server's certificate is judged by now.
+func New(log journal, from func() Origin, dial Dial, now func() time.Time, says *slog.Logger) *Sender {
+	return &Sender{log: log, from: from, dial: dial, now: now, says: says, changed: make(chan struct{}, 1)}
 }
 
 // Configure has the sender send to t from now on; the zero Target ends it.
@@ -287,7 +287,7 @@ func (s *Sender) connect(ctx context.Context, t *Target) (*tls.Conn, error) {
 func (s *Sender) send(c *tls.Conn, first int64, records []receipt.Record) error {
 	var out bytes.Buffer
 	for i, r := range records {
-		m, err := Message(s.box, first+int64(i), r)
+		m, err := Message(s.from(), first+int64(i), r)
 		if err != nil {
 			return err
 		}

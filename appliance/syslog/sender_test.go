@@ -31,7 +31,17 @@ type world struct {
 	server *syslogtest.Server
 	stop   func()
 	ahead  atomic.Int64 // nanoseconds, of the box's clock
+	host   atomic.Pointer[string]
 	*Sender
+}
+
+// origin is box1, also where its network calls it otherwise.
+func (w *world) origin() Origin {
+	o := Origin{Host: "box1", Box: "box1"}
+	if h := w.host.Load(); h != nil {
+		o.Host = *h
+	}
+	return o
 }
 
 func newWorld(t *testing.T, driver string) *world {
@@ -54,7 +64,7 @@ func (w *world) open() {
 	if _, err := w.log.Rekey(w.t.Context(), key, path); err != nil {
 		w.t.Fatal(err)
 	}
-	w.Sender = New(w.log, "box1", (&net.Dialer{}).DialContext, func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }, slog.New(slog.DiscardHandler))
+	w.Sender = New(w.log, w.origin, (&net.Dialer{}).DialContext, func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); w.Run(ctx) }()
@@ -284,7 +294,7 @@ func TestForwardedRelease(t *testing.T) {
 	}
 	r := receipt.Record{Public: pub, Private: json.RawMessage(`{"decision":{"book":3,"decryptor":"corp:CN=bob","channel":"authenticated","source":"10.20.1.7","time":"2026-11-22T09:30:00Z",` +
 		`"clock":"trusted","keys":["ab"],"rules":[{"rule":"office","outcome":"pass"},{"rule":"legal","outcome":"pass"}],"lists":[{"access":"legal-team","list":1,"outcome":"pass"}],"granted":"legal-team","key":1}}`)}
-	got, err := Message("box1", 42, r)
+	got, err := Message(Origin{Host: "box1", Box: "box1"}, 42, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,8 +306,29 @@ func TestForwardedRelease(t *testing.T) {
 	}
 	r.Private = json.RawMessage(`{"officer":"` + strings.Repeat("]", 600) + `","line":"` + strings.Repeat("]", 100<<10) + `","detail":"` + strings.Repeat("\\u001b", 600) + `","reason":"` + strings.Repeat(`\\`, 4000) +
 		`","outcome":"` + strings.Repeat("\u202e", 600) + `","stage":"` + strings.Repeat("\u202e", 600) + `"}`)
-	if got, err = Message("box1", 42, r); err != nil || len(got) > maxMessage || !strings.Contains(string(got), ` cut="1"] record 42`) {
+	if got, err = Message(Origin{Host: "box1", Box: "box1"}, 42, r); err != nil || len(got) > maxMessage || !strings.Contains(string(got), ` cut="1"] record 42`) {
 		t.Errorf("%d bytes, %v: %s", len(got), err, got)
+	}
+}
+
+// A message bears the host name of when it was sent, and where that is not the box's own name, that too.
+func TestForwardedAs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "ossl")
+	w.write("a")
+	w.Configure(w.target(w.server.Roots()))
+	w.wait("the first records", w.even)
+	name := "kra-1.example.org"
+	w.host.Store(&name)
+	w.write("b")
+	w.wait("the next", w.even)
+	w.has()
+	all := w.server.Received()
+	if first := all[0]; first.Host != "box1" || first.Of(element, "box") != "" {
+		t.Errorf("by its own name: %+v", first)
+	}
+	if last := all[len(all)-1]; last.Host != name || last.Of(element, "box") != "box1" || last.Of(element, "line") != "b" {
+		t.Errorf("as %s: %+v", name, last)
 	}
 }
 
