@@ -76,8 +76,9 @@ func leaseWords(l netlink.Link, held machine.Network) string {
 	return words
 }
 
-// take puts a lease on the interface and returns when to ask for more time; held is then what is there, with what was asked besides. Whatever a server says passes the same check as what
-// an officer types. What is held is renewed and not changed: another address or router begins anew, or a server could heap them up.
+// take puts a lease on the interface and returns when to ask for more time; held is then what is there, with what was asked besides.
+// Whatever a server says passes the same check as what an officer types. What is held is renewed and not changed: another address or router
+// begins anew, or a server could heap them up.
 func (p *port) take(l netlink.Link, ack *dhcpv4.DHCPv4, asked machine.Network, held *machine.Network) (again time.Duration, err error) {
 	n, err := fromLease(ack)
 	if err != nil {

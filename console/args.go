@@ -136,6 +136,11 @@ func (a args) prefix() netip.Prefix {
 	return p
 }
 
+func (a args) destination() netip.Prefix {
+	p, _ := netip.ParsePrefix(a.get("DESTINATION")) // checked
+	return p
+}
+
 func (a args) accesses() []kra.AccessID {
 	var out []kra.AccessID
 	for _, id := range a.words["ACCESSES"] {

@@ -320,6 +320,21 @@ type (
 	}
 	NetworkSixAuto struct{ confirmed }
 	NetworkSixOff  struct{ confirmed }
+	// NetworkRouteAdd has a network elsewhere be reached by another gateway than the address's.
+	NetworkRouteAdd struct {
+		confirmed
+		To  netip.Prefix
+		Via netip.Addr
+	}
+	NetworkRouteRemove struct {
+		confirmed
+		To netip.Prefix
+	}
+	// NetworkHostName names the box for others on its network; without a name it has its own.
+	NetworkHostName struct {
+		confirmed
+		Name string
+	}
 	NetworkConfirm struct{ quiet }
 
 	OfficerList struct{ quiet }

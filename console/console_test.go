@@ -159,6 +159,10 @@ func TestParse(t *testing.T) {
 			NetworkStatic{Address: netip.MustParsePrefix("192.0.2.10/24"), Gateway: netip.MustParseAddr("192.0.2.1"), DNS: []netip.Addr{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("2620:fe::fe")}}},
 		{"network ipv6 static 2001:db8::7/64 gateway fe80::1", NetworkSix{Address: netip.MustParsePrefix("2001:db8::7/64"), Gateway: netip.MustParseAddr("fe80::1")}},
 		{"network ipv6 auto", NetworkSixAuto{}},
+		{"network route add 10.20.0.0/16 via 192.0.2.9", NetworkRouteAdd{To: netip.MustParsePrefix("10.20.0.0/16"), Via: netip.MustParseAddr("192.0.2.9")}},
+		{"network route remove 2001:db8:20::/48", NetworkRouteRemove{To: netip.MustParsePrefix("2001:db8:20::/48")}},
+		{"network hostname kra-1.example.org", NetworkHostName{Name: "kra-1.example.org"}},
+		{"network hostname default", NetworkHostName{}},
 		{"network confirm", NetworkConfirm{}},
 	} {
 		got, err := Parse(c.line)
@@ -188,6 +192,10 @@ func TestParseRefuses(t *testing.T) {
 		{"board add http://a every 0m", "not a length of time", "                         ^"},
 		{"board add http://a every 10", "not a length of time", "                         ^"},
 		{"network static 10.0.0.1", "not an address with a prefix length", "               ^"},
+		{"network route add 10.20.0.1/16 via 10.0.0.1", "its network is 10.20.0.0/16", "                  ^"},
+		{"network route add 10.20.0.0 via 10.0.0.1", "not a network", "                  ^"},
+		{"network hostname Kra-1", "use a-z, 0-9", "                 ^"},
+		{"network hostname " + strings.Repeat("a", 254), "at most 253", "                 ^"},
 		{"time source add time/x", "not a server's name", "                ^"},
 		{"time source add time:0", "the port is a number", "                ^"},
 		{"time set yesterday", "not a time", "         ^"},
@@ -247,7 +255,7 @@ func TestEveryForm(t *testing.T) {
 		"ISSUER": "https://idp.example.com", "AUDIENCE": "kra", "FIELD": "memberOf", "NAME": "department", "POLICY": "1.2.840.99",
 		"MARKS": "4=secret 1.2.840.99.1=crypto", "NUMBER": "300", "EVERY": "10m", "LIMIT": "24h",
 		"PLATFORMS": "fleet", "DOMAIN": "example.org", "WORD": "compute", "DIGEST": strings.Repeat("0123456789abcdef", 4),
-		"PREFIX": "10.0.0.1/8", "GATEWAY": "10.0.0.2", "COLLECTOR": "log.example.org", "DNS": "10.0.0.3", "COMMAND": "key", "REQUEST": "7", "RECIPIENTS": "age1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs3290gq", "TEAM": "sales", "OFFICER": "olga"}
+		"PREFIX": "10.0.0.1/8", "GATEWAY": "10.0.0.2", "DESTINATION": "10.20.0.0/16", "HOSTNAME": "kra-1", "COLLECTOR": "log.example.org", "DNS": "10.0.0.3", "COMMAND": "key", "REQUEST": "7", "RECIPIENTS": "age1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs3290gq", "TEAM": "sales", "OFFICER": "olga"}
 	for i := range table {
 		for _, form := range expand(table[i].form) {
 			var words []string

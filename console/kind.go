@@ -114,6 +114,8 @@ var kinds = []kind{
 	{"ROOT", "their root as kra log verify or log size shows it: in base64, or 64 hexadecimal digits", oneWord, checkRoot, false, ""},
 	{"PREFIX", "the box's address with its prefix length, such as 192.0.2.10/24", oneWord, checkPrefix, false, ""},
 	{"GATEWAY", "the gateway's IP address", oneWord, checkAddress, false, ""},
+	{"DESTINATION", "another network, such as 10.20.0.0/16 or 2001:db8:20::/48", oneWord, checkDestination, false, ""},
+	{"HOSTNAME", "a host name, such as kra-1 or kra-1.example.org", oneWord, checkHostName, false, ""},
 	{"DNS", "name servers' IP addresses, three at most", manyWords, checkAddress, false, ""},
 	{"SERVER", "a time server, such as time.example.com or 192.0.2.123:4460", oneWord, checkServer, false, ""},
 	{"EVERY", "a length of time, such as 10m, 1h or 7d", oneWord, checkSpan, false, ""},
@@ -220,6 +222,25 @@ func checkAddress(s string) error {
 func checkPrefix(s string) error {
 	if _, err := netip.ParsePrefix(s); err != nil {
 		return errors.New("not an address with a prefix length, such as 10.20.0.0/16")
+	}
+	return nil
+}
+
+func checkDestination(s string) error {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return errors.New("not a network, such as 10.20.0.0/16")
+	}
+	if p != p.Masked() {
+		return fmt.Errorf("that is an address in a network; its network is %s", p.Masked())
+	}
+	return nil
+}
+
+// checkHostName leaves the rest of RFC 1123 to what is done with the name.
+func checkHostName(s string) error {
+	if s == "default" || s == "" || len(s) > maxHost || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
+		return errors.New("use a-z, 0-9, '.' and '-', at most 253")
 	}
 	return nil
 }

@@ -292,6 +292,14 @@ var table = []row{
 	}},
 	{"network ipv6 auto", "take an IPv6 address from router advertisements besides, on trial", "", byOfficer | byOperator, func(args) Command { return NetworkSixAuto{} }},
 	{"network ipv6 off", "use no IPv6 address besides, on trial", "", byOfficer | byOperator, func(args) Command { return NetworkSixOff{} }},
+	{"network route add DESTINATION via GATEWAY", "reach another network by a gateway of its own, on trial; eight at most", "", byOfficer | byOperator, func(a args) Command {
+		return NetworkRouteAdd{To: a.destination(), Via: a.addr("GATEWAY")}
+	}},
+	{"network route remove DESTINATION", "take that back, on trial", "", byOfficer | byOperator, func(a args) Command { return NetworkRouteRemove{To: a.destination()} }},
+	{"network hostname HOSTNAME", "what DHCP and syslog servers are told that the box is called, on trial; its certificate's names are the domain's", "", byOfficer | byOperator, func(a args) Command {
+		return NetworkHostName{Name: a.get("HOSTNAME")}
+	}},
+	{"network hostname default", "the box's own name again, on trial", "", byOfficer | byOperator, func(args) Command { return NetworkHostName{} }},
 	{"network confirm", "keep the network configuration that is on trial", "", byOfficer | byOperator, func(args) Command { return NetworkConfirm{} }},
 	{"network dhcp", "take the address from a DHCP server, on trial for two minutes", "", byOfficer | byOperator, func(args) Command { return NetworkDHCP{} }},
 

@@ -224,6 +224,9 @@ var actions = []action{
 	does((*step).networkSix),
 	just[console.NetworkSixAuto]((*step).networkSixAuto),
 	just[console.NetworkSixOff]((*step).networkSixOff),
+	does((*step).networkRouteAdd),
+	does((*step).networkRouteRemove),
+	does((*step).networkHostName),
 	just[console.NetworkConfirm]((*step).networkConfirm),
 
 	shows[console.OfficerList]((*step).officerList),

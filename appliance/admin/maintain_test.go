@@ -33,7 +33,7 @@ var fill = map[string][]string{"ACCESS": {"legal-team", "new"}, "ACCESSES": {"le
 	"CONDITION": {"legal"}, "GROUP": {"legal", "legal", "board", "fresh"}, "ALIAS": {"corp", "fresh"}, "ANCHOR": {"corp"}, "ROLE": {"teller"},
 	"NEEDS": {"group:legal"}, "ITEMS": {"alias:mail=a@b.c@corp"}, "LABEL": {"attended"}, "SECONDS": {"60"}, "KINDS": {"group"}, "LEVELS": {"open closed"}, "LDAPS": {"ldaps://h"}, "HTTPS": {"https://h"},
 	"URL": {"http://h"}, "DN": {"dc=x"}, "USER": {"cn=x"}, "FILTER": {"(a=*)"}, "ISSUER": {"i"}, "AUDIENCE": {"a"}, "FIELD": {"f"}, "NAME": {"n"},
-	"POLICY": {"1.2.3"}, "MARKS": {"4=secret"}, "NUMBER": {"300"}, "EVERY": {"10m"}, "LIMIT": {"24h"}, "PREFIX": {"10.0.0.1/8"}, "GATEWAY": {"10.0.0.2"}, "COLLECTOR": {"log.example.org"}, "DNS": {"10.0.0.3"}, "COMMAND": {"key"}, "REQUEST": {"1", "2", "3"}, "TEAM": {"sales"},
+	"POLICY": {"1.2.3"}, "MARKS": {"4=secret"}, "NUMBER": {"300"}, "EVERY": {"10m"}, "LIMIT": {"24h"}, "PREFIX": {"10.0.0.1/8"}, "GATEWAY": {"10.0.0.2"}, "DESTINATION": {"10.20.0.0/16"}, "HOSTNAME": {"kra-1"}, "COLLECTOR": {"log.example.org"}, "DNS": {"10.0.0.3"}, "COMMAND": {"key"}, "REQUEST": {"1", "2", "3"}, "TEAM": {"sales"},
 	"SERVER": {"time.example.com"}, "RECIPIENTS": {"age1x"}, "OFFICER": {officer, mick, "fresh"}, "COUNT": {"5"}, "INDEX": {"0"}, "SIZE": {"5"}, "ROOT": {strings.Repeat("0a", 32)},
 	"PLATFORMS": {"fleet", "fresh"}, "DOMAIN": {"example.org"}, "WORD": {"compute"}, "DIGEST": {strings.Repeat("0123456789abcdef", 4)}}
 

@@ -64,7 +64,7 @@ func (s *step) current() machine.Network {
 }
 
 func (s *step) networkStatic(ctx context.Context, c console.NetworkStatic) error {
-	n := machine.Network{Mode: machine.Static, Address: c.Address, Gateway: c.Gateway, Six: s.current().Six}
+	n := besides(s.current(), machine.Network{Mode: machine.Static, Address: c.Address, Gateway: c.Gateway})
 	if len(c.DNS) > len(n.DNS) {
 		return fmt.Errorf("%d name servers, at most %d are asked", len(c.DNS), len(n.DNS))
 	}
@@ -73,7 +73,13 @@ func (s *step) networkStatic(ctx context.Context, c console.NetworkStatic) error
 }
 
 func (s *step) networkDHCP(ctx context.Context) error {
-	return s.network(ctx, machine.Network{Mode: machine.DHCP, Six: s.current().Six})
+	return s.network(ctx, besides(s.current(), machine.Network{Mode: machine.DHCP}))
+}
+
+// besides is n with what stays when the address changes.
+func besides(was, n machine.Network) machine.Network {
+	n.Six, n.Routes, n.Host = was.Six, was.Routes, was.Host
+	return n
 }
 
 func (s *step) networkSix(ctx context.Context, c console.NetworkSix) error {
@@ -94,16 +100,24 @@ func (s *step) networkSixOff(ctx context.Context) error {
 	return s.network(ctx, n)
 }
 
-// network puts a configuration on the port, on trial. One that cannot be put there leaves all as it was.
+func (s *step) networkHostName(ctx context.Context, c console.NetworkHostName) error {
+	n := s.current()
+	n.Host = machine.HostName(c.Name)
+	return s.network(ctx, n)
+}
+
+// network puts a configuration on the port, on trial, without the routes that do not go with its addresses. One that cannot be put there
+// leaves all as it was.
 func (s *step) network(ctx context.Context, n machine.Network) error {
 	if s.a.c.Machine == nil {
 		return errHost
 	}
+	n, lost := n.Fit()
 	if err := n.Check(); err != nil {
 		return err
 	}
 	t := &s.a.trial
-	if err := s.confirm("Use %s? Connections to the old address end. Without network confirm within %s the former comes back.", networkWords(n), t.lasts); err != nil {
+	if err := s.confirm("Use %s? %sConnections to the old address end. Without network confirm within %s the former comes back.", networkWords(n), lostWords(lost), t.lasts); err != nil {
 		return err
 	}
 	if err := s.act(ctx); err != nil {
@@ -111,7 +125,7 @@ func (s *step) network(ctx context.Context, n machine.Network) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := s.a.c.Machine.SetNetwork(ctx, n); err != nil {
+	if err := s.a.c.Machine.SetNetwork(ctx, s.state().OnPort(n)); err != nil {
 		return err
 	}
 	t.end()
@@ -133,7 +147,7 @@ func (a *Agent) rollBack(number int) {
 	ctx, cancel := context.WithTimeout(context.Background(), rollBackWithin)
 	defer cancel()
 	n := remembered(a.c.Store.State())
-	if err := a.c.Machine.SetNetwork(ctx, n); err != nil {
+	if err := a.c.Machine.SetNetwork(ctx, a.c.Store.State().OnPort(n)); err != nil {
 		t.timer.Reset(rollBackAgain)
 		return
 	}
@@ -177,6 +191,11 @@ func (s *step) networkShow(ctx context.Context) error {
 		configured = networkWords(n)
 	}
 	field(s, "configured", configured)
+	named := s.state().HostName()
+	if s.state().Network().Host == "" {
+		named += ", the box's own name"
+	}
+	field(s, "host name", named)
 	t := &s.a.trial
 	t.mu.Lock()
 	if t.timer != nil {
@@ -223,6 +242,12 @@ func networkWords(n machine.Network) string {
 		words += ", IPv6 " + n.Six.Address.String() + by(n.Six.Gateway)
 	case machine.SixAuto:
 		words += ", IPv6 by router advertisements"
+	}
+	for _, r := range n.Further() {
+		words += ", route " + r.String()
+	}
+	if n.Host != "" {
+		words += ", host name " + string(n.Host)
 	}
 	return words
 }
