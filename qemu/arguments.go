@@ -27,6 +27,9 @@ func (m *Machine) arguments(c Config) []string {
 		"-chardev", "socket,id=tpm,path=" + m.socket("tpm"), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0",
 		"-drive", "id=disk,if=none," + c.drive(),
 	}
+	if c.Stick != "" {
+		args = append(args, "-drive", "id=stick,if=none,format=raw,file="+escape(c.Stick))
+	}
 	for _, device := range c.disk() {
 		args = append(args, "-device", device)
 	}

@@ -216,7 +216,8 @@ type guest struct {
 	drive    string // in place of the box's disk; empty: that
 	card     string
 	disk     []string
-	more     []int // ports that are forwarded besides
+	more     []int  // ports that are forwarded besides
+	stick    string // raw image of a stick, or empty
 	machine  *qemu.Machine
 	operator *operator.Operator
 	greeting operator.Greeting
@@ -225,7 +226,8 @@ type guest struct {
 
 // power switches the box on.
 func (g *guest) power() (err error) {
-	g.machine, err = g.lab.host.Start(qemu.Config{Box: g.box, Forward: append([]int{releasePort}, g.more...), Firmware: g.firmware, Drive: g.drive, Card: g.card, Disk: g.disk})
+	g.machine, err = g.lab.host.Start(qemu.Config{Box: g.box, Forward: append([]int{releasePort}, g.more...), Firmware: g.firmware, Drive: g.drive, Card: g.card,
+		Disk: g.disk, Stick: g.stick})
 	return err
 }
 

@@ -3,6 +3,7 @@ package qemu
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,6 +25,8 @@ type Config struct {
 
 	Card string   // QEMU's model of the network card; virtio-net-pci when empty
 	Disk []string // QEMU's devices that hold the drive "disk", and what else is plugged in; an NVMe disk when empty
+
+	Stick string // raw image that a device may hold as the drive "stick", and that Plug plugs in; none when empty
 
 	Clock    time.Time // of the clock chip when the box starts; this host's when zero
 	Firmware Firmware  // Guarded when zero
@@ -154,6 +157,20 @@ func (m *Machine) Break() error {
 // Reset presses the reset button: processor and TPM start again, the disk keeps what it has.
 func (m *Machine) Reset() error {
 	_, err := m.monitor.do("system_reset", nil)
+	return err
+}
+
+// Plug plugs a device in while the box runs: its id, QEMU's name of it, and its properties.
+func (m *Machine) Plug(id, device string, properties map[string]string) error {
+	arguments := map[string]string{"id": id, "driver": device}
+	maps.Copy(arguments, properties)
+	_, err := m.monitor.do("device_add", arguments)
+	return err
+}
+
+// Pull pulls out what Plug has plugged in. The guest hears of it a moment later.
+func (m *Machine) Pull(id string) error {
+	_, err := m.monitor.do("device_del", map[string]string{"id": id})
 	return err
 }
 

@@ -46,8 +46,11 @@ func newRack(t *testing.T) *rack {
 // machine puts another new box into the rack and switches it on.
 func (r *rack) machine(l *lab) {
 	r.t.Helper()
-	r.g, r.box = &guest{lab: l}, r.t.TempDir()
-	var err error
+	r.g, r.box = &guest{lab: l, stick: filepath.Join(r.dir, "stick"), disk: []string{"nvme,drive=disk,serial=kra", "nvme,drive=stick,serial=4C530001"}}, r.t.TempDir()
+	f, err := os.OpenFile(r.g.stick, os.O_CREATE|os.O_WRONLY, 0o600) // what is on it stays
+	if err := errors.Join(err, f.Truncate(8<<20), f.Close()); err != nil {
+		r.t.Fatal(err)
+	}
 	if r.g.box, err = qemu.NewBox(r.box, filepath.Join(*dist, image.FileDisk), l.keys); err != nil {
 		r.t.Fatal(err)
 	}
@@ -128,7 +131,7 @@ func (r *rack) plays(name string) {
 		r.t.Fatal(err)
 	}
 	// other names than the manual's: the domain may have a box of that name by now, on which the evaluation was made
-	if err := transcript.Play(steps, r, map[string]string{"box1": "rack1", "box2": "rack2"}); err != nil {
+	if err := transcript.Play(steps, r, map[string]string{"box1": "rack1", "box2": "rack2", "sdb": "nvme1n1"}); err != nil {
 		r.t.Fatalf("%s: %v", name, err)
 	}
 }
@@ -144,8 +147,8 @@ func (r *rack) same(a, b string) {
 }
 
 // TestBoxManual plays the manual's transcripts over the serial line, and nothing else: a box from the crate to its first released key, and its
-// backup. Then disk, TPM and firmware of it are no more. Another box of its domain gets the printed backup and two of three shares typed in,
-// and releases by the lost one's rules what was encrypted to the lost one's key.
+// backup, pasted and on a second disk. Then disk, TPM and firmware of it are no more. Another box of its domain gets the printed backup and
+// two of three shares typed in, and releases by the lost one's rules what was encrypted to the lost one's key.
 func TestBoxManual(t *testing.T) {
 	t.Parallel()
 	l, err := theLab()
@@ -157,6 +160,7 @@ func TestBoxManual(t *testing.T) {
 	r.plays("crate")
 	r.same("contract.txt", "opened.txt")
 	r.plays("backup")
+	r.plays("stick")
 	r.lost()
 	r.machine(l)
 	r.plays("loss")
