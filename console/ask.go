@@ -79,8 +79,8 @@ func (t *Terminal) send(ctx context.Context, r wire.Request, v View) (o wire.Out
 func (t *Terminal) answer(q wire.Question) (string, error) {
 	switch q.Kind {
 	case wire.Confirm:
-		t.fresh(answerLimit)
-		defer t.fresh(t.idle)
+		t.fresh(answerLimit, aside{})
+		defer t.fresh(t.idle, t.aside())
 		t.say(wrap("", q.Prompt) + "\n")
 		a, err := t.line("Type "+wire.Yes+" to go on: ", nil)
 		if errors.Is(err, ErrLeft) {

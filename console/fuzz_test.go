@@ -61,17 +61,21 @@ func shown(t *testing.T, text string) {
 }
 
 // FuzzInput: whatever comes over the line, the line editor is given characters and keys that it knows, in bounded lines,
-// and no byte is waited for in vain.
+// no byte is waited for in vain, and what is told meanwhile is no part of them.
 func FuzzInput(f *testing.F) {
 	seeded(f, "FuzzInput")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := newInput(bytes.NewReader(data))
+		news := make(chan report, 3)
+		for range cap(news) {
+			news <- report{health: "the disk is full"}
+		}
 		for lines := 0; ; lines++ {
 			if lines > len(data)+1 {
 				t.Fatal("more lines than bytes")
 			}
 			in.begin()
-			line, err := io.ReadAll(editor{in, time.Minute})
+			line, err := io.ReadAll(editor{in, time.Minute, aside{news, func(report) {}}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -113,15 +113,24 @@ func (in *input) while(stop, f func()) {
 	}
 }
 
+// An aside is what is told while a line is waited for. The zero aside is nothing.
+type aside struct {
+	news <-chan report
+	tell func(report)
+}
+
 // byte returns the next byte, waiting for at most idle if that is not zero.
-func (in *input) byte(idle time.Duration) (byte, error) {
+func (in *input) byte(idle time.Duration) (byte, error) { return in.await(idle, aside{}) }
+
+// await is byte, and tells what there is to tell meanwhile. That is nobody's typing: the wait is no longer for it.
+func (in *input) await(idle time.Duration, a aside) (byte, error) {
+	var after <-chan time.Time
+	if len(in.buf) == 0 && idle > 0 {
+		t := time.NewTimer(idle)
+		defer t.Stop()
+		after = t.C
+	}
 	for len(in.buf) == 0 {
-		var after <-chan time.Time
-		if idle > 0 {
-			t := time.NewTimer(idle)
-			defer t.Stop()
-			after = t.C
-		}
 		select {
 		case b, ok := <-in.queue:
 			if !ok {
@@ -129,6 +138,8 @@ func (in *input) byte(idle time.Duration) (byte, error) {
 				return 0, io.EOF
 			}
 			in.buf = b
+		case r := <-a.news:
+			a.tell(r)
 		case <-after:
 			return 0, errIdle
 		}
@@ -157,8 +168,9 @@ func (in *input) begin() {
 
 // editor is the reader of the line editor.
 type editor struct {
-	in   *input
-	idle time.Duration
+	in    *input
+	idle  time.Duration
+	aside aside
 }
 
 // Read gives what has come of the current line. It never crosses the end of the line.
@@ -168,7 +180,7 @@ func (e editor) Read(p []byte) (int, error) {
 		if in.ended {
 			return 0, io.EOF
 		}
-		b, err := in.byte(e.idle)
+		b, err := in.await(e.idle, e.aside)
 		if err != nil {
 			return 0, err
 		}

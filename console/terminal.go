@@ -42,6 +42,8 @@ type Terminal struct {
 	in    *input
 	out   io.Writer
 	idle  time.Duration
+	pace  pace
+	news  chan report // how the box is; has room for one
 
 	// of the session
 	edit    *term.Terminal
@@ -49,16 +51,21 @@ type Terminal struct {
 	session wire.Session
 	mode    Mode
 	box     string
+	told    report      // last
+	alarms  []time.Time // when there were alarms, the last ones
 }
 
 // New returns a console that reads and writes line. idle is how long an officer may be silent.
 func New(line io.ReadWriter, a Agent, idle time.Duration) *Terminal {
-	return &Terminal{agent: a, in: newInput(line), out: line, idle: idle}
+	return &Terminal{agent: a, in: newInput(line), out: line, idle: idle, pace: usualPace, news: make(chan report, 1)}
 }
 
 // Run serves the line until it ends, somebody leaves it (ErrLeft; it may be run again) or ctx ends. The end of the line is
 // no error.
 func (t *Terminal) Run(ctx context.Context) error {
+	watched, stop := context.WithCancel(ctx)
+	defer stop()
+	go t.watch(watched)
 	for {
 		b, err := t.banner(ctx)
 		if err != nil {
@@ -126,15 +133,23 @@ func greeting(b wire.Banner) string {
 func (t *Terminal) begin(b wire.Banner) {
 	t.mode, t.box, t.session = Mode(b.Mode), b.Box, ""
 	t.history = &history{in: t.in}
-	t.fresh(t.idle)
+	select {
+	case <-t.news: // older than the greeting
+	default:
+	}
+	t.told = report{health: b.Health}
+	t.fresh(t.idle, t.aside())
 }
 
+// aside is what may be told at a prompt, where nothing else is under way.
+func (t *Terminal) aside() aside { return aside{t.news, t.hear} }
+
 // fresh starts a line editor with nothing on its line.
-func (t *Terminal) fresh(idle time.Duration) {
+func (t *Terminal) fresh(idle time.Duration, a aside) {
 	t.edit = term.NewTerminal(struct {
 		io.Reader
 		io.Writer
-	}{editor{t.in, idle}, t.out}, "")
+	}{editor{t.in, idle, a}, t.out}, "")
 	t.edit.History = t.history
 }
 
@@ -144,7 +159,7 @@ func (t *Terminal) login(ctx context.Context) error {
 		return nil
 	}
 	for {
-		t.fresh(0)
+		t.fresh(0, t.aside())
 		name, err := t.line("\nofficer: ", nil)
 		if err != nil && !errors.Is(err, errCancelled) {
 			return err
@@ -163,7 +178,7 @@ func (t *Terminal) login(ctx context.Context) error {
 		s, err := t.agent.Login(ctx, c)
 		if err == nil {
 			t.session = s
-			t.fresh(t.idle)
+			t.fresh(t.idle, t.aside())
 			return nil
 		}
 		if errors.Is(err, wire.ErrAway) || ctx.Err() != nil {

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,11 +24,16 @@ type listener struct {
 
 	mu    sync.Mutex
 	lines []string // guarded by mu
+	ill   string   // guarded by mu; what is wrong with the box
+	asked int      // guarded by mu; how often for the banner
 	long  chan struct{}
 }
 
 func (l *listener) Banner(context.Context) wire.Banner {
-	b := wire.Banner{Box: "box1", Mode: string(l.mode), Health: "good"}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked++
+	b := wire.Banner{Box: "box1", Mode: string(l.mode), Health: cmp.Or(l.ill, "good")}
 	if l.mode == Locked {
 		b.Reason = "PCR 4 is not what the approval of release 3 expects"
 	}
@@ -162,6 +168,12 @@ func (p *typist) send(s string) {
 // sit runs a console over pipes.
 func sit(t *testing.T, l *listener, idle time.Duration) (*typist, <-chan error) {
 	t.Helper()
+	return sitFor(t, l.serve(t), idle, usualPace)
+}
+
+// sitFor is sit for the agent at a socket, at a pace.
+func sitFor(t *testing.T, path string, idle time.Duration, at pace) (*typist, <-chan error) {
+	t.Helper()
 	fromUser, toConsole := io.Pipe()
 	fromConsole, toUser := io.Pipe()
 	p := &typist{t: t, in: toConsole}
@@ -169,7 +181,8 @@ func sit(t *testing.T, l *listener, idle time.Duration) (*typist, <-chan error) 
 	c := New(struct {
 		io.Reader
 		io.Writer
-	}{fromUser, toUser}, wire.NewClient(l.serve(t)), idle)
+	}{fromUser, toUser}, wire.NewClient(path), idle)
+	c.pace = at
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(t.Context()) }()
 	t.Cleanup(func() { toConsole.Close(); fromConsole.Close() })

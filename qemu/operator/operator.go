@@ -101,6 +101,9 @@ const (
 
 var ending = `(?s)^(.*?)(` + endPrompt + `|` + endConfirm + `|` + endPaste + `|` + endSecret + `)`
 
+// alarmed is what ends with an alarm, which the console shows at its prompt and nowhere else.
+var alarmed = regexp.MustCompile(`\*\*\* \d{4}-\d\d-\d\d [0-9:]{8} UTC [^\n]*\n(?:    [^\n]*\n)*$`)
+
 // Do types a command and returns what the console shows. answers are typed at its questions, in their order.
 func (o *Operator) Do(command string, answers ...string) (string, error) {
 	o.tell("> " + command)
@@ -115,6 +118,9 @@ func (o *Operator) Do(command string, answers ...string) (string, error) {
 		}
 		if strings.HasPrefix(m[2], "\n") { // it ends a line, and starts the prompt's
 			m[1] += "\n"
+		}
+		if alarmed.MatchString(plain(m[1])) { // that prompt is drawn again, with what was typed there
+			continue
 		}
 		shown += withoutEcho(m[1], said)
 		if regexp.MustCompile(endPrompt + `$`).MatchString(m[2]) {
