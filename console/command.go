@@ -72,6 +72,7 @@ type (
 	SystemMaintenance  struct{ confirmed }
 	SystemSecrets      struct{ quiet }
 	SystemIdentity     struct{ quiet }
+	SystemEvents       struct{ quiet }
 	SystemSupport      struct{ quiet }
 	Zeroize            struct{ confirmed }
 	SystemTest         struct{ quiet }

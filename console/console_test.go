@@ -134,6 +134,7 @@ func TestParse(t *testing.T) {
 		{"officer totp off", OfficerCodesOff{}},
 		{"officer totp remove mick", OfficerCodesRemove{Officer: "mick"}},
 		{"system identity", SystemIdentity{}},
+		{"system events", SystemEvents{}},
 		{"officer duty mick box", OfficerDuty{Officer: "mick", Duty: DutyOfficer}},
 		{"officer duty mick backup", OfficerDuty{Officer: "mick", Duty: DutyBackup}},
 		{"officer duty mick maintainer legal", OfficerDuty{Officer: "mick", Duty: DutyMaintainer, Group: "legal"}},

@@ -20,7 +20,7 @@ func Allowed(c Command, m Mode) bool {
 		return false
 	}
 	switch c.(type) {
-	case Nothing, Help, Status, SystemSecrets, SystemSupport, Reboot, PowerOff:
+	case Nothing, Help, Status, SystemSecrets, SystemEvents, SystemSupport, Reboot, PowerOff:
 		return true
 	case EnrolInstall:
 		return m != Attended

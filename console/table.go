@@ -350,6 +350,7 @@ var table = []row{
 
 	{"system maintenance", "restart the box for maintenance, once: nothing is opened or released", "", byOfficer | byOperator, func(args) Command { return SystemMaintenance{} }},
 	{"system identity", "which box this is: its domain, and the fingerprint of its attestation key, which the desk has seen; for a telephone: | qr", "", byOfficer | byOperator | byAuditor, func(args) Command { return SystemIdentity{} }},
+	{"system events", "what firmware and boot loader measured, one line for each event, and whether the TPM's registers bear it out", "flma", byOfficer | byOperator | byAuditor, func(args) Command { return SystemEvents{} }},
 	{"system secrets", "every secret that this box holds or depends on: how many, where, what guards it, how it ends; no value is shown", "flma", byOfficer | byAuditor, func(args) Command { return SystemSecrets{} }},
 	{"system support", "one text for who helps with this box: versions, registers, health, sources, counts; with a digest, without secrets and names", "flma", byOfficer | byOperator | byAuditor, func(args) Command { return SystemSupport{} }},
 	{"boot show", "how this box opens after a restart: by itself, or with shares of an unlock secret", "", byOfficer | byOperator | byAuditor, func(args) Command { return BootShow{} }},

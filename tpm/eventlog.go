@@ -24,7 +24,18 @@ const (
 //
 //	TCG_PCR_EVENT    pcr 4 | type 4 | SHA-1 20 | size 4 | Spec ID event: which algorithms, which sizes
 //	TCG_PCR_EVENT2   pcr 4 | type 4 | count 4 | count × (alg 2 | digest) | size 4 | data      … to the end
-func Replay(log []byte) (label.PCRs, error) {
+func Replay(log []byte) (label.PCRs, error) { return replay(log, func(event) {}) }
+
+// An event is one entry of a log. EV_NO_ACTION may have no digest, and extends nothing.
+type event struct {
+	pcr    uint32
+	typ    uint32
+	digest []byte // SHA-256
+	data   []byte
+}
+
+// replay is Replay, and gives each event behind the Spec ID event to see.
+func replay(log []byte, see func(event)) (label.PCRs, error) {
 	if len(log) > maxEventLog {
 		return nil, fmt.Errorf("replay event log: %d bytes, at most %d", len(log), maxEventLog)
 	}
@@ -35,9 +46,14 @@ func Replay(log []byte) (label.PCRs, error) {
 	}
 	v := label.PCRs{}
 	for len(c.b) > 0 && !c.padding() {
-		if err := c.event(sizes, v); err != nil {
+		e, err := c.event(sizes)
+		if err == nil {
+			err = e.extend(v)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("replay event log: at byte %d: %w", len(log)-len(c.b), err)
 		}
+		see(e)
 	}
 	return v, nil
 }
@@ -108,38 +124,43 @@ func (c *cursor) specID() (map[uint16]uint32, error) {
 	return sizes, nil
 }
 
-// event reads one event and extends v by it.
-func (c *cursor) event(sizes map[uint16]uint32, v label.PCRs) error {
-	pcr, typ, n := c.u32(), c.u32(), c.u32()
+// event reads one event.
+func (c *cursor) event(sizes map[uint16]uint32) (e event, err error) {
+	e.pcr, e.typ = c.u32(), c.u32()
+	n := c.u32()
 	if n > maxAlgs {
-		return fmt.Errorf("%d digests, at most %d", n, maxAlgs)
+		return e, fmt.Errorf("%d digests, at most %d", n, maxAlgs)
 	}
-	var digest []byte
 	for range n {
 		alg := c.u16()
 		size, known := sizes[alg]
 		if !known && !c.bad {
-			return fmt.Errorf("digest of undeclared algorithm %#x", alg)
+			return e, fmt.Errorf("digest of undeclared algorithm %#x", alg)
 		}
 		d := c.take(size)
 		if alg == algSHA256 {
-			if digest != nil {
-				return errors.New("two SHA-256 digests in one event")
+			if e.digest != nil {
+				return e, errors.New("two SHA-256 digests in one event")
 			}
-			digest = d
+			e.digest = d
 		}
 	}
-	data := c.take(c.u32())
+	if e.data = c.take(c.u32()); c.bad {
+		return e, errShort
+	}
+	return e, nil
+}
+
+// extend extends v by an event.
+func (e event) extend(v label.PCRs) error {
 	switch {
-	case c.bad:
-		return errShort
-	case typ == evNoAction:
-		return locality(pcr, data, v)
-	case digest == nil || pcr >= 24:
+	case e.typ == evNoAction:
+		return locality(e.pcr, e.data, v)
+	case e.digest == nil || e.pcr >= 24:
 		return errors.New("event without SHA-256 digest or register")
 	}
-	old := v[int(pcr)]
-	v[int(pcr)] = sha256.Sum256(append(old[:], digest...))
+	old := v[int(e.pcr)]
+	v[int(e.pcr)] = sha256.Sum256(append(old[:], e.digest...))
 	return nil
 }
 

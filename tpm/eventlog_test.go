@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-eventlog/register"
@@ -16,6 +17,7 @@ import (
 	tpmserver "github.com/google/go-tpm-tools/server"
 	"github.com/google/go-tpm/tpm2"
 	"github.com/keyrelease/krabox/kra/label"
+	"github.com/keyrelease/krabox/tpm/wire"
 )
 
 // Logs of real machines.
@@ -266,6 +268,15 @@ func FuzzReplay(f *testing.F) {
 		for i := range v {
 			if i < 0 || i > 23 {
 				t.Errorf("register %d", i)
+			}
+		}
+		shown, err := events(log, v)
+		if err != nil || len(shown.Events) != min(shown.Count, wire.MaxEvents) || len(shown.Differs) != 0 {
+			t.Errorf("%d of %d events, %v, %v", len(shown.Events), shown.Count, shown.Differs, err)
+		}
+		for _, e := range shown.Events {
+			if len(e.Text) > wire.MaxEventText || strings.IndexFunc(e.Text, func(r rune) bool { return r < ' ' || r > '~' }) >= 0 {
+				t.Errorf("text %q", e.Text)
 			}
 		}
 		padded, err := Replay(append(slices.Clone(log), 0, 0, 0))

@@ -65,6 +65,7 @@ var actions = []action{
 	just[console.SystemMaintenance]((*step).maintenance).mending(),
 	just[console.SystemSecrets]((*step).secrets),
 	just[console.SystemIdentity]((*step).identity),
+	just[console.SystemEvents]((*step).events),
 	just[console.SystemSupport]((*step).support).mending(),
 	shows[console.BootShow]((*step).bootShow),
 	does((*step).bootAttended),

@@ -35,6 +35,7 @@ import (
 type platform interface {
 	Status(ctx context.Context) (tpm.Status, error)
 	Holdings(ctx context.Context) ([]tpm.Holding, error)
+	Events(ctx context.Context) (tpm.Events, error)
 	EnrolRequest(ctx context.Context) ([]byte, error)
 	EnrolInstall(ctx context.Context, bundle []byte) (tpm.Installed, error)
 	LeafKeyRelease(ctx context.Context, spki []byte, access string, u tpm.Usage) ([][]byte, error)

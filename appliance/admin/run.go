@@ -94,13 +94,13 @@ func (a *Agent) who(id wire.Session) (store.Officer, bool) {
 
 func (a *Agent) refusal() string {
 	if a.c.Mode == console.Maintenance {
-		return sentence(fmt.Errorf("this box is in maintenance: %s. Nothing is open and nothing is served; only status, system secrets, system support, enrol request, enrol install, reboot and poweroff work", a.c.Reason))
+		return sentence(fmt.Errorf("this box is in maintenance: %s. Nothing is open and nothing is served; only status, system events, system secrets, system support, enrol request, enrol install, reboot and poweroff work", a.c.Reason))
 	}
 	if a.c.Mode == console.Locked {
-		return sentence(fmt.Errorf("this box is locked: %s. It serves nothing until that is mended; only status, system secrets, system support, enrol install, zeroize, reboot and poweroff work", a.c.Reason))
+		return sentence(fmt.Errorf("this box is locked: %s. It serves nothing until that is mended; only status, system events, system secrets, system support, enrol install, zeroize, reboot and poweroff work", a.c.Reason))
 	}
 	if a.c.Mode == console.Attended {
-		return sentence(fmt.Errorf("this box waits: %s. Only unlock, status, system secrets, system support, reboot and poweroff work until then", a.c.Reason))
+		return sentence(fmt.Errorf("this box waits: %s. Only unlock, status, system events, system secrets, system support, reboot and poweroff work until then", a.c.Reason))
 	}
-	return "This box is not in service yet; only status, system secrets, system support, enrol request, enrol install, enrol listen, reboot and poweroff work."
+	return "This box is not in service yet; only status, system events, system secrets, system support, enrol request, enrol install, enrol listen, reboot and poweroff work."
 }

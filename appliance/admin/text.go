@@ -43,9 +43,13 @@ func sentence(err error) string {
 // A table is rows under a head. The last column takes what is left of the terminal's width and is cut to it; the others
 // are as wide as they need.
 type table struct {
-	head []string
-	rows [][]string
+	head   []string
+	rows   [][]string
+	yields int // the column, counted from 1, that is narrowed before any other; 0: none
 }
+
+// minColumn is what is left of a column that yields.
+const minColumn = 12
 
 func newTable(head ...string) *table { return &table{head: head} }
 
@@ -83,7 +87,7 @@ func (t *table) print(w io.Writer, empty string) error {
 			wide[i] = max(wide[i], utf8.RuneCountInString(c))
 		}
 	}
-	narrow(wide)
+	narrow(wide, t.yields)
 	for _, r := range append([][]string{t.head}, t.rows...) {
 		if _, err := io.WriteString(w, format(r, wide)); err != nil {
 			return err
@@ -92,8 +96,8 @@ func (t *table) print(w io.Writer, empty string) error {
 	return nil
 }
 
-// narrow takes from the widest columns until all fit.
-func narrow(wide []int) {
+// narrow takes from the widest columns until all fit, and first from the one that yields; it is counted from 1.
+func narrow(wide []int, yields int) {
 	for {
 		sum, widest := 2*(len(wide)-1), 0
 		for i, n := range wide {
@@ -101,6 +105,9 @@ func narrow(wide []int) {
 			if n > wide[widest] {
 				widest = i
 			}
+		}
+		if i := yields - 1; i >= 0 && wide[i] > minColumn {
+			widest = i
 		}
 		if sum < columns {
 			return

@@ -30,6 +30,7 @@ type agentSide interface {
 	Advertise(ctx context.Context, addresses []string, life time.Duration) ([]label.SignedAdvert, error)
 	Retract(ctx context.Context, l label.ID) (label.SignedRetraction, error)
 	Holdings(context.Context) ([]Holding, error)
+	Events(context.Context) (Events, error)
 	Zeroize(context.Context) error
 	operators
 }
@@ -163,6 +164,8 @@ func forAgent(ctx context.Context, q request, s agentSide) (a answer, err error)
 		a.Retracted, err = answerRetract(ctx, q, s)
 	case opHoldings:
 		a.Holdings, err = s.Holdings(ctx)
+	case opEvents:
+		return answerEvents(s.Events(ctx))
 	case opZeroize:
 		err = s.Zeroize(ctx)
 	default:
@@ -201,6 +204,8 @@ func answerConfirm(ctx context.Context, q request, s agentSide) ([]byte, error) 
 }
 
 func answerStatus(s Status, err error) (answer, error) { return answer{Status: &s}, err }
+
+func answerEvents(e Events, err error) (answer, error) { return answer{Events: &e}, err }
 
 func answerInstall(i Installed, err error) (answer, error) {
 	if err != nil {

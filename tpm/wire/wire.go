@@ -54,6 +54,7 @@ const (
 	opHoldings   op = "holdings"
 	opZeroize    op = "zeroize"
 	opHalf       op = "write-half"
+	opEvents     op = "events"
 )
 
 // request is what a client sends; which fields are set depends on Op.
@@ -103,6 +104,7 @@ type answer struct {
 	Epoch  uint64 `json:"epoch,omitempty"`
 
 	Holdings []Holding `json:"holdings,omitempty"`
+	Events   *Events   `json:"events,omitempty"`
 }
 
 type installation struct {

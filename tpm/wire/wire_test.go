@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -274,7 +275,7 @@ func TestChannelsAreApart(t *testing.T) {
 		ops   []op
 	}{
 		{func(c net.Conn) { _ = ServeAgent(context.Background(), c, b) }, []op{opExtend, opUnseal, opPreload, opHalf, "", "UNSEAL"}},
-		{func(c net.Conn) { _ = ServeInit(context.Background(), c, b) }, []op{opWrite, opTLS, opInstall, opRequest, opRecord, opBind, opOpen, opPresent, opAsk, opAnswer, opAbsent, opAdvance, "", "x"}},
+		{func(c net.Conn) { _ = ServeInit(context.Background(), c, b) }, []op{opWrite, opTLS, opInstall, opRequest, opRecord, opBind, opOpen, opPresent, opAsk, opAnswer, opAbsent, opAdvance, opEvents, "", "x"}},
 	} {
 		ours, theirs := net.Pipe()
 		go c.serve(theirs)
@@ -490,6 +491,31 @@ func TestZeroize(t *testing.T) {
 	defer func() { _ = c.Close() }()
 	if err := c.Zeroize(t.Context()); !errors.Is(err, Refused{"clear the TPM"}) {
 		t.Errorf("Zeroize() = %v", err)
+	}
+}
+
+func (b *box) Events(context.Context) (Events, error) {
+	e := Events{Count: MaxEvents + 7}
+	for range MaxEvents { // the longest that can be told, of what takes the most room in JSON
+		e.Events = append(e.Events, Event{PCR: 1 << 31, Type: "EV_EFI_BOOT_SERVICES_APPLICATION", Digest: strings.Repeat("f", 64), Text: strings.Repeat("<", MaxEventText)})
+	}
+	for i := range label.MaxPCR + 1 {
+		e.Differs = append(e.Differs, Difference{PCR: i, Log: label.Digest{1}, TPM: label.Digest{2}, After: "somebody"})
+	}
+	return e, b.called()
+}
+
+// The longest event log goes through as it is.
+func TestEvents(t *testing.T) {
+	path, _ := listen(t, &box{})
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	want, _ := new(box).Events(t.Context())
+	if got, err := c.Events(t.Context()); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("Events() = %d events, %v", len(got.Events), err)
 	}
 }
 
