@@ -31,10 +31,11 @@ import (
 // How often the log's position is written to NV when nothing else writes it, and the token is asked whether it is there.
 // NV parts endure some 100,000 writes: one in ten minutes lasts two years of full load, and a change writes at once anyway.
 const (
-	anchorEvery = 10 * time.Minute
-	clockEvery  = time.Hour // how often a trusted time is sealed
-	tokenEvery  = time.Second
-	tendEvery   = 30 * time.Second // keys whose time has come
+	anchorEvery  = 10 * time.Minute
+	clockEvery   = time.Hour // how often a trusted time is sealed
+	tokenEvery   = time.Second
+	sensorsEvery = 5 * time.Second
+	tendEvery    = 30 * time.Second // keys whose time has come
 )
 
 var errZeroized = errors.New("the box was zeroized")
@@ -166,6 +167,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		func() error { return b.keepTelling(ctx, o.log) },
 		func() error { _ = first.Book.Warm(ctx); return nil },
 		func() error { return h.watch(ctx) },
+		func() error { a.feel(ctx, h); return nil },
 		func() error { a.anchor(ctx, o); return nil })
 }
 
@@ -355,8 +357,9 @@ type health struct {
 	leaf  *leaf
 	times *timekeeper
 	meter *usage.Meter
-	gone  atomic.Pointer[error] // why the token does not answer
-	full  atomic.Pointer[error] // why the disk takes no change
+	hot   atomic.Pointer[[]string] // what the machine's sensors say is wrong
+	gone  atomic.Pointer[error]    // why the token does not answer
+	full  atomic.Pointer[error]    // why the disk takes no change
 
 	unanswered func() // writes down what the module did while the log took nothing
 }
@@ -396,6 +399,9 @@ func (h *health) words() (bad []string) {
 	if err := h.full.Load(); err != nil {
 		bad = append(bad, (*err).Error())
 	}
+	if hot := h.hot.Load(); hot != nil { // a warning: keys are released all the same
+		bad = append(bad, *hot...)
+	}
 	if err := h.gone.Load(); err != nil {
 		bad = append(bad, "token: "+(*err).Error())
 	}
@@ -425,6 +431,40 @@ func (h *health) watch(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// feel asks process 1 for the machine's sensors. What does not answer is no warning: it says nothing of the machine.
+func (a *agent) feel(ctx context.Context, h *health) {
+	if a.machine == nil {
+		return
+	}
+	for t := time.NewTicker(sensorsEvery); ; {
+		if m, err := a.machine.Status(ctx); err == nil {
+			hot := warnings(m.Sensors)
+			h.hot.Store(&hot)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// maxWarnings bounds what is said of sensors in one line.
+const maxWarnings = 4
+
+// warnings are those of the sensors with which something is wrong.
+func warnings(all []machine.Sensor) (bad []string) {
+	for _, s := range all {
+		if s.State != "" {
+			bad = append(bad, "sensor "+s.String())
+		}
+	}
+	if more := len(bad) - maxWarnings; more > 0 {
+		bad = append(bad[:maxWarnings], fmt.Sprintf("%d more sensors (status)", more))
+	}
+	return bad
 }
 
 // room asks the disk for room, and returns whether the log has none. What the module did meanwhile is written down when it has.

@@ -27,6 +27,7 @@ type Options struct {
 
 	TPM      string // what tpmd takes as -device: /dev/tpm0 or unix:/path
 	EventLog string // the firmware's event log; may be empty
+	Sensors  string // where the kernel shows the machine's sensors; empty: there are none
 	Domain   string // file with the domain's public part
 	Manifest string // file that says what the image is; empty on an ordinary host
 	Model    string // what the machine's firmware calls it; empty: it does not say

@@ -48,6 +48,8 @@ type box struct {
 
 	clerk disks.Clerk // of the disks that krad asks about
 
+	sensors sensors
+
 	mu     sync.Mutex       // guards all below
 	units  map[string]*unit // the daemons that were started and not given up, by name
 	link   *wire.Init       // to the tpmd that runs now
@@ -96,7 +98,7 @@ func runBox(ctx context.Context, o Options) (end, error) {
 }
 
 func newBox(o Options) (*box, error) {
-	b := &box{o: o, asks: make(chan ask, 4), units: map[string]*unit{}, ports: map[string]net.Listener{}}
+	b := &box{o: o, asks: make(chan ask, 4), units: map[string]*unit{}, ports: map[string]net.Listener{}, sensors: sensors{class: o.Sensors}}
 	b.ground = &ground{
 		forge: newForge(), pace: o.patience(), stage1: filepath.Join(o.BinDir, "stage1"), run: o.Run, out: o.Output, say: b.say,
 	}
@@ -261,6 +263,9 @@ func (b *box) Status() machine.Status {
 	s.Programs, s.Strangers = b.ground.listed.running("/proc")
 	if b.o.Hardware != nil {
 		s.Ports, s.Network = b.o.Hardware.Ports()
+	}
+	if b.o.Sensors != "" {
+		s.Sensors = b.sensors.now()
 	}
 	return s
 }

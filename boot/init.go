@@ -110,7 +110,7 @@ func (m *machineBoot) prepare() Options {
 	m.must(m.openScreen())
 	m.screen.say("key release agent, starting")
 	m.must(setSysctls("/proc/sys", sysctls[:]...)) // an interface takes its defaults when its driver finds it
-	m.must(loadModules(imageModules, pciDevices, m.screen.say))
+	m.must(loadModules(imageModules, pciDevices, processors, m.screen.say))
 	m.must(setSysctls("/proc/sys", noMoreModules))
 	m.must(ignoreControlAltDelete())
 	m.must(m.findState())
@@ -136,8 +136,8 @@ func (m *machineBoot) options() Options {
 		Kind: compartment.Sealed, Run: imageRun, State: imageState, BinDir: imageBin,
 		TPM: imageTPM, Domain: imageDomain, Manifest: imageManifest, Module: imageModule, Release: releasePort, Health: healthAddress(), TTY: m.tty,
 		Preloaded: readPreloaded,
-		Disks:     &drawer,
-		Hardware:  h, Say: m.screen.say, Output: kernelLog{},
+		Disks:     &drawer, Sensors: sensorClasses,
+		Hardware: h, Say: m.screen.say, Output: kernelLog{},
 		Reset: func(context.Context) error {
 			m.screen.say("restart")
 			Halt(Restart, imageState)

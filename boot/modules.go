@@ -12,13 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pciDevices is where the kernel lists what is on the machine's buses.
-const pciDevices = "/sys/bus/pci/devices"
+// Where the kernel lists what is on the machine's buses, and says what its processors are.
+const (
+	pciDevices = "/sys/bus/pci/devices"
+	processors = "/sys/devices/system/cpu/modalias"
+)
 
-// A pciDevice is one that the machine has.
-type pciDevice struct {
+// A device is one that the machine has.
+type device struct {
 	address string // such as "0000:00:02.0"
-	alias   string // what it is, as modules' patterns match it: pci:v00008086d…
+	alias   string // what it is, as modules' patterns match it: pci:v00008086d…, cpu:type:x86,…
 }
 
 // A moduleLine is a line of the module list: a path, and then for a driver the devices that it is loaded for, as the kernel's patterns.
@@ -30,12 +33,12 @@ type moduleLine struct {
 // loadModules loads the kernel modules that a file lists, one a line in the order to load them, as far as the machine has devices for them,
 // and says for which. The kernel checks their signatures. A module without its hardware is no error of ours, and what does need it says so
 // later.
-func loadModules(list, devices string, say func(line string)) error {
+func loadModules(list, devices, processors string, say func(line string)) error {
 	b, err := os.ReadFile(list)
 	if err != nil {
 		return fmt.Errorf("read module list: %w", err)
 	}
-	found, err := findDevices(devices)
+	found, err := findDevices(devices, processors)
 	errs := []error{err}
 	for _, m := range moduleLines(string(b)) {
 		why, wanted, err := m.wanted(found)
@@ -60,7 +63,7 @@ func moduleLines(list string) []moduleLine {
 }
 
 // wanted says whether the module is to be loaded, and for which device, the first of those that are there.
-func (m moduleLine) wanted(devices []pciDevice) (address string, wanted bool, err error) {
+func (m moduleLine) wanted(devices []device) (address string, wanted bool, err error) {
 	if len(m.patterns) == 0 {
 		return "", true, nil
 	}
@@ -78,19 +81,26 @@ func (m moduleLine) wanted(devices []pciDevice) (address string, wanted bool, er
 	return "", false, nil
 }
 
-// findDevices lists what is on the machine's buses, in the order of addresses. A machine without such a bus has no devices there.
-func findDevices(folder string) ([]pciDevice, error) {
+// findDevices lists what is on the machine's buses, in the order of addresses, and then its processors, which are all alike. A machine without
+// such a bus has no devices there.
+func findDevices(folder, processors string) ([]device, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*", "modalias"))
 	if err != nil {
 		return nil, fmt.Errorf("look for devices: %w", err)
 	}
-	var all []pciDevice
+	var all []device
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
 			return nil, fmt.Errorf("look at device: %w", err)
 		}
-		all = append(all, pciDevice{filepath.Base(filepath.Dir(f)), strings.TrimSpace(string(b))})
+		all = append(all, device{filepath.Base(filepath.Dir(f)), strings.TrimSpace(string(b))})
+	}
+	switch b, err := os.ReadFile(processors); {
+	case err == nil:
+		all = append(all, device{"the processors", strings.TrimSpace(string(b))})
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("look at processors: %w", err)
 	}
 	return all, nil
 }

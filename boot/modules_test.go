@@ -50,7 +50,7 @@ func TestDriversByDevice(t *testing.T) {
 		"longer":        {[]string{"x" + portOfIntel}, "crc16 ext4"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := loadModules(file, machineWith(t, c.devices...), func(string) { t.Error("said that it loaded a module") })
+			err := loadModules(file, machineWith(t, c.devices...), filepath.Join(t.TempDir(), "none"), func(string) { t.Error("said that it loaded a module") })
 			var tried []string
 			for line := range strings.Lines(err.Error()) {
 				path, _ := strings.CutPrefix(line, "open module: open /m/")
@@ -65,7 +65,7 @@ func TestDriversByDevice(t *testing.T) {
 }
 
 func TestWantedByFirstDevice(t *testing.T) {
-	found, err := findDevices(machineWith(t, portOfAnyone, flashDisk, flashDisk))
+	found, err := findDevices(machineWith(t, portOfAnyone, flashDisk, flashDisk), "/none")
 	must(t, err)
 	m := moduleLines("/m/nvme.ko pci:v*d*sv*sd*bc01sc08i02*\n\n")
 	if len(m) != 1 {

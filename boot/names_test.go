@@ -16,7 +16,7 @@ func TestMachineNames(t *testing.T) {
 		}
 	}
 	model, serial := machineNames(dir)
-	if model != "QEMU Standard PC[2J (Q35)" || serial != strings.Repeat("9", maxMachineName) {
+	if model != "QEMU Standard PC[2J (Q35)" || serial != strings.Repeat("9", maxSysText) {
 		t.Errorf("machineNames() = %q, %q", model, serial)
 	}
 	if model, serial := machineNames(t.TempDir()); model != "" || serial != "" {

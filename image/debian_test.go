@@ -104,7 +104,7 @@ func TestHardwareModules(t *testing.T) {
 			}
 		}
 	}
-	promised := []string{"igb", "ixgbe", "i40e", "ice", "e1000e", "bnxt_en", "mlx5_core", "tg3", "nvme", "ahci", "megaraid_sas", "mpt3sas", "xhci_pci"}
+	promised := []string{"igb", "ixgbe", "i40e", "ice", "e1000e", "bnxt_en", "mlx5_core", "tg3", "nvme", "ahci", "megaraid_sas", "mpt3sas", "xhci_pci", "coretemp", "k10temp"}
 	for _, name := range promised {
 		if i, ok := at[name]; !ok || len(all[i].aliases) == 0 {
 			t.Errorf("%s is not there, or loaded in every machine", name)
@@ -122,6 +122,7 @@ func TestHardwareModules(t *testing.T) {
 		"e1000e": "pci:v00008086d000010D3sv*sd*bc*sc*i*", "nvme": "pci:v*d*sv*sd*bc01sc08i02*", "ahci": "pci:v*d*sv*sd*bc01sc06i01*",
 		"usb_storage": "pci:v*d*sv*sd*bc0Csc03i30*", "uas": "pci:v*d*sv*sd*bc0Csc03i30*", "xhci_pci": "pci:v*d*sv*sd*bc0Csc03i30*",
 		"sd_mod": "pci:v*d*sv*sd*bc01sc06i01*", "megaraid_sas": "pci:v00001000d00000060sv*sd*bc*sc*i*", "igb": "pci:v00008086d00001521sv*sd*bc*sc*i*",
+		"coretemp": "cpu:type:x86,ven0000fam*mod*:feature:*01C0*", "k10temp": "pci:v00001022d000014E3sv*sd*bc*sc*i*",
 	} {
 		if !slices.Contains(all[at[name]].aliases, device) {
 			t.Errorf("%s is not loaded for %s, but for %v", name, device, all[at[name]].aliases)

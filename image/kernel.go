@@ -63,7 +63,7 @@ func (k Kernel) always() []string {
 	return []string{"virtio_pci", "virtio_net"}
 }
 
-// drivers are those of servers' network ports and disks. Disks behind all but NVMe are SCSI's, to the kernel. Where there is USB, what a stick
+// drivers are those of servers' network ports and disks, and of the sensors in their processors. Disks behind all but NVMe are SCSI's, to the kernel. Where there is USB, what a stick
 // takes is loaded at start, since nothing is later; no other USB device has a driver: not a keyboard, nor a network card.
 func (k Kernel) drivers() []driver {
 	if k != Full {
@@ -73,13 +73,14 @@ func (k Kernel) drivers() []driver {
 	return []driver{
 		{"igb", nil}, {"ixgbe", nil}, {"i40e", nil}, {"ice", nil}, {"e1000e", nil}, {"bnxt_en", nil}, {"mlx5_core", nil}, {"tg3", nil},
 		{"nvme", nil}, {"ahci", disk}, {"megaraid_sas", disk}, {"mpt3sas", disk}, {"xhci_pci", append([]string{"usb_storage", "uas"}, disk...)},
+		{"coretemp", nil}, {"k10temp", nil},
 	}
 }
 
 // A module is a line of PathModules.
 type module struct {
 	path    string   // below the modules folder
-	aliases []string // PCI devices that it is loaded for, as the kernel's patterns, sorted; none: it is always loaded
+	aliases []string // PCI devices or processors that it is loaded for, as the kernel's patterns, sorted; none: it is always loaded
 }
 
 // line is the module as PathModules has it, for a modules folder inside the image.

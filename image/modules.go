@@ -63,15 +63,17 @@ func (s moduleSet) add(ordered []string, name string) ([]string, error) {
 	return append(ordered, path), nil
 }
 
-// aliases are the PCI devices that a driver is for, as the kernel's patterns.
+// aliases are the PCI devices or the processors that a driver is for, as the kernel's patterns.
 func (s moduleSet) aliases(name string) ([]string, error) {
 	all, err := s.info(name, "alias")
 	if err != nil {
 		return nil, fmt.Errorf("find modules: %w", err)
 	}
-	devices := slices.DeleteFunc(all, func(a string) bool { return !strings.HasPrefix(a, "pci:") || len(strings.Fields(a)) != 1 })
+	devices := slices.DeleteFunc(all, func(a string) bool {
+		return !strings.HasPrefix(a, "pci:") && !strings.HasPrefix(a, "cpu:") || len(strings.Fields(a)) != 1
+	})
 	if len(devices) == 0 {
-		return nil, fmt.Errorf("find modules: %s is for no PCI device", name)
+		return nil, fmt.Errorf("find modules: %s is for no PCI device or processor", name)
 	}
 	return devices, nil
 }

@@ -22,7 +22,7 @@ import (
 const (
 	PathDomain   = "/etc/kra/domain.json"
 	PathManifest = "/etc/kra/manifest.json"
-	// PathModules lists the kernel modules, one a line, in the order to load them: an absolute path, and then for a driver the PCI devices
+	// PathModules lists the kernel modules, one a line, in the order to load them: an absolute path, and then for a driver the PCI devices or processors
 	// that it is loaded for, as the kernel's patterns.
 	PathModules = "/etc/kra/modules"
 )

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
 )
@@ -113,6 +114,19 @@ func (s *step) platform(ctx context.Context) {
 	}
 }
 
+func (s *step) sensors(all []machine.Sensor) {
+	if len(all) == 0 {
+		field(s, "sensors", "this machine tells of none")
+	}
+	for _, x := range all {
+		name := "sensor"
+		if x.State != "" {
+			name = "SENSOR"
+		}
+		field(s, name, printable(x.String()))
+	}
+}
+
 func (s *step) machine(ctx context.Context) error {
 	if s.a.c.Machine == nil {
 		return field(s, "machine", "ordinary host")
@@ -138,5 +152,6 @@ func (s *step) machine(ctx context.Context) error {
 	for _, x := range m.Strangers {
 		field(s, "NOT LISTED", x)
 	}
+	s.sensors(m.Sensors)
 	return field(s, "network", m.Network)
 }

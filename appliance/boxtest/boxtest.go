@@ -82,7 +82,8 @@ type Box struct {
 	State  string // folder: tpm/, krad/store.db, krad/log/
 	Desk   *desk.Desk
 
-	Disks *diskstest.Rack // what is plugged in
+	Disks   *diskstest.Rack // what is plugged in
+	Sensors string          // folder, such as /sys/class: what is felt
 
 	t       testing.TB
 	name    string
@@ -158,7 +159,7 @@ func StartIn(t testing.TB, domain, name string) *Box {
 
 func factory(t testing.TB, bin, domain string, d *desk.Desk, name string) *Box {
 	t.Helper()
-	b := &Box{t: t, TPM: tpmtest.New(t), Domain: domain, Desk: d, name: name, bin: bin, dir: hsmtest.Dir(t), output: &output{}, Disks: diskstest.New(t)}
+	b := &Box{t: t, TPM: tpmtest.New(t), Domain: domain, Desk: d, name: name, bin: bin, dir: hsmtest.Dir(t), output: &output{}, Disks: diskstest.New(t), Sensors: t.TempDir()}
 	b.State = filepath.Join(t.TempDir(), "state")
 	b.Power()
 	t.Cleanup(func() {
@@ -202,6 +203,7 @@ func (b *Box) Power() {
 	o := boot.Options{Kind: compartment.Open, Run: b.run(), State: b.State, BinDir: b.bin, TPM: b.TPM.Device(),
 		Domain: filepath.Join(b.Domain, desk.DomainFile), Module: hsmtest.Module, Release: "127.0.0.1:0", Health: "127.0.0.1:0",
 		Disks:   &b.Disks.Drawer,
+		Sensors: b.Sensors,
 		Restart: 200 * time.Millisecond,
 		Reset:   func(context.Context) error { b.TPM.Restart(b.t); return nil },
 		Up:      func(u boot.Up) { b.up <- u },

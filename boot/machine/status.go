@@ -40,6 +40,8 @@ type Status struct {
 
 	Programs  []string `json:"programs,omitempty"`  // of those that the image's manifest lists, which run
 	Strangers []string `json:"strangers,omitempty"` // what else runs: nothing, on a sound box
+
+	Sensors []Sensor `json:"sensors,omitempty"` // at most MaxSensors
 }
 
 // A Program is a file whose code runs, as the image's list has it, and what came of reading it in the memory of the box.
