@@ -33,7 +33,8 @@ var (
 )
 
 // Run is hsmd: it serves the custodian until it is told to end, or fails. Whoever supervises it starts it again; it
-// keeps nothing between two lives. With the word token first it is the desk's hand on a key of the domain, and no daemon.
+// keeps nothing between two lives. With the word token first it is the desk's hand on a key of the domain, and with probe it
+// tries a token that a box might have; then it is no daemon.
 func Run(args []string) error {
 	retune()
 	keepProcessors()
@@ -42,6 +43,9 @@ func Run(args []string) error {
 	}
 	if len(args) > 0 && args[0] == tokenCommand {
 		return runSigner(args[1:], os.Stdin, os.Stdout)
+	}
+	if len(args) > 0 && args[0] == probeCommand {
+		return runProbe(args[1:], os.Stdout)
 	}
 	config, life, err := parseFlags(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -62,6 +66,17 @@ func Run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	return errors.Join(serve(ctx, c, listener, life), c.Close())
+}
+
+// Code is the exit code of a process that ends with err.
+func Code(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	}
+	return 1
 }
 
 func parseFlags(args []string) (c Config, life time.Duration, err error) {

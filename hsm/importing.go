@@ -228,6 +228,11 @@ func (s *session) importWrapped(to block.KeyID, wrapped []byte, custody wire.Cus
 	if err != nil {
 		return k, err
 	}
+	return s.openWrapped(e, wrapped, custody, m)
+}
+
+// openWrapped takes in what was wrapped to the import key e.
+func (s *session) openWrapped(e *entry, wrapped []byte, custody wire.Custody, m wire.Mode) (k wire.Key, err error) {
 	if len(wrapped) <= len(e.modulus) || len(wrapped) > wire.MaxWrappedKey {
 		return k, wire.Refused{Reason: fmt.Sprintf("the wrapped key has %d bytes: want more than %d, at most %d", len(wrapped), len(e.modulus), wire.MaxWrappedKey)}
 	}

@@ -60,19 +60,27 @@ func TestWeakModuleIsRefused(t *testing.T) {
 	}
 }
 
-// newNSS returns a custodian of a new token of NSS.
-func newNSS(t *testing.T) (*hsm.Custodian, wire.Instance) {
+const nssPIN = "a long enough PIN"
+
+// nss makes a new token of NSS and says where it is.
+func nss(t *testing.T) hsm.Config {
 	t.Helper()
-	config := hsm.Config{
+	c := hsm.Config{
 		Module:     "/usr/lib/x86_64-linux-gnu/libsoftokn3.so",
 		Parameters: "configdir='sql:" + t.TempDir() + "' certPrefix='' keyPrefix='' secmod='' flags=",
 		Label:      "NSS Certificate DB",
 	}
-	if err := hsm.SetPIN(config, "a long enough PIN"); err != nil {
+	if err := hsm.SetPIN(c, nssPIN); err != nil {
 		t.Fatalf("set PIN (apt-get install libnss3): %v", err)
 	}
-	c := must(hsm.New(config, [32]byte{1}))
-	i, err := c.Open(wire.Token{PIN: []byte("a long enough PIN")})
+	return c
+}
+
+// newNSS returns a custodian of a new token of NSS.
+func newNSS(t *testing.T) (*hsm.Custodian, wire.Instance) {
+	t.Helper()
+	c := must(hsm.New(nss(t), [32]byte{1}))
+	i, err := c.Open(wire.Token{PIN: []byte(nssPIN)})
 	if err != nil {
 		t.Fatal(err)
 	}

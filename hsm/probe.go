@@ -30,33 +30,41 @@ var (
 // errWrong is an answer that is not merely missing: the module is not to be used.
 var errWrong = errors.New("module computes wrongly")
 
+// Checks that others ask for by their names.
+const (
+	checkRandom   = "random generator (SP 800-90B)"
+	checkOAEP     = "rsa-oaep sha-256 inside"
+	checkOAEPSHA1 = "rsa-oaep sha-1 inside"
+	checkTrusted  = "trusted wrap and unwrap"
+)
+
 // probe asks the module for each operation that we need, for its list of mechanisms is not to be trusted. What is
-// missing is reported; a wrong answer is an error.
+// missing is reported; a wrong answer is an error, and the last of the report.
 func (s *session) probe() (r wire.Report, err error) {
 	for _, c := range []struct {
 		name string
 		try  func() error
 	}{
-		{"random generator (SP 800-90B)", s.probeRandom},
+		{checkRandom, s.probeRandom},
 		{"p256 generate and derive", func() error { return s.probeEC(wire.P256) }},
 		{"p384 generate and derive", func() error { return s.probeEC(wire.P384) }},
 		{"rsa import and decrypt", s.probeRSA},
-		{"rsa-oaep sha-256 inside", func() error { return s.probeInside(block.SuiteOAEP) }},
-		{"rsa-oaep sha-1 inside", func() error { return s.probeInside(block.SuiteOAEPSHA1) }},
+		{checkOAEP, func() error { return s.probeInside(block.SuiteOAEP) }},
+		{checkOAEPSHA1, func() error { return s.probeInside(block.SuiteOAEPSHA1) }},
 		{"rsa generate", s.probeRSAGenerate},
-		{"trusted wrap and unwrap", s.probeKEK},
+		{checkTrusted, s.probeKEK},
 		{wire.CheckVault, s.probeVault},
 		{"aes-gcm encrypt and decrypt", func() error { s.token.noSeed = s.probeSeed(); return s.token.noSeed }},
 	} {
 		err := c.try()
-		if errors.Is(err, errWrong) {
-			return wire.Report{}, fmt.Errorf("%s: %w", c.name, err)
-		}
 		check := wire.Check{Name: c.name}
 		if err != nil {
 			check.Failure = err.Error()
 		}
 		r.Checks = append(r.Checks, check)
+		if errors.Is(err, errWrong) {
+			return r, fmt.Errorf("%s: %w", c.name, err)
+		}
 	}
 	return r, nil
 }

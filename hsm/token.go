@@ -84,16 +84,10 @@ func (k *token) start(c Config, t wire.Token, vault []*entry) (err error) {
 			return fmt.Errorf("make token: %w", err)
 		}
 	}
-	if k.slot, err = k.find(c.Label); err != nil {
+	s, err := k.enter(c.Label, t.PIN)
+	if err != nil {
 		return err
 	}
-	if k.anchor, err = k.openSession(); err != nil {
-		return fmt.Errorf("open anchor session: %w", err)
-	}
-	if err := k.login(k.anchor, p11.CKU_USER, t.PIN); err != nil {
-		return err
-	}
-	s := &session{token: k, lib: k.lib, handle: k.anchor}
 	if k.report, err = s.probe(); err != nil {
 		return fmt.Errorf("probe module: %w", err)
 	}
@@ -110,6 +104,17 @@ func (k *token) start(c Config, t wire.Token, vault []*entry) (err error) {
 	k.report.Keys = uint32(k.index.size())
 	k.pool, err = newPool(k)
 	return err
+}
+
+// enter finds the token and logs in.
+func (k *token) enter(label string, pin []byte) (_ *session, err error) {
+	if k.slot, err = k.find(label); err != nil {
+		return nil, err
+	}
+	if k.anchor, err = k.openSession(); err != nil {
+		return nil, fmt.Errorf("open anchor session: %w", err)
+	}
+	return &session{token: k, lib: k.lib, handle: k.anchor}, k.login(k.anchor, p11.CKU_USER, pin)
 }
 
 // addVault indexes the keys in vault mode.

@@ -11,6 +11,6 @@ import (
 func main() {
 	if err := hsm.Run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "hsmd:", err)
-		os.Exit(1)
+		os.Exit(hsm.Code(err))
 	}
 }
