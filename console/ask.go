@@ -22,7 +22,7 @@ func (t *Terminal) do(ctx context.Context, line string) (end bool, err error) {
 		t.say(mistake.Caret() + "\n")
 		return false, nil
 	}
-	r := wire.Request{Session: t.session, Line: v.agentLine(command)}
+	r := wire.Request{Session: t.session, Line: v.agentLine(command), Columns: t.size().columns}
 	defer func() { clear(r.Answers) }()
 	for {
 		o, err := t.send(ctx, r, v)

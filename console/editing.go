@@ -43,7 +43,7 @@ func (t *Terminal) key(line string, pos int, key rune) (string, int, bool) {
 	case '\t':
 		longer, all := Complete(head, t.mode, t.names)
 		if len(all) > 0 {
-			t.show(table80(all))
+			t.show(inColumns(all, t.size().columns))
 		}
 		return longer + line[pos:], len(longer), longer != head
 	case '?':
@@ -88,13 +88,13 @@ func (t *Terminal) names(list string) []string {
 	return all
 }
 
-// table80 sets words in columns.
-func table80(all []string) string {
+// inColumns sets words in columns, in lines of that width.
+func inColumns(all []string, width int) string {
 	wide := 0
 	for _, w := range all {
 		wide = max(wide, len([]rune(w)))
 	}
-	per := max(1, (columns-2)/(wide+2))
+	per := max(1, (width-2)/(wide+2))
 	var b strings.Builder
 	for i, w := range all {
 		b.WriteString("  " + w)

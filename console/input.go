@@ -39,8 +39,9 @@ const (
 // editor one line at a time: only printable characters, the editing keys and known key sequences, never more than MaxLine
 // characters. What else came is counted; verdict then says that the line is not to be run.
 type input struct {
-	queue chan []byte // filled by pump, closed when the line ends
-	busy  atomic.Pointer[func()]
+	queue   chan []byte // filled by pump, closed when the line ends
+	busy    atomic.Pointer[func()]
+	reports *reports
 
 	// The rest belongs to the one reader.
 	buf    []byte // read from the queue, not yet looked at
@@ -61,7 +62,7 @@ type verdict struct {
 }
 
 func newInput(r io.Reader) *input {
-	in := &input{queue: make(chan []byte, readAhead)}
+	in := &input{queue: make(chan []byte, readAhead), reports: newReports()}
 	go in.pump(r)
 	return in
 }
@@ -72,10 +73,13 @@ func (in *input) pump(r io.Reader) {
 	for {
 		b := make([]byte, readSize)
 		n, err := r.Read(b)
-		if n > 0 {
-			in.queue <- in.watch(b[:n])
+		if b = in.reports.strip(b[:n]); len(b) > 0 {
+			in.queue <- in.watch(b)
 		}
 		if err != nil {
+			if b = in.reports.rest(); len(b) > 0 {
+				in.queue <- b
+			}
 			return
 		}
 	}

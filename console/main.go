@@ -35,17 +35,18 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 		fmt.Fprintf(stderr, "console: unexpected argument %q\n", flags.Arg(0))
 		return 2
 	}
-	line, restore, err := open(*tty, stdin, stdout)
+	line, err := open(*tty, stdin, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "console:", err)
 		return 1
 	}
-	defer restore()
+	defer line.restore()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	ended := make(chan error, 1)
 	go func() {
 		t := New(line, wire.NewClient(*admin), *idle)
+		t.window, t.serial = line.window, *tty != ""
 		err := t.Run(ctx)
 		for errors.Is(err, ErrLeft) && *tty != "" { // nobody can leave the box's own line
 			err = t.Run(ctx)
@@ -63,26 +64,29 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 	return 0
 }
 
-// open returns the line and what puts it back as it was.
-func open(tty string, stdin, stdout *os.File) (io.ReadWriter, func(), error) {
+// A port is where a person sits.
+type port struct {
+	io.Reader
+	io.Writer
+	restore func()                                // puts it back as it was
+	window  func() (columns, rows int, err error) // nil: it is no terminal of this machine's
+}
+
+func open(tty string, stdin, stdout *os.File) (port, error) {
 	if tty != "" {
 		p, err := serial.OpenPort(&serial.Config{Name: tty, Baud: baud}) // no read timeout: it would read as the end of the line
 		if err != nil {
-			return nil, nil, fmt.Errorf("open %s: %w", tty, err)
+			return port{}, fmt.Errorf("open %s: %w", tty, err)
 		}
-		return p, func() {}, nil // closing would wait for the read that nothing ends; the process ends under it
+		return port{p, p, func() {}, nil}, nil // closing would wait for the read that nothing ends; the process ends under it
 	}
-	line := struct {
-		io.Reader
-		io.Writer
-	}{stdin, stdout}
 	fd := int(stdin.Fd())
 	if !term.IsTerminal(fd) {
-		return line, func() {}, nil
+		return port{stdin, stdout, func() {}, nil}, nil
 	}
 	old, err := term.MakeRaw(fd)
 	if err != nil {
-		return nil, nil, fmt.Errorf("set terminal: %w", err)
+		return port{}, fmt.Errorf("set terminal: %w", err)
 	}
-	return line, func() { term.Restore(fd, old) }, nil
+	return port{stdin, stdout, func() { term.Restore(fd, old) }, func() (int, int, error) { return term.GetSize(fd) }}, nil
 }

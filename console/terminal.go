@@ -45,6 +45,9 @@ type Terminal struct {
 	pace  pace
 	news  chan report // how the box is; has room for one
 
+	window func() (columns, rows int, err error) // of a terminal of this machine's; nil: it is none
+	serial bool                                  // there is a terminal at the other end, which is asked for its size
+
 	// of the session
 	edit    *term.Terminal
 	history *history
@@ -53,6 +56,7 @@ type Terminal struct {
 	box     string
 	told    report      // last
 	alarms  []time.Time // when there were alarms, the last ones
+	sized   size        // by the terminal that was asked
 }
 
 // New returns a console that reads and writes line. idle is how long an officer may be silent.
@@ -131,7 +135,7 @@ func greeting(b wire.Banner) string {
 
 // begin forgets the last session: its officer, its history, what was typed.
 func (t *Terminal) begin(b wire.Banner) {
-	t.mode, t.box, t.session = Mode(b.Mode), b.Box, ""
+	t.mode, t.box, t.session, t.sized = Mode(b.Mode), b.Box, "", usual
 	t.history = &history{in: t.in}
 	select {
 	case <-t.news: // older than the greeting
@@ -179,6 +183,7 @@ func (t *Terminal) login(ctx context.Context) error {
 		if err == nil {
 			t.session = s
 			t.fresh(t.idle, t.aside())
+			t.ask(ctx)
 			return nil
 		}
 		if errors.Is(err, wire.ErrAway) || ctx.Err() != nil {
@@ -259,6 +264,8 @@ func (t *Terminal) line(prompt string, key func(string, int, rune) (string, int,
 		t.say(before)
 	}
 	t.edit.SetPrompt(last)
+	now := t.size()
+	t.edit.SetSize(now.columns, now.rows) // of a line on which nothing stands yet: it repaints nothing
 	t.edit.AutoCompleteCallback = key
 	t.history.on = key != nil
 	line, err := t.edit.ReadLine()

@@ -26,6 +26,7 @@ type listener struct {
 	lines []string // guarded by mu
 	ill   string   // guarded by mu; what is wrong with the box
 	asked int      // guarded by mu; how often for the banner
+	wide  []int    // guarded by mu; columns of the requests that did something
 	long  chan struct{}
 }
 
@@ -66,6 +67,13 @@ func (l *listener) noted() string {
 	return strings.Join(l.lines, "|")
 }
 
+// width is the columns that came with the last request.
+func (l *listener) width() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wide[len(l.wide)-1]
+}
+
 func (l *listener) Do(ctx context.Context, r wire.Request, out io.Writer) wire.Outcome {
 	cmd, err := Parse(r.Line)
 	if err != nil {
@@ -80,6 +88,9 @@ func (l *listener) Do(ctx context.Context, r wire.Request, out io.Writer) wire.O
 		return wire.Outcome{Ask: &wire.Question{Kind: wire.Secret, Prompt: "New passphrase:"}}
 	}
 	l.note(strings.Join(append([]string{r.Line}, r.Answers...), "+"))
+	l.mu.Lock()
+	l.wide = append(l.wide, r.Columns)
+	l.mu.Unlock()
 	switch cmd.(type) {
 	case Logout:
 		return wire.Outcome{End: true}

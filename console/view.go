@@ -209,15 +209,13 @@ func (v View) out(direct io.Writer, stop func()) (io.Writer, *viewed) {
 	return b, b
 }
 
-// pageLines is how many lines a page has: a terminal's 24, but for the prompt.
-const pageLines = 23
-
 const morePrompt = "-- more: space for a page, Enter for a line, q to end --"
 
 // page shows text, a page at a time. The key that ends it is no part of the next line.
 func (t *Terminal) page(text string) error {
 	lines := strings.SplitAfter(text, "\n")
-	for n := pageLines; len(lines) > n; {
+	whole := t.size().rows - 1 // the last is the prompt's
+	for n := whole; len(lines) > n; {
 		t.say(strings.Join(lines[:n], ""))
 		lines = lines[n:]
 		if len(lines) == 1 && lines[0] == "" {
@@ -235,7 +233,7 @@ func (t *Terminal) page(text string) error {
 		case '\r', '\n':
 			n = 1
 		default:
-			n = pageLines
+			n = whole
 		}
 	}
 	t.say(strings.Join(lines, ""))

@@ -47,7 +47,7 @@ func (a *Agent) commit(ctx context.Context, begin func(context.Context) error, c
 
 // say writes one paragraph.
 func (s *step) say(format string, a ...any) error {
-	_, err := fmt.Fprintln(s, foldTo(fmt.Sprintf(format, a...), columns-1))
+	_, err := fmt.Fprintln(s, foldTo(fmt.Sprintf(format, a...), across(s)-1))
 	return err
 }
 

@@ -85,6 +85,9 @@ func content(t *testing.T, st *store.State) string {
 	return string(b)
 }
 
+// asksSize is what each log-in asks the terminal on the line: see console/MANUAL.md, Typing.
+const asksSize = "\x1b7\x1b[999;999H\x1b[6n\x1b8\r"
+
 // steers are the sequences by which the line editor moves the cursor. No other may leave the console, whatever it was given.
 var steers = regexp.MustCompile(`^\x1b\[[0-9]*[A-DHJK]`)
 
@@ -93,7 +96,7 @@ var moves = regexp.MustCompile(`\x1b\[[0-9]*[A-DHJK]`)
 // noise is what a bad line, a bad person or a program at the other end sends: now and then real commands, whole and in parts.
 func noise(t *testing.T, r *rand.Rand, forms []string) string {
 	control := []string{"\x00", "\x01", "\x03", "\x04", "\x08", "\x09", "\x0c", "\x10", "\x11", "\x13", "\x14", "\x15", "\x17", "\x1a", "\x1c", "\x1b", "\x7f", "\x9b", "\xff",
-		"\x1b[A", "\x1b[B", "\x1b[200~", "\x1b[201~", "\x1b]0;x\x07", "\x1bP", "\x1b[999999999999C", "\u202e", "\u009b2J", "?", "|", `"`, "'", "\n", "\r\n"}
+		"\x1b[A", "\x1b[B", "\x1b[200~", "\x1b[201~", "\x1b]0;x\x07", "\x1bP", "\x1b[999999999999C", "\x1b[24;80R", "\x1b[24;", "\u202e", "\u009b2J", "?", "|", `"`, "'", "\n", "\r\n"}
 	switch r.IntN(7) {
 	case 0:
 		b := make([]byte, r.IntN(300))
@@ -191,6 +194,10 @@ func TestNoiseOnTheLine(t *testing.T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	seen := p.seen.Bytes()
+	if n := bytes.Count(seen, []byte(asksSize)); n != 3 {
+		t.Errorf("the terminal was asked for its size %d times in 3 log-ins", n)
+	}
+	seen = bytes.ReplaceAll(seen, []byte(asksSize), nil)
 	for i, b := range seen {
 		if b == 0x1b && !steers.Match(seen[i:]) {
 			t.Fatalf("the console wrote %q", seen[i:min(len(seen), i+20)])

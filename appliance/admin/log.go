@@ -97,7 +97,7 @@ func (s *step) logShow(c console.LogShow) error {
 	}
 	size := s.a.c.Log.Head().Size
 	return s.a.c.Log.Records(max(s.begins(), size-int64(c.Count)), size, func(n int64, r receipt.Record) error {
-		line, err := recordLine(n, r)
+		line, err := recordLine(n, r, across(s))
 		if err != nil { // one record that cannot be shown hides no other
 			line = fmt.Sprintf("%d cannot be shown; log export has it", n)
 		}
@@ -130,7 +130,7 @@ type private struct {
 	} `json:"decision"`
 }
 
-func recordLine(n int64, r receipt.Record) (string, error) {
+func recordLine(n int64, r receipt.Record, width int) (string, error) {
 	p, err := receipt.ParsePublic(r.Public)
 	if err != nil {
 		return "", err
@@ -146,5 +146,5 @@ func recordLine(n int64, r receipt.Record) (string, error) {
 	words := []string{fmt.Sprint(n), p.Time.Time().Format("2006-01-02 15:04:05"), p.Kind.String(), p.Access, v.Reason, v.Channel, v.Request.Claim, v.Request.Decryptor, v.Request.Source,
 		v.Decision.Decryptor, v.Decision.Source, v.Software, start, v.Officer, v.Maintainer, v.Outcome, v.Stage, v.Line, v.Detail}
 	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
-	return strings.ReplaceAll(foldTo(strings.Join(words, " "), columns-6), "\n", "\n     "), nil
+	return strings.ReplaceAll(foldTo(strings.Join(words, " "), width-6), "\n", "\n     "), nil
 }

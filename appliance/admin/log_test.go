@@ -23,7 +23,7 @@ func TestEveryCommandIsLogged(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		line, err := recordLine(0, r)
+		line, err := recordLine(0, r, columns)
 		if err != nil {
 			return err
 		}

@@ -119,7 +119,7 @@ func (s *step) waitingAs(ctx context.Context, number uint64) (r store.Request, a
 	if !ok || !s.sees(r) || !r.Waits(s.a.now()) {
 		return r, nil, nil, nil, fmt.Errorf("there is no request %d; what waits: pending", number)
 	}
-	as = &step{a: s.a, ctx: s.ctx, line: r.Line, approved: &r, approver: s.officer.Name, out: s.out}
+	as = &step{a: s.a, ctx: s.ctx, line: r.Line, approved: &r, approver: s.officer.Name, out: s.out, width: s.width}
 	for _, p := range r.Pasted {
 		as.answers = append(as.answers, string(p.Bytes()))
 	}
@@ -199,7 +199,7 @@ func (s *step) pendingShow(ctx context.Context, c console.PendingShow) error {
 		field(s, "typed", "a passphrase, of which only a hash is kept")
 	}
 	if gone != nil {
-		return field(s, "NOT ANY MORE", sentence(gone))
+		return field(s, "NOT ANY MORE", sentenceTo(gone, across(s)))
 	}
 	return field(s, "state", "as it was when this was asked")
 }

@@ -46,6 +46,9 @@ func (a *Agent) Do(ctx context.Context, r wire.Request, out io.Writer) wire.Outc
 	}
 	_, view, _ := console.Split(r.Line) // it was read
 	s := &step{a: a, json: objectFor(view), ctx: ctx, command: cmd, does: do, line: r.Line, officer: who, session: r.Session, answers: r.Answers, out: out}
+	if s.json == nil {
+		s.width = r.Width()
+	}
 	defer a.sessions.officer(r.Session) // who waited for a long answer was not idle
 	if err := s.may(rights); err != nil {
 		return s.finish(ctx, err)

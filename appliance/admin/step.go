@@ -32,6 +32,7 @@ type step struct {
 	session wire.Session
 	answers []string
 	out     io.Writer
+	width   int // of the terminal; 0: columns. What is kept, signed or read by programs is not set for it
 
 	dry      *draft         // not nil: it runs up to where it would begin to act, and no further
 	approved *store.Request // not nil: the officer asked for it, and it is approved now
@@ -176,8 +177,9 @@ func (s *step) finish(ctx context.Context, err error) wire.Outcome {
 		err = s.object()
 	}
 	o := wire.Outcome{End: s.end}
+	detail := ""
 	if err != nil {
-		o.Error = clip(sentence(err))
+		o.Error, detail = clip(sentenceTo(err, across(s))), clip(sentence(err))
 	}
 	if s.kept == nil && err == nil || !s.begun {
 		return o
@@ -189,8 +191,8 @@ func (s *step) finish(ctx context.Context, err error) wire.Outcome {
 	case s.waiting != 0:
 		stage = stageWaits
 	}
-	if logged := s.record(ctx, cmp.Or(s.does.kind, receipt.Command), stage, o.Error); logged != nil && !s.does.mend {
-		o.Error = sentence(errors.Join(err, fmt.Errorf("what came of this command is not in the log: %w", logged)))
+	if logged := s.record(ctx, cmp.Or(s.does.kind, receipt.Command), stage, detail); logged != nil && !s.does.mend {
+		o.Error = sentenceTo(errors.Join(err, fmt.Errorf("what came of this command is not in the log: %w", logged)), across(s))
 	}
 	if s.kept == nil {
 		return o

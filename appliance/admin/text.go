@@ -9,11 +9,20 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/keyrelease/krabox/console/wire"
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
-// columns is the width of the serial terminal.
-const columns = 80
+// columns is the width of a terminal that does not say its own, and of what is in the log.
+const columns = wire.LeastColumns
+
+// across is the width of the terminal to which w writes.
+func across(w io.Writer) int {
+	if s, ok := w.(*step); ok {
+		return max(s.width, columns)
+	}
+	return columns
+}
 
 // maxDetail bounds what of an outcome is logged.
 const maxDetail = 2000
@@ -26,7 +35,9 @@ func clip(s string) string {
 }
 
 // sentence makes an error readable by a person. A rule's mistake keeps its caret.
-func sentence(err error) string {
+func sentence(err error) string { return sentenceTo(err, columns) }
+
+func sentenceTo(err error, width int) string {
 	var syntax *policy.SyntaxError
 	if errors.As(err, &syntax) {
 		return fmt.Sprintf("%s\nIn %s: %s", syntax.Caret(), syntax.Where, syntax.Message)
@@ -37,7 +48,7 @@ func sentence(err error) string {
 	if !strings.HasSuffix(text, ".") {
 		text += "."
 	}
-	return foldTo(text, columns-1)
+	return foldTo(text, width-1)
 }
 
 // A table is rows under a head. The last column takes what is left of the terminal's width and is cut to it; the others
@@ -87,7 +98,7 @@ func (t *table) print(w io.Writer, empty string) error {
 			wide[i] = max(wide[i], utf8.RuneCountInString(c))
 		}
 	}
-	narrow(wide, t.yields)
+	narrow(wide, t.yields, across(w))
 	for _, r := range append([][]string{t.head}, t.rows...) {
 		if _, err := io.WriteString(w, format(r, wide)); err != nil {
 			return err
@@ -97,7 +108,7 @@ func (t *table) print(w io.Writer, empty string) error {
 }
 
 // narrow takes from the widest columns until all fit, and first from the one that yields; it is counted from 1.
-func narrow(wide []int, yields int) {
+func narrow(wide []int, yields, width int) {
 	for {
 		sum, widest := 2*(len(wide)-1), 0
 		for i, n := range wide {
@@ -109,7 +120,7 @@ func narrow(wide []int, yields int) {
 		if i := yields - 1; i >= 0 && wide[i] > minColumn {
 			widest = i
 		}
-		if sum < columns {
+		if sum < width {
 			return
 		}
 		wide[widest]--
@@ -137,7 +148,7 @@ func field(w io.Writer, name, text string) error {
 		return nil
 	}
 	const indent = 14
-	lines := strings.Split(foldTo(text, columns-indent-1), "\n")
+	lines := strings.Split(foldTo(text, across(w)-indent-1), "\n")
 	_, err := fmt.Fprintf(w, "%-*s%s\n", indent, name, strings.Join(lines, "\n"+strings.Repeat(" ", indent)))
 	return err
 }

@@ -3,7 +3,7 @@
 //	GET  /v1/banner    -> Banner
 //	POST /v1/login     {officer, passphrase, code} -> {session}
 //	POST /v1/names     {session, list} -> {names}
-//	POST /v1/do        {session, line, answers} -> frames, one JSON value each, the last with "done"
+//	POST /v1/do        {session, line, answers, columns} -> frames, one JSON value each, the last with "done"
 //
 // A command that needs more than its line is answered by a question (ask). The console asks the officer, appends what was
 // said to the answers and sends the same line again; the agent keeps nothing in between.
@@ -19,6 +19,10 @@ const (
 	MaxPaste   = 768 << 10 // bytes of one answer: the largest backup
 	MaxAnswers = 8         // answers to one command
 	MaxNames   = 200       // names that are listed for completion
+
+	LeastColumns = 80 // of any terminal, and of one that does not say
+	MostColumns  = 250
+
 	maxRequest = 2*MaxPaste + (64 << 10)
 	maxReply   = 256 << 10 // bytes of any answer but frames
 	maxFrame   = 64 << 10  // bytes of one frame
@@ -52,7 +56,11 @@ type Request struct {
 	Session Session  `json:"session,omitempty"`
 	Line    string   `json:"line"`
 	Answers []string `json:"answers,omitempty"`
+	Columns int      `json:"columns,omitempty"` // of the terminal, as the console says: see Width
 }
+
+// Width is the columns to set text for, whatever the console says.
+func (r Request) Width() int { return min(max(r.Columns, LeastColumns), MostColumns) }
 
 // A Question is what the officer is asked.
 type Question struct {

@@ -102,7 +102,7 @@ func TestExchange(t *testing.T) {
 		t.Errorf("Names gives %d, %v", len(n), err)
 	}
 	var out bytes.Buffer
-	o, err := c.Do(ctx, Request{"s", "status", []string{"a", strings.Repeat("b", MaxPaste)}}, &out)
+	o, err := c.Do(ctx, Request{"s", "status", []string{"a", strings.Repeat("b", MaxPaste)}, 132}, &out)
 	if err != nil || o != (Outcome{}) || out.Len() != len(`"s" "status" ["a" ""]`)+MaxPaste {
 		t.Errorf("Do = %+v, %v, %d bytes", o, err, out.Len())
 	}

@@ -214,7 +214,7 @@ func (o *Operator) Must(want, command string, answers ...string) error {
 	return nil
 }
 
-var escape = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
+var escape = regexp.MustCompile(`\x1b(?:[78]|\[[0-9;?]*[A-Za-z])`)
 
 // plain is text as a person reads it.
 func plain(s string) string {
