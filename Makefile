@@ -13,6 +13,7 @@ PORT    ?= 8443
 KERNEL  ?= cloud
 FIPS140 ?= off
 HEALTH  ?=
+BAUD    ?= 115200
 STATE   ?= 512
 
 # What Debian must provide: a file that shows it is there, and its package.
@@ -53,8 +54,8 @@ setup: ## install what Debian must provide (as root; otherwise print the command
 domain: setup ## make a throwaway domain in dist/domain, unless one is there
 	@[ -e $(DOMAIN)/domain.json ] || go run ./image/cmd/domain init $(DOMAIN) -plain
 
-image: domain ## build dist/kra.efi, kra.cpio.zst, kra.img and kra.json for DOMAIN (default dist/domain), and sign the image for Secure Boot; KERNEL=full: for servers; FIPS140=certified: with Go's validated module; HEALTH=:9443: serves metrics there; STATE=8192: MiB for the state
-	@go run ./image/cmd/mkimage -domain $(DOMAIN) -out dist -kernel $(KERNEL) -fips140 $(FIPS140) -health "$(HEALTH)" -state $(STATE) -version $(VERSION) -epoch $(EPOCH) -commit $(COMMIT)
+image: domain ## build dist/kra.efi, kra.cpio.zst, kra.img and kra.json for DOMAIN (default dist/domain), and sign the image for Secure Boot; KERNEL=full: for servers; FIPS140=certified: with Go's validated module; HEALTH=:9443: serves metrics there; BAUD=9600: the serial line's speed; STATE=8192: MiB for the state
+	@go run ./image/cmd/mkimage -domain $(DOMAIN) -out dist -kernel $(KERNEL) -fips140 $(FIPS140) -health "$(HEALTH)" -baud "$(BAUD)" -state $(STATE) -version $(VERSION) -epoch $(EPOCH) -commit $(COMMIT)
 	go run ./image/cmd/domain sign -dir $(DOMAIN) -uki dist/kra.efi
 
 eval: image ## the whole product in one command, in QEMU with a software TPM

@@ -36,6 +36,7 @@ type Options struct {
 	Release  string // TCP address of the release port of an enrolled box, such as ":443"
 	Health   string // the same for health; empty: none
 	TTY      string // serial line for the console; empty: no console is started
+	Baud     int    // its speed; 0: the console's usual one
 
 	// Fault is why the box must be locked whatever its TPM says, such as a missing state partition. Empty: no fault.
 	Fault string

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +31,7 @@ const (
 	firmwareLog   = "/sys/kernel/security/tpm0/binary_bios_measurements"
 	releasePort   = ":8443"
 	healthWord    = "kra.health=" // word of the kernel's command line, measured: the address for health, such as :9443
+	consoleWord   = "console="    // the same: the serial line and its speed, as the kernel takes them
 	faultPatience = 10 * time.Second
 )
 
@@ -134,7 +137,7 @@ func (m *machineBoot) options() Options {
 	drawer := disks.Kernel()
 	return Options{
 		Kind: compartment.Sealed, Run: imageRun, State: imageState, BinDir: imageBin,
-		TPM: imageTPM, Domain: imageDomain, Manifest: imageManifest, Module: imageModule, Release: releasePort, Health: healthAddress(), TTY: m.tty,
+		TPM: imageTPM, Domain: imageDomain, Manifest: imageManifest, Module: imageModule, Release: releasePort, Health: healthAddress(commandLine()), TTY: m.tty, Baud: speedOf(commandLine(), m.tty),
 		Preloaded: readPreloaded,
 		Disks:     &drawer, Sensors: sensorClasses,
 		Hardware: h, Say: m.screen.say, Output: kernelLog{},
@@ -175,18 +178,41 @@ func ignoreControlAltDelete() error {
 	return nil
 }
 
-// healthAddress is the address of the health listener; without a word on the command line there is none.
-func healthAddress() string {
+// commandLine is the kernel's, which is measured.
+func commandLine() string {
 	b, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return ""
 	}
-	for word := range strings.FieldsSeq(string(b)) {
+	return string(b)
+}
+
+// healthAddress is the address of the health listener; without a word on the command line there is none.
+func healthAddress(line string) string {
+	for word := range strings.FieldsSeq(line) {
 		if a, ok := strings.CutPrefix(word, healthWord); ok {
 			return a
 		}
 	}
 	return ""
+}
+
+// speedOf is the speed at which the kernel was told to have its console on tty, as in console=ttyS0,9600n8; 0: it was not told.
+func speedOf(line, tty string) (baud int) {
+	for word := range strings.FieldsSeq(line) {
+		where, ok := strings.CutPrefix(word, consoleWord)
+		device, how, said := strings.Cut(where, ",")
+		if !ok || !said || filepath.Join("/dev", device) != tty {
+			continue
+		}
+		if end := strings.IndexFunc(how, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+			how = how[:end]
+		}
+		if n, err := strconv.ParseUint(how, 10, 31); err == nil {
+			baud = int(n)
+		}
+	}
+	return baud
 }
 
 // kernelLog passes daemons' lines into the kernel's ring buffer, which only process 1 reads. Nothing is lost if it is full.

@@ -3,6 +3,7 @@ package boot
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -118,6 +119,9 @@ func (b *box) consoleSpec() spec {
 	p := b.compartmentOf("console", uidConsole, fewFiles)
 	p.Write = []string{b.o.TTY}
 	p.Args = []string{"-admin", b.socket("admin"), "-tty", b.o.TTY}
+	if b.o.Baud != 0 {
+		p.Args = append(p.Args, "-baud", strconv.Itoa(b.o.Baud))
+	}
 	return spec{name: "console", confine: p, gives: func() (*gift, error) { return &gift{}, nil }}
 }
 

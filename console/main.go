@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/tarm/serial"
@@ -16,8 +17,11 @@ import (
 	"github.com/keyrelease/krabox/console/wire"
 )
 
-// baud is the speed of the serial line: 8 data bits, no parity, one stop bit.
-const baud = 115200
+// usualBaud is the speed of the serial line if nobody says another: 8 data bits, no parity, one stop bit.
+const usualBaud = 115200
+
+// bauds are the speeds that it can have: those with which an image can be built.
+var bauds = []int{9600, 19200, 38400, 57600, usualBaud}
 
 // Main is the console program: its flags, its line, its exit code.
 func Main(args []string, stdin, stdout, stderr *os.File) int {
@@ -25,6 +29,7 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 	flags.SetOutput(stderr)
 	admin := flags.String("admin", "/run/kra/admin.sock", "unix socket of the agent")
 	tty := flags.String("tty", "", "serial device; standard input and output if empty")
+	baud := flags.Int("baud", usualBaud, "speed of the serial device")
 	idle := flags.Duration("idle", IdleLimit, "log out after this much silence")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -34,8 +39,11 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 	case flags.NArg() > 0:
 		fmt.Fprintf(stderr, "console: unexpected argument %q\n", flags.Arg(0))
 		return 2
+	case !slices.Contains(bauds, *baud):
+		fmt.Fprintf(stderr, "console: no line of %d baud: want one of %v\n", *baud, bauds)
+		return 2
 	}
-	line, err := open(*tty, stdin, stdout)
+	line, err := open(*tty, *baud, stdin, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "console:", err)
 		return 1
@@ -72,7 +80,7 @@ type port struct {
 	window  func() (columns, rows int, err error) // nil: it is no terminal of this machine's
 }
 
-func open(tty string, stdin, stdout *os.File) (port, error) {
+func open(tty string, baud int, stdin, stdout *os.File) (port, error) {
 	if tty != "" {
 		p, err := serial.OpenPort(&serial.Config{Name: tty, Baud: baud}) // no read timeout: it would read as the end of the line
 		if err != nil {

@@ -291,3 +291,36 @@ func TestReportOf(t *testing.T) {
 		}
 	}
 }
+
+// TestSpeed: the serial line has the speed that the program is told, of those that an image can have.
+func TestSpeed(t *testing.T) {
+	for arg, want := range map[string]uint32{"": unix.B115200, "9600": unix.B9600, "19200": unix.B19200, "38400": unix.B38400, "57600": unix.B57600, "115200": unix.B115200} {
+		l := &listener{mode: Factory}
+		m, tty := openPTY(t)
+		p := &typist{t: t, in: m}
+		go p.listen(m)
+		args := []string{"-admin", l.serve(t), "-tty", tty}
+		if arg != "" {
+			args = append(args, "-baud", arg)
+		}
+		code := make(chan int, 1)
+		go func() { code <- Main(args, nil, nil, os.Stderr) }()
+		p.expect("factory> ")
+		far, err := os.OpenFile(tty, os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		is, err := unix.IoctlGetTermios(int(far.Fd()), unix.TCGETS)
+		if err != nil || is.Cflag&unix.CBAUD != want {
+			t.Errorf("-baud %q: %+v, %v; want %#o", arg, is, err, want)
+		}
+		far.Close()
+		m.Close()
+		<-code
+	}
+	for _, bad := range []string{"0", "-1", "4800", "115201", "fast"} {
+		if code := Main([]string{"-tty", "/dev/null", "-baud", bad}, nil, nil, nil); code != 2 {
+			t.Errorf("-baud %s: Main = %d, want 2", bad, code)
+		}
+	}
+}

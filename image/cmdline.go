@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // CommandLine is the kernel's command line. It is measured into PCR 11.
@@ -20,15 +22,34 @@ const CommandLine = "console=ttyS0,115200 quiet panic=1 oops=panic" +
 	" module.sig_enforce=1 lockdown=confidentiality" +
 	" random.trust_cpu=on init_on_alloc=1 init_on_free=1 slab_nomerge vsyscall=none"
 
+// Bauds are the speeds that the serial line can have; the last is that of CommandLine.
+var Bauds = []int{9600, 19200, 38400, 57600, 115200}
+
+// serialWord is followed by the speed, in the word that says where the kernel's console is: process 1 takes the speed from there.
+const serialWord = "console=ttyS0,"
+
 // healthWord is what process 1 takes the address of its health listener from.
 const healthWord = "kra.health="
 
 // commandLine is the kernel's command line of this image.
 func (s Spec) commandLine() string {
-	if s.Health == "" {
-		return CommandLine
+	line := CommandLine
+	if s.Baud != 0 {
+		_, rest, _ := strings.Cut(CommandLine, " ")
+		line = serialWord + strconv.Itoa(s.Baud) + " " + rest
 	}
-	return CommandLine + " " + healthWord + s.Health
+	if s.Health != "" {
+		line += " " + healthWord + s.Health
+	}
+	return line
+}
+
+// checkBaud takes no speed, which is the usual one, or one that the line can have.
+func (s Spec) checkBaud() error {
+	if s.Baud != 0 && !slices.Contains(Bauds, s.Baud) {
+		return fmt.Errorf("no serial line of %d baud: want one of %v", s.Baud, Bauds)
+	}
+	return nil
 }
 
 // checkHealth takes a port, with or without an address: what is in the command line is words.

@@ -62,6 +62,7 @@ type Spec struct {
 	Libraries []string // files loaded at run time, such as a PKCS#11 module; their own libraries follow
 	Kernel    Kernel
 	Health    string       // address where the box serves metrics and health, such as :9443; it listens nowhere when empty
+	Baud      int          // speed of the serial line, one of Bauds; 115200 when 0
 	State     int64        // bytes of the state partition; StateSize when 0
 	FIPS140   string       // Go's cryptographic module, as GOFIPS140 names it: off (or empty), certified, inprocess, or a version
 	Domain    label.Domain // whose box it can become: /etc/kra/domain.json
@@ -111,7 +112,7 @@ func (s Spec) check() error {
 	if s.State != 0 && (s.State < StateSize || s.State > maxStateSize || s.State%mebibyte != 0) {
 		return fmt.Errorf("a state partition of %d bytes: want whole MiB, %d to %d", s.State, StateSize/mebibyte, maxStateSize/mebibyte)
 	}
-	return s.checkHealth()
+	return errors.Join(s.checkBaud(), s.checkHealth())
 }
 
 func (s Spec) say(format string, args ...any) {

@@ -323,6 +323,8 @@ func TestBuildRefuses(t *testing.T) {
 		"health by name":    func(s *Spec) { s.Health = "box1:9443" },
 		"health nowhere":    func(s *Spec) { s.Health = "127.0.0.1" },
 		"health at 0":       func(s *Spec) { s.Health = ":0" },
+		"another speed":     func(s *Spec) { s.Baud = 4800 },
+		"a speed below 0":   func(s *Spec) { s.Baud = -9600 },
 		"health at 09443":   func(s *Spec) { s.Health = ":09443" },
 	} {
 		s := good

@@ -22,6 +22,7 @@ func main() {
 	flag.StringVar(&s.Source, "source", ".", "`folder` of the source tree")
 	flag.TextVar(&s.Kernel, "kernel", image.Cloud, "Debian's `kernel`: cloud, of virtual machines, or full, of servers")
 	flag.StringVar(&s.Health, "health", "", "`address` where the box serves metrics and health in clear, such as :9443; nowhere if empty")
+	flag.IntVar(&s.Baud, "baud", 115200, "`speed` of the serial line: 9600, 19200, 38400, 57600 or 115200")
 	size := flag.Int64("state", image.StateSize>>20, "`MiB` of the state partition: keys, rules and the log")
 	flag.StringVar(&s.FIPS140, "fips140", "off", "Go's cryptographic `module`, as GOFIPS140 names it: off, certified, inprocess or a version")
 	flag.StringVar(&s.Version, "version", "v0.1.0", "release `name`")
@@ -40,6 +41,9 @@ func main() {
 func run(s image.Spec, folder string, off bool, rest []string) error {
 	if len(rest) > 0 {
 		return fmt.Errorf("unexpected argument %q", rest[0])
+	}
+	if s.Baud == 0 { // which is no speed, though a Spec without one has the usual
+		return errors.New("no serial line of 0 baud")
 	}
 	data, err := os.ReadFile(filepath.Join(folder, "domain.json"))
 	if errors.Is(err, fs.ErrNotExist) {

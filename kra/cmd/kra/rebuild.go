@@ -26,6 +26,7 @@ type rebuild struct {
 	kernel string // which one the image has, as the builder calls it; empty: the one that the builder takes by itself
 	fips   string // the same, of Go's cryptographic module
 	health string // the same, of where metrics are served
+	baud   string // the same, of the serial line's speed
 }
 
 // A manifest is what the builder says of an image.
@@ -65,7 +66,7 @@ func (r rebuild) compare(ctx context.Context, id client.Identity) error {
 		return err
 	}
 	if err := m.equals(id); err != nil {
-		return hint(err, "it was built with other inputs or tools or another -kernel, -fips140 or -health, or that commit is not what the domain built; the builder notes:\n%s", notes)
+		return hint(err, "it was built with other inputs or tools or another -kernel, -fips140, -health or -baud, or that commit is not what the domain built; the builder notes:\n%s", notes)
 	}
 	_, err = fmt.Fprintf(r.t.stdout, `
 Built again from %s at commit %s: the image has the same bytes
@@ -126,22 +127,23 @@ func (r rebuild) build(ctx context.Context, id client.Identity, out string) (not
 	fmt.Fprintf(r.t.stderr, "Building release %s again; this takes a minute or more.\n", plain(id.Release))
 	args := []string{"run", "./image/cmd/mkimage", "-domain", domain, "-out", out, "-cache", filepath.Join("dist", "cache"),
 		"-version", id.Release, "-epoch", strconv.FormatUint(id.Epoch, 10), "-commit", id.Commit}
-	if r.kernel != "" {
-		args = append(args, "-kernel", r.kernel)
-	}
-	if r.fips != "" {
-		args = append(args, "-fips140", r.fips)
-	}
-	if r.health != "" {
-		args = append(args, "-health", r.health)
-	}
-	said, err := r.run(ctx, "go", args...)
+	said, err := r.run(ctx, "go", append(args, r.options()...)...)
 	for line := range strings.Lines(said) {
 		if strings.Contains(line, "note:") {
 			notes += line
 		}
 	}
 	return notes, err
+}
+
+// options are what the image was built with, of what its registers show.
+func (r rebuild) options() (args []string) {
+	for _, o := range [][2]string{{"-kernel", r.kernel}, {"-fips140", r.fips}, {"-health", r.health}, {"-baud", r.baud}} {
+		if o[1] != "" {
+			args = append(args, o[:]...)
+		}
+	}
+	return args
 }
 
 // run runs a program in the tree.

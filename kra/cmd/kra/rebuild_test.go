@@ -96,3 +96,14 @@ func TestRebuildCompares(t *testing.T) {
 		}
 	}
 }
+
+// TestRebuildOptions: what the image was built with goes to the builder, and nothing that was not said: an older builder may not know it.
+func TestRebuildOptions(t *testing.T) {
+	if got := (rebuild{}).options(); len(got) != 0 {
+		t.Errorf("nothing was said, and the builder is given %q", got)
+	}
+	all := rebuild{kernel: "full", fips: "certified", health: ":9443", baud: "9600"}
+	if got, want := strings.Join(all.options(), " "), "-kernel full -fips140 certified -health :9443 -baud 9600"; got != want {
+		t.Errorf("the builder is given %q, want %q", got, want)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,9 @@ what -rebuild built. Where a box is not believed, nothing goes to standard outpu
 	run: runVerify,
 }
 
+// bauds are the speeds that the serial line of an image can have.
+var bauds = []string{"9600", "19200", "38400", "57600", "115200"}
+
 func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) error {
 	asJSON := fs.Bool("json", false, "write JSON")
 	tree := fs.String("rebuild", "", "build the image again from the checkout in a `FOLDER`, and compare it with what the box runs")
@@ -55,6 +59,7 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 	kernel := fs.String("kernel", "", "Debian's `kernel` in the box's image, for -rebuild: cloud or full; cloud if not given")
 	fips := fs.String("fips140", "", "the `module` that the box computes with, for -rebuild, as GOFIPS140 names it; off if not given")
 	health := fs.String("health", "", "the `address` where the box serves metrics, for -rebuild; none if not given")
+	baud := fs.String("baud", "", "the `speed` of the box's serial line, for -rebuild: 9600, 19200, 38400, 57600 or 115200; 115200 if not given")
 	epoch := fs.Uint64("epoch", 0, "believe no release of a lower `epoch`")
 	start := fs.Bool("instantiate", false, "start the key-release service, if the box has it start on challenge")
 	set := t.settings(fs, setURL, setRoot, setBoard, setPermissions)
@@ -70,6 +75,9 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 	}
 	if (*fips != "" || *health != "") && *tree == "" {
 		return usagef("-fips140 and -health go with -rebuild")
+	}
+	if *baud != "" && (*tree == "" || !slices.Contains(bauds, *baud)) {
+		return usagef("-baud goes with -rebuild, and is one of %s", strings.Join(bauds, ", "))
 	}
 	if len(operands) > 1 {
 		return usagef("one box at a time, not %d", len(operands))
@@ -104,7 +112,7 @@ func runVerify(t *tool, ctx context.Context, fs *flag.FlagSet, args []string) er
 	if err := t.describe(id); err != nil || *tree == "" {
 		return err
 	}
-	return rebuild{t, *tree, cmp.Or(*domain, filepath.Join(*tree, "dist", "domain")), *kernel, *fips, *health}.compare(ctx, id)
+	return rebuild{t, *tree, cmp.Or(*domain, filepath.Join(*tree, "dist", "domain")), *kernel, *fips, *health, *baud}.compare(ctx, id)
 }
 
 func (t *tool) describe(id client.Identity) error {
