@@ -439,10 +439,12 @@ func (a *agent) feel(ctx context.Context, h *health) {
 		return
 	}
 	for t := time.NewTicker(sensorsEvery); ; {
-		if m, err := a.machine.Status(ctx); err == nil {
-			hot := warnings(m.Sensors)
-			h.hot.Store(&hot)
+		m, err := a.machine.Status(ctx)
+		if err != nil {
+			m.Sensors = nil // what was is no word of what is
 		}
+		hot := warnings(m.Sensors)
+		h.hot.Store(&hot)
 		select {
 		case <-ctx.Done():
 			return

@@ -3,6 +3,7 @@ package boot
 import (
 	"cmp"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,12 +21,12 @@ const sensorClasses = "/sys/class"
 
 // Limits of what is read there.
 const (
-	maxChips       = 64
-	maxChipFiles   = 2048
-	maxSensorsRead = 512
-	maxTrips       = 16
-	maxSysText     = 60             // bytes of a file
-	maxMilli       = int64(1) << 40 // nothing that a machine has is beyond it
+	maxChips     = 64
+	maxChipFiles = 2048
+	maxSound     = 12 // of a chip that are told, beside those that something is wrong with
+	maxTrips     = 16
+	maxSysText   = 60             // bytes of a file
+	maxMilli     = int64(1) << 40 // nothing that a machine has is beyond it
 )
 
 // Times of the sensors.
@@ -35,69 +36,124 @@ const (
 	sensorsLate   = time.Minute            // then they are said to be silent
 )
 
-// Sensors are the machine's, read beside everything else: a disk that does not tell its temperature keeps nobody waiting.
+// Sensors are the machine's. Each chip is read beside all others and everything else: a disk that does not tell its temperature keeps nobody
+// waiting, and hides no processor that is hot.
 type sensors struct {
 	class string
 
 	mu    sync.Mutex // guards all below
-	last  []machine.Sensor
-	begun time.Time // of the last reading
-	done  chan struct{}
+	chips map[string]*chip
 }
 
-// now returns what the sensors said last.
+// A chip is a folder with sensors, and what they said last.
+type chip struct {
+	name  string
+	last  []machine.Sensor
+	begun time.Time     // of the last reading
+	done  chan struct{} // closed when that has ended; nil: it has
+}
+
+// now returns what the sensors said last: those that something is wrong with come first.
 func (s *sensors) now() []machine.Sensor {
-	s.mu.Lock()
-	if s.done == nil && time.Since(s.begun) >= sensorsEvery {
-		s.begun, s.done = time.Now(), make(chan struct{})
-		go s.read(s.done)
-	}
-	done := s.done
-	s.mu.Unlock()
-	if done != nil {
+	asked := s.ask()
+	late := time.NewTimer(sensorsWithin)
+	defer late.Stop()
+	for _, done := range asked {
 		select {
 		case <-done:
-		case <-time.After(sensorsWithin):
+			continue
+		case <-late.C:
 		}
+		break
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.done != nil && time.Since(s.begun) >= sensorsLate {
-		return []machine.Sensor{{Name: "machine", State: machine.Silent}}
-	}
-	return s.last
+	return s.said()
 }
 
-func (s *sensors) read(done chan struct{}) {
-	all := readSensors(s.class)
+// ask begins to read the chips that there are now, and returns what ends with each reading that is under way.
+func (s *sensors) ask() (asked []<-chan struct{}) {
+	found := findChips(s.class)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last, s.done = all, nil
+	was := s.chips
+	s.chips = map[string]*chip{}
+	for path, name := range found {
+		c := was[path]
+		if c == nil || c.name != name {
+			c = &chip{name: name}
+		}
+		s.chips[path] = c
+		if c.done == nil && time.Since(c.begun) >= sensorsEvery {
+			c.begun, c.done = time.Now(), make(chan struct{})
+			go s.read(path, c, c.done)
+		}
+		if c.done != nil {
+			asked = append(asked, c.done)
+		}
+	}
+	return asked
+}
+
+func (s *sensors) read(path string, c *chip, done chan<- struct{}) {
+	all := readChip(path, c.name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.last, c.done = all, nil
 	close(done)
 }
 
-// readSensors reads what there is. What fails is left out: a status is not worth an error.
-func readSensors(class string) []machine.Sensor {
-	var all []machine.Sensor
-	known := map[string]bool{}
-	for _, chip := range folders(filepath.Join(class, "hwmon", "hwmon*")) {
-		name, _ := sysText(filepath.Join(chip, "name"))
-		known[name] = true
-		all = append(all, chipSensors(chip, cmp.Or(name, filepath.Base(chip)))...)
-	}
-	for _, zone := range folders(filepath.Join(class, "thermal", "thermal_zone*")) {
-		name, _ := sysText(filepath.Join(zone, "type"))
-		milli, err := sysNumber(filepath.Join(zone, "temp"))
-		if err != nil || known[strings.ReplaceAll(name, "-", "_")] { // the kernel shows some zones as chips too
+func (s *sensors) said() (all []machine.Sensor) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, path := range slices.SortedFunc(maps.Keys(s.chips), byNumber) {
+		c := s.chips[path]
+		if c.done != nil && time.Since(c.begun) >= sensorsLate {
+			all = append(all, machine.Sensor{Name: c.name, State: machine.Silent})
 			continue
 		}
-		x := machine.Sensor{Name: cmp.Or(name, filepath.Base(zone)), Unit: machine.Celsius, Milli: milli, Most: criticalTrip(zone)}
-		x.State = judged(x, false)
-		all = append(all, x)
+		all = append(all, c.last...)
 	}
-	all = all[:min(len(all), maxSensorsRead)]
 	slices.SortStableFunc(all, func(a, b machine.Sensor) int { return cmp.Compare(urgency(a), urgency(b)) })
 	return all[:min(len(all), machine.MaxSensors)]
+}
+
+// byNumber sorts hwmon2 before hwmon10.
+func byNumber(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) }
+
+// findChips are the folders of sensors with their names. What of a thermal zone is a chip too is not said twice.
+func findChips(class string) map[string]string {
+	all, known := map[string]string{}, map[string]bool{}
+	for _, path := range folders(filepath.Join(class, "hwmon", "hwmon*")) {
+		name, _ := sysText(filepath.Join(path, "name"))
+		known[name] = true
+		all[path] = cmp.Or(name, filepath.Base(path))
+	}
+	for _, path := range folders(filepath.Join(class, "thermal", "thermal_zone*")) {
+		if name, _ := sysText(filepath.Join(path, "type")); !known[strings.ReplaceAll(name, "-", "_")] {
+			all[path] = cmp.Or(name, filepath.Base(path))
+		}
+	}
+	return all
+}
+
+// readChip reads what there is. What fails is left out: a status is not worth an error. Of those with which nothing is wrong there is a part,
+// for one chip may have one for each core of a processor.
+func readChip(path, name string) []machine.Sensor {
+	if strings.HasPrefix(filepath.Base(path), "hwmon") {
+		all, sound := chipSensors(path, name), 0
+		return slices.DeleteFunc(all, func(x machine.Sensor) bool {
+			if x.State == "" {
+				sound++
+			}
+			return x.State == "" && sound > maxSound
+		})
+	}
+	milli, err := sysNumber(filepath.Join(path, "temp"))
+	if err != nil {
+		return nil
+	}
+	x := machine.Sensor{Name: name, Unit: machine.Celsius, Milli: milli, Most: criticalTrip(path)}
+	x.State = judged(x, false)
+	return []machine.Sensor{x}
 }
 
 func urgency(s machine.Sensor) int {
@@ -143,7 +199,7 @@ func chipSensors(chip, name string) (all []machine.Sensor) {
 			stems = append(stems, m[1]+m[2])
 		}
 	}
-	slices.SortFunc(stems, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	slices.SortFunc(stems, byNumber)
 	for _, stem := range slices.Compact(stems) {
 		if x, err := chipSensor(filepath.Join(chip, stem), sensorKinds[strings.TrimRight(stem, "0123456789")]); err == nil {
 			label, err := sysText(filepath.Join(chip, stem+"_label"))
@@ -172,12 +228,16 @@ func chipSensor(stem string, k sensorKind) (machine.Sensor, error) {
 		return x, err
 	}
 	x.Milli = n * k.mul / k.div
-	for file, to := range map[string]*int64{k.most: &x.Most, k.least: &x.Least} {
+	limits := map[string]*int64{k.most: &x.Most, k.least: &x.Least}
+	for file, to := range limits {
 		if n, err := sysNumber(stem + "_" + file); file != "" && err == nil {
 			*to = n * k.mul / k.div
 		}
 	}
 	alarmed := slices.ContainsFunc(alarms, func(file string) bool {
+		if to := limits[strings.TrimSuffix(file, "_alarm")]; to != nil && *to != 0 {
+			return false // the reading says so itself, and some chips go on with the alarm until a restart
+		}
 		n, err := sysNumber(stem + "_" + file)
 		return err == nil && n != 0
 	})

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -179,8 +180,9 @@ type Agent struct {
 	door     *door
 	sessions *sessions
 	find     func(console.Command) (action, bool)
-	nobody   string      // a hash to check when nobody is known by a name
-	noCodes  store.Codes // to check when there is no second factor
+	nobody   string                 // a hash to check when nobody is known by a name
+	named    atomic.Pointer[string] // what the TPM says the box is called; nil: it was not asked yet
+	noCodes  store.Codes            // to check when there is no second factor
 
 	began   time.Time
 	tallies map[string]*tally   // of accounts, by those inside the door

@@ -21,8 +21,13 @@ func (a *Agent) Banner(ctx context.Context) wire.Banner {
 		b.Box, b.Clock, b.Codes = a.c.Store.State().Box().Name, a.clock(), a.c.Store.State().AsksCodes()
 		return b
 	}
-	if st, err := a.c.TPM.Status(ctx); err == nil && st.Box != nil {
-		b.Box = st.Box.Name
+	if name := a.named.Load(); name != nil {
+		b.Box = *name
+	} else if st, err := a.c.TPM.Status(ctx); err == nil { // once: open consoles ask again and again
+		if st.Box != nil {
+			b.Box = st.Box.Name
+		}
+		a.named.Store(&b.Box)
 	}
 	return b
 }
