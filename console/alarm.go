@@ -91,11 +91,12 @@ func (t *Terminal) hear(r report) {
 	t.show(wrap("*** ", now.UTC().Format("2006-01-02 15:04:05")+" UTC "+shortened(text)) + "\n")
 }
 
-// unnumbered is text without its numbers: a count or a time that goes on is no other state of the box.
+// unnumbered is text without its numbers: a count or a reading that goes on is no other state of the box. What ends in a colon or has two dots
+// is a name: a processor's number, an address.
 func unnumbered(text string) string {
 	words := strings.Fields(text)
 	for i, w := range words {
-		if r, _ := utf8.DecodeRuneInString(strings.TrimLeft(w, "(+-")); unicode.IsDigit(r) {
+		if r, _ := utf8.DecodeRuneInString(strings.TrimLeft(w, "(+-")); unicode.IsDigit(r) && !strings.HasSuffix(w, ":") && strings.Count(w, ".") < 2 {
 			words[i] = "0"
 		}
 	}

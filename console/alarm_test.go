@@ -128,34 +128,56 @@ func TestAlarmsWait(t *testing.T) {
 func TestAlarmsKeepNobodyLoggedIn(t *testing.T) {
 	l := &listener{mode: Enrolled}
 	p, _ := sitFor(t, l.serve(t), time.Second, pace{every: 10 * time.Millisecond, span: time.Microsecond})
-	p.login()
-	begun := time.Now()
-	for ; !strings.Contains(p.text(), "logged out"); time.Sleep(20 * time.Millisecond) {
-		if time.Since(begun) > 10*time.Second {
-			t.Fatal("nobody is logged out")
+	for out := 1; out <= 5; out++ { // where the machine stands still for a second, it is over before an alarm
+		p.login()
+		for begun := time.Now(); strings.Count(p.text(), "logged out") < out; time.Sleep(20 * time.Millisecond) {
+			if time.Since(begun) > 10*time.Second {
+				t.Fatal("nobody is logged out")
+			}
+			l.falls("the disk is full")
+			time.Sleep(20 * time.Millisecond)
+			l.falls("")
 		}
-		l.falls("the disk is full")
-		time.Sleep(20 * time.Millisecond)
-		l.falls("")
+		if strings.Contains(p.text(), "***") {
+			return
+		}
 	}
-	if !strings.Contains(p.text(), "the disk is full") {
-		t.Error("there was no alarm")
+	t.Error("there was no alarm")
+}
+
+func TestUnnumbered(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"1 record waits", "27 records wait", false},
+		{"27 records wait", "28 records wait", true},
+		{"sensor coretemp Package id 0: 101 °C, limit 100 °C", "sensor coretemp Package id 0: 102 °C, limit 100 °C", true},
+		{"sensor coretemp Package id 0: 101 °C, limit 100 °C", "sensor coretemp Package id 1: 101 °C, limit 100 °C", false},
+		{"syslog 192.0.2.1 is away", "syslog 192.0.2.2 is away", false},
+	} {
+		if got := unnumbered(c.a) == unnumbered(c.b); got != c.same {
+			t.Errorf("%q and %q are the same: %t", c.a, c.b, got)
+		}
 	}
 }
 
 // What comes and goes is not told each time, but what stays is.
 func TestAlarmsAreBounded(t *testing.T) {
 	l := &listener{mode: Locked}
-	p, _ := sitFor(t, l.serve(t), time.Minute, pace{every: time.Millisecond, span: 4 * time.Second})
+	const span = 4 * time.Second
+	p, _ := sitFor(t, l.serve(t), time.Minute, pace{every: time.Millisecond, span: span})
 	p.expect("locked> ")
-	for begun := time.Now(); time.Since(begun) < 2*time.Second; {
+	begun := time.Now()
+	for time.Since(begun) < 2*time.Second {
 		l.falls("the disk is full")
 		l.polled(t)
 		l.falls("")
 		l.polled(t)
 	}
-	if n := strings.Count(p.text(), "***"); n != maxAlarms {
-		t.Errorf("%d alarms; want %d", n, maxAlarms)
+	most := maxAlarms * (1 + int(time.Since(begun)/span)) // on a slow machine there is time for more
+	if n := strings.Count(p.text(), "***"); n < maxAlarms || n > most {
+		t.Errorf("%d alarms; want %d, at most %d", n, maxAlarms, most)
 	}
 	l.falls(strings.Repeat("the disk is broken ", 100))
 	p.expect("the disk is broken")
@@ -207,7 +229,7 @@ func TestAlarmAtTheLine(t *testing.T) {
 	l.falls("the disk is full")
 	begun := time.Now()
 	p.told("health: the disk is full", "box1> sta")
-	if d := time.Since(begun); d > 10*time.Second {
+	if d := time.Since(begun); d > 25*time.Second { // asked every 5
 		t.Errorf("told after %v", d)
 	}
 	p.send("tus\r")
