@@ -134,9 +134,12 @@ func (c *Client) ask(ctx context.Context, r request) (reply, error) {
 	return a, nil
 }
 
+// exchange goes on when who asked goes away, as an officer does with ^C: the connection must not end by that. A deadline ends it.
 func (c *Client) exchange(ctx context.Context, r request, a *reply) error {
-	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Now()) })
-	defer stop()
+	end, _ := ctx.Deadline()
+	if err := c.conn.SetDeadline(end); err != nil {
+		return err
+	}
 	if err := send(c.conn, r); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -189,6 +190,38 @@ func TestSilentServerMeetsTheDeadline(t *testing.T) {
 		t.Error("the connection was used again after a late answer could come")
 	}
 }
+
+// Who asks and goes away, as an officer does with ^C, does not cut the agent off from process 1.
+func TestWhoGoesAwayCutsNothing(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	ctx, leave := context.WithCancel(t.Context())
+	b := &box{}
+	go func() {
+		one := make([]byte, 1)
+		io.ReadFull(far, one) // the question is under way
+		leave()
+		Serve(t.Context(), prefixed{io.MultiReader(bytes.NewReader(one), far), far}, b)
+	}()
+	c := NewClient(near)
+	if s, err := c.Status(ctx); err != nil || s.Mode != "locked" {
+		t.Errorf("Status = %v, %v", s, err)
+	}
+	if err := c.Reboot(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Reboot for nobody = %v", err)
+	}
+	if err := c.Reboot(t.Context()); err != nil || !slices.Equal(b.did, []string{"reboot"}) {
+		t.Errorf("Reboot = %v; did %q", err, b.did)
+	}
+}
+
+// prefixed is a connection of which something was read.
+type prefixed struct {
+	all io.Reader
+	net.Conn
+}
+
+func (p prefixed) Read(b []byte) (int, error) { return p.all.Read(b) }
 
 var badNetworks = map[string]Network{
 	"no mode":              {},
