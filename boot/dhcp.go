@@ -41,7 +41,7 @@ func (p *port) lease(ctx context.Context, l netlink.Link, asked machine.Network)
 		if p.stayFor(ctx, again, l, held, leaseWords(l, held)); ctx.Err() != nil {
 			return nil
 		}
-		got, err = renew(ctx, c, got, again, asked)
+		got, err = renew(ctx, c, got, again, asked, func() { p.stayFor(ctx, networkRetry, l, held, leaseWords(l, held)) })
 	}
 	if err != nil {
 		return fmt.Errorf("no address by DHCP: %w", err)
@@ -49,9 +49,9 @@ func (p *port) lease(ctx context.Context, l netlink.Link, asked machine.Network)
 	return nil
 }
 
-// renew asks the server for more time until the second half of the lease is over.
-func renew(ctx context.Context, c *nclient4.Client, old *nclient4.Lease, left time.Duration, asked machine.Network) (*nclient4.Lease, error) {
-	for until := time.Now().Add(left); ; pause(ctx, networkRetry) {
+// renew asks the server for more time until the second half of the lease is over, and waits in between.
+func renew(ctx context.Context, c *nclient4.Client, old *nclient4.Lease, left time.Duration, asked machine.Network, wait func()) (*nclient4.Lease, error) {
+	for until := time.Now().Add(left); ; wait() {
 		got, err := c.Renew(ctx, old, calls(asked)...)
 		if err == nil || time.Now().After(until) || ctx.Err() != nil {
 			return got, err
