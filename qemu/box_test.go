@@ -1,6 +1,7 @@
 package qemu_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,7 +12,7 @@ import (
 )
 
 // TestBoxEnters takes a factory box into service: the registers are as predicted, a key is released, with a receipt. All that runs there is
-// what the manifest lists, which is in the initramfs and so in PCR 11.
+// what the manifest lists, which is in the initramfs and so in PCR 11; the firmware's log adds up to the registers. A further route is put on.
 func TestBoxEnters(t *testing.T) {
 	g, s := copyOf(t)
 	if err := g.up("enrolled"); err != nil {
@@ -46,5 +47,14 @@ func TestBoxEnters(t *testing.T) {
 	}
 	if want := fmt.Sprintf("the %d programs of the image (SHA-256)", len(g.lab.manifest.Programs)); !strings.Contains(shown, want) || strings.Contains(shown, "FAILED") {
 		t.Errorf("system test lacks %q:\n%s", want, shown)
+	}
+	g.says(t, "system events", "EV_EFI_BOOT_SERVICES_APPLICATION", "extended after the log, by this box, to stage running",
+		"the log adds up to what the TPM has, apart from what was extended after it")
+	if err := errors.Join(g.operator.Must("The box uses", "network route add 198.51.100.0/24 via 10.0.2.2", "yes"), g.operator.Must("from now on", "network confirm")); err != nil {
+		t.Fatal(err)
+	}
+	g.says(t, "network show", "now "+guestAddress+"/24 on eth0 by DHCP", "host name "+boxName+", route 198.51.100.0/24 via 10.0.2.2")
+	if err := g.decrypt(s); err != nil {
+		t.Errorf("with a further route: %v", err)
 	}
 }
