@@ -13,10 +13,12 @@ import (
 type link struct {
 	out *outbox
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards all below
 	next    uint32
-	waiting map[uint32]chan []byte // owned by mu; nil once the link has ended
-	ended   chan struct{}          // closed when waiting becomes nil
+	waiting map[uint32]chan []byte
+	over    bool // nothing more is asked
+
+	ended chan struct{} // closed when nothing more is read
 }
 
 var errLink = errors.New("connection to hsmd is lost")
@@ -40,6 +42,7 @@ func dialLink(ctx context.Context, path string) (*link, error) {
 }
 
 func (l *link) read(r io.Reader) {
+	defer close(l.ended)
 	defer l.close()
 	for {
 		op, rest, err := readFrame(r)
@@ -58,25 +61,19 @@ func (l *link) read(r io.Reader) {
 	}
 }
 
-// close ends the link.
+// close ends the link. What was read by then is an answer.
 func (l *link) close() {
 	l.out.conn.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.waiting != nil {
-		l.waiting = nil
-		close(l.ended)
-	}
+	l.over = true
 }
 
 // alive reports whether the link has not been seen to end.
 func (l *link) alive() bool {
-	select {
-	case <-l.ended:
-		return false
-	default:
-		return true
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.over
 }
 
 // do sends one request, written by fill, and returns the answer: status and body. errLink means that nobody knows
@@ -84,7 +81,7 @@ func (l *link) alive() bool {
 func (l *link) do(ctx context.Context, v verb, room int, fill func(*writer)) ([]byte, error) {
 	answer := make(chan []byte, 1)
 	l.mu.Lock()
-	if l.waiting == nil {
+	if l.over {
 		l.mu.Unlock()
 		return nil, errLink
 	}
@@ -101,9 +98,8 @@ func (l *link) do(ctx context.Context, v verb, room int, fill func(*writer)) ([]
 		l.forget(op)
 		return nil, err
 	}
-	if l.out.send(frame) != nil {
+	if l.out.send(frame) != nil { // this frame, or another that was sent with it: this one may have been answered
 		l.close()
-		return nil, errLink
 	}
 	select {
 	case b := <-answer:
