@@ -201,6 +201,7 @@ func TestWhoGoesAwayCutsNothing(t *testing.T) {
 		one := make([]byte, 1)
 		io.ReadFull(far, one) // the question is under way
 		leave()
+		time.Sleep(50 * time.Millisecond) // for what that does
 		Serve(t.Context(), prefixed{io.MultiReader(bytes.NewReader(one), far), far}, b)
 	}()
 	c := NewClient(near)
