@@ -7,18 +7,19 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // A link is one connection to hsmd. It never recovers: when it ends, every operation under way on it is lost.
 type link struct {
 	out *outbox
 
+	over  atomic.Bool   // nothing more is asked
+	ended chan struct{} // closed when nothing more is read
+
 	mu      sync.Mutex // guards all below
 	next    uint32
 	waiting map[uint32]chan []byte
-	over    bool // nothing more is asked
-
-	ended chan struct{} // closed when nothing more is read
 }
 
 var errLink = errors.New("connection to hsmd is lost")
@@ -63,28 +64,21 @@ func (l *link) read(r io.Reader) {
 
 // close ends the link. What was read by then is an answer.
 func (l *link) close() {
+	l.over.Store(true)
 	l.out.conn.Close()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.over = true
 }
 
 // alive reports whether the link has not been seen to end.
-func (l *link) alive() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.over
-}
+func (l *link) alive() bool { return !l.over.Load() }
 
 // do sends one request, written by fill, and returns the answer: status and body. errLink means that nobody knows
 // whether hsmd did it.
 func (l *link) do(ctx context.Context, v verb, room int, fill func(*writer)) ([]byte, error) {
-	answer := make(chan []byte, 1)
-	l.mu.Lock()
-	if l.over {
-		l.mu.Unlock()
+	if !l.alive() {
 		return nil, errLink
 	}
+	answer := make(chan []byte, 1)
+	l.mu.Lock()
 	l.next++
 	op := l.next
 	l.waiting[op] = answer
