@@ -1,7 +1,6 @@
 package console
 
 import (
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyrelease/krabox/console/wire"
+	"github.com/keyrelease/krabox/console/ptytest"
 )
 
 // falls has the box say from now on that it is ill of that; of nothing if it is empty.
@@ -191,15 +190,7 @@ func TestAlarmsAreBounded(t *testing.T) {
 func TestAlarmOfASilentAgent(t *testing.T) {
 	l := &listener{mode: Factory}
 	path := filepath.Join(t.TempDir(), "admin.sock")
-	start := func() *http.Server {
-		ln, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &http.Server{Handler: wire.Handler(l)}
-		go s.Serve(ln)
-		return s
-	}
+	start := func() *http.Server { return l.at(t, path) }
 	s := start()
 	p, _ := sitFor(t, path, time.Minute, quickPace)
 	p.expect("factory> ")
@@ -218,7 +209,7 @@ func TestAlarmOfASilentAgent(t *testing.T) {
 // TestAlarmAtTheLine is the program itself on a terminal, at its own pace.
 func TestAlarmAtTheLine(t *testing.T) {
 	l := &listener{mode: Enrolled}
-	m, tty := openPTY(t)
+	m, tty := ptytest.Open(t)
 	p := &typist{t: t, in: m}
 	go p.listen(m)
 	code := make(chan int, 1)

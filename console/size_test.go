@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyrelease/krabox/console/ptytest"
 )
 
 // onSerial runs the program itself on a terminal, as on the box, and logs in up to the question about its size.
 func onSerial(t *testing.T, l *listener) *typist {
 	t.Helper()
-	m, tty := openPTY(t)
+	m, tty := ptytest.Open(t)
 	p := &typist{t: t, in: m}
 	go p.listen(m)
 	code := make(chan int, 1)
@@ -156,7 +158,7 @@ func TestNobodyIsAskedUnlessOnSerialLine(t *testing.T) {
 	if n := p.runs(l, "status"); n != 80 || strings.ContainsRune(p.text(), byteEscape) {
 		t.Errorf("%d columns, shown %q", n, p.text())
 	}
-	m, tty := openPTY(t)
+	m, tty := ptytest.Open(t)
 	p = &typist{t: t, in: m}
 	go p.listen(m)
 	code := make(chan int, 1)
@@ -176,7 +178,7 @@ func TestNobodyIsAskedUnlessOnSerialLine(t *testing.T) {
 // TestWindow: on a terminal of this machine the size is that of its window, as it is at each command.
 func TestWindow(t *testing.T) {
 	l := &listener{mode: Enrolled}
-	m, tty := openPTY(t)
+	m, tty := ptytest.Open(t)
 	far, err := os.OpenFile(tty, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -296,7 +298,7 @@ func TestReportOf(t *testing.T) {
 func TestSpeed(t *testing.T) {
 	for arg, want := range map[string]uint32{"": unix.B115200, "9600": unix.B9600, "19200": unix.B19200, "38400": unix.B38400, "57600": unix.B57600, "115200": unix.B115200} {
 		l := &listener{mode: Factory}
-		m, tty := openPTY(t)
+		m, tty := ptytest.Open(t)
 		p := &typist{t: t, in: m}
 		go p.listen(m)
 		args := []string{"-admin", l.serve(t), "-tty", tty}

@@ -3,7 +3,6 @@ package console
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -14,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/keyrelease/krabox/console/ptytest"
 	"github.com/keyrelease/krabox/console/wire"
 )
 
@@ -231,19 +229,23 @@ func TestIdle(t *testing.T) {
 	}
 }
 
+// at serves the agent on a socket, until it is closed.
+func (l *listener) at(t *testing.T, path string) *http.Server {
+	t.Helper()
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: wire.Handler(l)}
+	go s.Serve(ln)
+	return s
+}
+
 // TestAgentRestarts: the console waits for an agent that went away, greets again, and nobody is logged in any more.
 func TestAgentRestarts(t *testing.T) {
 	l := &listener{mode: Enrolled}
 	path := filepath.Join(t.TempDir(), "admin.sock")
-	start := func() *http.Server {
-		ln, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &http.Server{Handler: wire.Handler(l)}
-		go s.Serve(ln)
-		return s
-	}
+	start := func() *http.Server { return l.at(t, path) }
 	fromUser, toConsole := io.Pipe()
 	fromConsole, toUser := io.Pipe()
 	p := &typist{t: t, in: toConsole}
@@ -291,36 +293,10 @@ func TestScreen(t *testing.T) {
 	}
 }
 
-// openPTY returns the master of a new pseudo terminal and the name of its other end.
-func openPTY(t *testing.T) (*os.File, string) {
-	t.Helper()
-	m, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := m.SyscallConn() // Fd would make reads block, and then Close waits for them
-	if err != nil {
-		t.Fatal(err)
-	}
-	var n int
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0)
-		if failed == nil {
-			n, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	})
-	if err := errors.Join(err, failed); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	return m, fmt.Sprintf("/dev/pts/%d", n)
-}
-
 // TestSerial runs the program itself on a terminal, through tarm/serial, as on the box.
 func TestSerial(t *testing.T) {
 	l := &listener{mode: Enrolled}
-	m, tty := openPTY(t)
+	m, tty := ptytest.Open(t)
 	p := &typist{t: t, in: m}
 	go p.listen(m)
 	code := make(chan int, 1)

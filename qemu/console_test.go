@@ -12,9 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/console/ptytest"
 	"github.com/keyrelease/krabox/console/wire"
 	"github.com/keyrelease/krabox/qemu"
 	"github.com/keyrelease/krabox/qemu/operator"
@@ -47,30 +46,6 @@ func (rote) Do(_ context.Context, r wire.Request, out io.Writer) wire.Outcome {
 	return wire.Outcome{}
 }
 
-// pty returns the master of a new pseudo terminal and the name of its other end.
-func pty(t *testing.T) (*os.File, string) {
-	t.Helper()
-	m, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := m.SyscallConn() // Fd would make reads block, and then Close waits for them
-	if err != nil {
-		t.Fatal(err)
-	}
-	var n int
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		if failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); failed == nil {
-			n, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	})
-	if err := errors.Join(err, failed); err != nil {
-		t.Fatal(err)
-	}
-	return m, fmt.Sprintf("/dev/pts/%d", n)
-}
-
 // TestOperatorReadsTheConsole: who reads the console of a machine as the end-to-end tests do, and answers no question about a terminal, sees
 // what is shown, and nothing of that question.
 func TestOperatorReadsTheConsole(t *testing.T) {
@@ -82,8 +57,8 @@ func TestOperatorReadsTheConsole(t *testing.T) {
 	srv := &http.Server{Handler: wire.Handler(rote{})}
 	go srv.Serve(l)
 	t.Cleanup(func() { srv.Close() })
-	guest, inside := pty(t) // the box's UART
-	host, outside := pty(t) // what QEMU makes of it
+	guest, inside := ptytest.Open(t) // the box's UART
+	host, outside := ptytest.Open(t) // what QEMU makes of it
 	line, err := qemu.OpenLine(outside, filepath.Join(t.TempDir(), "serial.log"))
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package admin
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,42 +11,17 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/console/ptytest"
 )
-
-// pty returns the master of a new pseudo terminal and the name of its other end.
-func pty(t *testing.T) (*os.File, string) {
-	t.Helper()
-	m, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := m.SyscallConn() // Fd would make reads block, and then Close waits for them
-	if err != nil {
-		t.Fatal(err)
-	}
-	var n int
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		if failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); failed == nil {
-			n, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	})
-	if err := errors.Join(err, failed); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	return m, fmt.Sprintf("/dev/pts/%d", n)
-}
 
 // sitAtLine runs the console program itself, as on the box: on a terminal line, for a socket of the real agent.
 func (w *world) sitAtLine() *person {
 	w.t.Helper()
 	path := w.socket()
-	m, tty := pty(w.t)
+	m, tty := ptytest.Open(w.t)
+	w.t.Cleanup(func() { m.Close() })
 	p := &person{t: w.t, in: m}
 	go func() {
 		b := make([]byte, 4096)
