@@ -192,9 +192,12 @@ func (c *Custodian) PrivateObjects() (n int) {
 	return n
 }
 
-// SessionObjects counts what is in sessions and not in the token.
+// SessionObjects counts what is in sessions and not in the token, on a session that LoseSessions may have left to be replaced.
 func (c *Custodian) SessionObjects() (n int) {
 	c.onSession(func(s *session) {
+		if err := s.revive(); err != nil {
+			panic(err)
+		}
 		found, err := s.find([]*p11.Attribute{attr(p11.CKA_TOKEN, false)})
 		if err != nil {
 			panic(err)
