@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -224,7 +223,7 @@ func TestCrashedDaemonsGetTheirKeysAgain(t *testing.T) {
 	store, chain := standInKeys(t)
 	for name, want := range map[string]string{"krad": store, "hsmd": chain, "tpmd": ""} {
 		eventually(t, name, func() bool { return services(u)[name].State == machine.Ready })
-		must(t, syscall.Kill(services(u)[name].PID, syscall.SIGKILL))
+		kill(t, services(u)[name].PID)
 		eventually(t, name+" again", func() bool { s := services(u)[name]; return s.Restarts == 1 && s.State == machine.Ready })
 		if want == "" {
 			continue
@@ -562,7 +561,7 @@ func TestUnlockedStaysSo(t *testing.T) {
 // again kills krad and returns what the next one was started with.
 func (b *testBox) again(t *testing.T, was report) (r report) {
 	t.Helper()
-	must(t, syscall.Kill(was.PID, syscall.SIGKILL))
+	kill(t, was.PID)
 	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		c, err := net.Dial("unix", filepath.Join(b.Run, "admin.sock"))
 		must(t, err)

@@ -2,11 +2,13 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -133,8 +135,11 @@ func wantServers(t *testing.T, h *hardware, want string) {
 // serve answers DHCP requests on zfar with the leases, one after the other; the last is repeated. It tells who asked for what.
 func serve(t *testing.T, leases ...[]dhcpv4.Modifier) *lines {
 	t.Helper()
+	var one sync.Mutex // a request may come twice, and each has a goroutine
 	turn, heard := 0, &lines{}
 	s, err := server4.NewServer("zfar", &net.UDPAddr{IP: net.IPv4zero, Port: dhcpv4.ServerPort}, func(c net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
+		one.Lock()
+		defer one.Unlock()
 		heard.say("%s of %s", m.MessageType(), m.HostName())
 		kind := dhcpv4.MessageTypeOffer
 		if m.MessageType() == dhcpv4.MessageTypeRequest {
@@ -149,7 +154,7 @@ func serve(t *testing.T, leases ...[]dhcpv4.Modifier) *lines {
 		if err == nil {
 			_, err = c.WriteTo(reply.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: dhcpv4.ClientPort})
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, net.ErrClosed) {
 			t.Error(err)
 		}
 	})

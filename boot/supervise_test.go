@@ -58,9 +58,9 @@ func readSources(t *testing.T) {
 
 // quick is a pace for tests: long enough for a loaded machine where the test waits for something good.
 var quick = pace{
-	startup: 20 * time.Second, watchdog: 600 * time.Millisecond, grace: 300 * time.Millisecond,
+	startup: 20 * time.Second, watchdog: 10 * time.Second, grace: 5 * time.Second,
 	least: 10 * time.Millisecond, most: 40 * time.Millisecond, steady: time.Minute, tries: 3,
-	tpmd: 5 * time.Second, courtesy: 100 * time.Millisecond,
+	tpmd: 5 * time.Second, courtesy: time.Second,
 }
 
 // lines collects what is said.
@@ -111,13 +111,15 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 func TestGoodDaemonRunsUntilStopped(t *testing.T) {
-	g, said := newGround(t, quick)
+	p := quick
+	p.watchdog = 3 * time.Second
+	g, said := newGround(t, p)
 	u := keepFor(t, g, behave("good"))
 	if err := u.await(t.Context()); err != nil {
 		t.Fatalf("await = %v\n%s", err, said)
 	}
 	eventually(t, "its words", func() bool { return u.status().Said == "all is well" })
-	time.Sleep(2 * quick.watchdog)
+	time.Sleep(2 * p.watchdog)
 	s := u.status()
 	if s.State != machine.Ready || s.Restarts != 0 || s.PID == 0 {
 		t.Errorf("status = %+v; want ready without a restart\n%s", s, said)
@@ -131,6 +133,15 @@ func TestGoodDaemonRunsUntilStopped(t *testing.T) {
 // alive says whether a process exists.
 func alive(pid int) bool { return pid != 0 && syscall.Kill(pid, 0) == nil }
 
+// kill kills a daemon that runs: process 0 would be all that run with the test.
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if pid <= 0 {
+		t.Fatal("it does not run")
+	}
+	must(t, syscall.Kill(pid, syscall.SIGKILL))
+}
+
 func TestBadDaemonsAreStartedAgain(t *testing.T) {
 	for how, why := range map[string]string{
 		"quiet": "gave no sign of life",
@@ -141,6 +152,7 @@ func TestBadDaemonsAreStartedAgain(t *testing.T) {
 	} {
 		t.Run(how, func(t *testing.T) {
 			p := quick
+			p.watchdog = 600 * time.Millisecond
 			if how == "quiet" || how == "proxy" {
 				p.startup = 500 * time.Millisecond
 			}
@@ -163,7 +175,9 @@ func TestAwaitGivesUpAfterSomeTries(t *testing.T) {
 }
 
 func TestStubbornDaemonIsKilled(t *testing.T) {
-	g, said := newGround(t, quick)
+	p := quick
+	p.grace = 300 * time.Millisecond
+	g, said := newGround(t, p)
 	u := keepFor(t, g, behave("stubborn"))
 	if err := u.await(t.Context()); err != nil {
 		t.Fatal(err)
@@ -182,9 +196,7 @@ func TestKilledDaemonComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := 1; n <= 3; n++ {
-		if err := syscall.Kill(u.status().PID, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
+		kill(t, u.status().PID)
 		eventually(t, "restart", func() bool { s := u.status(); return s.Restarts == n && s.State == machine.Ready })
 	}
 }

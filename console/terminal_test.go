@@ -216,7 +216,7 @@ func TestInterrupt(t *testing.T) {
 
 func TestIdle(t *testing.T) {
 	l := &listener{mode: Enrolled}
-	p, _ := sit(t, l, 2*time.Second)
+	p, _ := sit(t, l, 5*time.Second)
 	p.login()
 	p.send("stat")
 	p.expect("logged out")

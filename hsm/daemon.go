@@ -163,10 +163,10 @@ func serve(ctx context.Context, c *Custodian, l net.Listener, life time.Duration
 		case <-ctx.Done():
 		}
 	}()
-	go petWatchdog(ctx, c, fail)
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		return fmt.Errorf("notify supervisor: %w", err)
 	}
+	go petWatchdog(ctx, c, fail)
 	end := enough(ctx, c, life)
 	err := c.Service().Serve(ctx, l, end)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) // a courtesy

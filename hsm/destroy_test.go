@@ -71,10 +71,12 @@ func blocked(class uint) func(*testing.T, *hsm.Custodian, block.KeyID, wire.File
 		c.Bare(id, func(lib *p11.Ctx, sh p11.SessionHandle, _ p11.ObjectHandle) {
 			info, err := lib.GetSessionInfo(sh)
 			if err != nil {
-				t.Fatal(err)
+				t.Error(err)
+				return
 			}
 			if session, err = lib.OpenSession(info.SlotID, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION); err != nil {
-				t.Fatal(err)
+				t.Error(err)
+				return
 			}
 			template := []*p11.Attribute{attr(p11.CKA_CLASS, class), attr(p11.CKA_TOKEN, false), attr(p11.CKA_ID, id[:]),
 				attr(p11.CKA_DESTROYABLE, false), attr(p11.CKA_VALUE, make([]byte, 32))}

@@ -18,11 +18,14 @@ import (
 	"github.com/keyrelease/krabox/kra/label"
 )
 
-// onSession runs f on a session of the pool.
+// onSession runs f on a session of the pool, which LoseSessions may have left to be replaced.
 func (c *Custodian) onSession(f func(*session)) {
 	done := make(chan struct{})
 	c.token.Load().pool.submit(call(func(s *session) {
 		defer close(done)
+		if err := s.revive(); err != nil {
+			panic(err)
+		}
 		f(s)
 	}), 1)
 	<-done
@@ -192,12 +195,9 @@ func (c *Custodian) PrivateObjects() (n int) {
 	return n
 }
 
-// SessionObjects counts what is in sessions and not in the token, on a session that LoseSessions may have left to be replaced.
+// SessionObjects counts what is in sessions and not in the token.
 func (c *Custodian) SessionObjects() (n int) {
 	c.onSession(func(s *session) {
-		if err := s.revive(); err != nil {
-			panic(err)
-		}
 		found, err := s.find([]*p11.Attribute{attr(p11.CKA_TOKEN, false)})
 		if err != nil {
 			panic(err)

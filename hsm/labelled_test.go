@@ -265,6 +265,8 @@ func TestLabelledUnderLoad(t *testing.T) {
 	var got, none atomic.Int64
 	stop := make(chan struct{})
 	var all sync.WaitGroup
+	end := sync.OnceFunc(func() { close(stop); all.Wait() })
+	defer end()
 	for range 4 {
 		all.Go(func() {
 			for {
@@ -299,8 +301,7 @@ func TestLabelledUnderLoad(t *testing.T) {
 			t.Fatalf("%d answers with the key, %d without", got.Load(), none.Load())
 		}
 	}
-	close(stop)
-	all.Wait()
+	end()
 	if err := opens(t, c, k); !errors.Is(err, wire.ErrNoKey) {
 		t.Errorf("unloaded: %v", err)
 	}

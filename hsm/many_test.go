@@ -57,8 +57,8 @@ func TestTenThousandKeys(t *testing.T) {
 	if err := unwrapOver(client, wraps); err != nil {
 		t.Errorf("one batch of %d over the wire: %v", len(wraps), err)
 	}
-	// A search would take hundreds of times as long; the machine's noise is far below that, a fifth is not.
-	if limit := 2 * among10; cold > limit || warm > limit {
+	// A search would take hundreds of times as long; what else the machine does is far below that.
+	if limit := 10 * among10; cold > limit || warm > limit {
 		t.Errorf("p50 among %d keys: cold %v, warm %v; want at most %v", manyKeys, cold, warm, limit)
 	}
 }

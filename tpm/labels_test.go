@@ -405,7 +405,7 @@ func TestOperatorByToken(t *testing.T) {
 	challenge(time.Minute)
 	wantRefused(t, answer(old, token), "or to another challenge")
 	wantRefused(t, ask(), "none is present")
-	c := challenge(2 * time.Second)
+	c := challenge(5 * time.Second)
 	if err := answer(c, token); err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +413,7 @@ func TestOperatorByToken(t *testing.T) {
 		t.Errorf("after the answer: %v", err)
 	}
 	wantRefused(t, answer(c, token), "make a challenge first")
-	time.Sleep(2500 * time.Millisecond)
+	time.Sleep(5500 * time.Millisecond)
 	wantRefused(t, ask(), "RC_EXPIRED")
 	long := c
 	long.Seconds = 600 // the signature is over the time

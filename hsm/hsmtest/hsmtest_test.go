@@ -141,6 +141,8 @@ func TestKilledUnderLoad(t *testing.T) {
 	var got, lost atomic.Int64
 	stop := make(chan struct{})
 	var all sync.WaitGroup
+	end := sync.OnceFunc(func() { close(stop); all.Wait() })
+	defer end()
 	for u := range users {
 		fill := byte('a' + u)
 		var wraps []block.Wrap
@@ -167,8 +169,8 @@ func TestKilledUnderLoad(t *testing.T) {
 		})
 	}
 	for i := range kills {
-		before := got.Load()
 		d.Kill()
+		before := got.Load()
 		time.Sleep(time.Duration(i%4) * 5 * time.Millisecond)
 		d.Restart()
 		for deadline := time.Now().Add(20 * time.Second); got.Load() < before+2*batch*users; time.Sleep(5 * time.Millisecond) {
@@ -177,8 +179,7 @@ func TestKilledUnderLoad(t *testing.T) {
 			}
 		}
 	}
-	close(stop)
-	all.Wait()
+	end()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.instances) < kills+1 {

@@ -24,6 +24,7 @@ import (
 // A browser is headless Chromium, spoken to over a pipe by the Chrome DevTools Protocol: messages are JSON, each followed by a zero byte.
 type browser struct {
 	t       *testing.T
+	from    *os.File
 	in      *bufio.Reader
 	out     io.Writer
 	id      int
@@ -60,7 +61,7 @@ func newBrowser(t *testing.T) *browser {
 	}
 	_ = toR.Close()
 	_ = fromW.Close()
-	b := &browser{t: t, in: bufio.NewReader(fromR), out: toW}
+	b := &browser{t: t, from: fromR, in: bufio.NewReader(fromR), out: toW}
 	t.Cleanup(func() {
 		_, _ = io.WriteString(toW, `{"id":999999,"method":"Browser.close"}`+"\x00")
 		ended := make(chan struct{})
@@ -80,7 +81,6 @@ func newBrowser(t *testing.T) *browser {
 		_ = toW.Close()
 		_ = fromR.Close()
 	})
-	_ = fromR.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	target := b.do("Target.createTarget", map[string]any{"url": "about:blank"})
 	b.session = b.do("Target.attachToTarget", map[string]any{"targetId": target["targetId"], "flatten": true})["sessionId"].(string)
 	b.do("Page.enable", nil)
@@ -117,6 +117,7 @@ func (b *browser) do(method string, params any) map[string]any {
 
 func (b *browser) next() (m message) {
 	b.t.Helper()
+	_ = b.from.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	text, err := b.in.ReadBytes(0)
 	if err != nil {
 		b.t.Fatalf("chromium: %v", err)

@@ -82,7 +82,7 @@ func (b Box) Serve(ctx context.Context, l net.Listener) error {
 		}
 	}}
 	s := &http.Server{Handler: m, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}},
-		ReadHeaderTimeout: helloLimit, ReadTimeout: helloLimit, IdleTimeout: valid, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		ReadHeaderTimeout: helloLimit, ReadTimeout: helloLimit, IdleTimeout: valid + helloLimit, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ConnState: m.watch}
 	served := make(chan error, 1)
 	go func() { served <- s.ServeTLS(netutil.LimitListener(l, maxPeers), "", "") }()

@@ -170,7 +170,7 @@ func TestSecondUse(t *testing.T) {
 
 // A code that is too old is none, also for who has proved it and waits.
 func TestCodeExpires(t *testing.T) {
-	b := listening(t, 700*time.Millisecond)
+	b := listening(t, 4*time.Second)
 	d, err := b.meet(b.code)
 	if err != nil {
 		t.Fatal(err)
@@ -192,10 +192,10 @@ func TestEndWhileInstalling(t *testing.T) {
 		end    func(*lab)
 		refuse error
 	}{
-		"expires":                 {valid: 2 * time.Second, end: func(*lab) { time.Sleep(2200 * time.Millisecond) }},
+		"expires":                 {valid: 5 * time.Second, end: func(*lab) { time.Sleep(5200 * time.Millisecond) }},
 		"interrupted":             {end: func(b *lab) { b.interrupt() }},
 		"interrupted, to fail":    {end: func(b *lab) { b.interrupt() }, refuse: errors.New("not for this box")},
-		"expires, not to succeed": {valid: 2 * time.Second, end: func(*lab) { time.Sleep(2200 * time.Millisecond) }, refuse: errors.New("not for this box")},
+		"expires, not to succeed": {valid: 5 * time.Second, end: func(*lab) { time.Sleep(5200 * time.Millisecond) }, refuse: errors.New("not for this box")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := listening(t, c.valid)
@@ -206,7 +206,11 @@ func TestEndWhileInstalling(t *testing.T) {
 			}
 			answered := make(chan error, 1)
 			go func() { _, err := d.Answer(t.Context(), []byte(theBundle)); answered <- err }()
-			<-b.began
+			select {
+			case <-b.began:
+			case err := <-answered:
+				t.Fatalf("answered %v before anything was installed", err)
+			}
 			c.end(b)
 			select {
 			case err := <-b.end:

@@ -119,7 +119,7 @@ func (p *proxy) plug(path string) error {
 	defer p.mu.Unlock()
 	p.n, p.cutIn = 0, 0
 	var err error
-	for range 1000 {
+	for range 15_000 { // 30 s: a machine may be busy
 		if p.back, err = net.Dial("unix", path); err == nil {
 			return nil
 		}
