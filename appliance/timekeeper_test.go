@@ -323,17 +323,17 @@ func TestSlewsAddUp(t *testing.T) {
 	w := newWatch(t, lately(), a, l.Address)
 	now := time.Now().Add(-10 * time.Second).UTC().Truncate(time.Second)
 	w.is = firstState(t, store.TimeSourceAdd{Source: store.TimeSource{Address: l.Address, CA: a.DER}},
-		store.ClockSet{Time: now, Source: store.NTS, Stepped: stepMost - time.Second})
+		store.ClockSet{Time: now, Source: store.NTS, Stepped: stepMost - 600*time.Millisecond})
 	w.clock = newClock(now)
 	w.clock.vouch(store.NTS)
-	for i, ahead := range []time.Duration{400, -400} {
+	for i, ahead := range []time.Duration{250, -250} {
 		l.Tell(ahead * time.Millisecond)
 		if !w.ask() || len(w.slews) != i+1 {
 			_, err := w.view()
 			t.Fatalf("slew %d: %v, %v", i, w.slews, err)
 		}
 	}
-	l.Tell(400 * time.Millisecond)
+	l.Tell(250 * time.Millisecond)
 	if w.ask(); len(w.slews) != 2 {
 		t.Errorf("slewed by more than %s in all: %v", stepMost, w.slews)
 	}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -276,7 +277,7 @@ type counter struct {
 
 func newCounter(t *testing.T, secure *tls.Config, serve func(net.Conn)) *counter {
 	t.Helper()
-	c := &counter{port: "0", secure: secure, serve: serve}
+	c := &counter{port: strconv.Itoa(peertest.Port(t, "tcp")), secure: secure, serve: serve}
 	c.open(t)
 	t.Cleanup(c.close)
 	return c

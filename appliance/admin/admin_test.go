@@ -318,12 +318,8 @@ func TestModes(t *testing.T) {
 	}
 	w.do("status")
 	w.try("enrol install", "nonsense")
-	a, err := New(Config{Mode: console.Locked, Reason: "PCR 4 is not what release v1 has", Domain: w.desk.Domain(), TPM: w.tpmd.Client, Machine: w.body,
-		Health: func() []string { return nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Agent = a
+	w.become(New(Config{Mode: console.Locked, Reason: "PCR 4 is not what release v1 has", Domain: w.desk.Domain(), TPM: w.tpmd.Client, Machine: w.body,
+		Health: func() []string { return nil }}))
 	for _, line := range []string{"key list", "enrol request", "log show", "logout", "access add x"} {
 		if _, o := w.try(line); !strings.Contains(o.Error, "PCR 4 is not what release v1 has") {
 			t.Errorf("locked: %s: %+v", line, o)
@@ -338,12 +334,8 @@ func TestModes(t *testing.T) {
 // TestMaintenanceMode: nobody logs in, nothing is shown of the state, the domain's request is printed, and everybody is told what to do.
 func TestMaintenanceMode(t *testing.T) {
 	w := enrolled(t)
-	a, err := New(Config{Mode: console.Maintenance, Reason: "PCR 0 (firmware): expected a, found b", Domain: w.desk.Domain(), TPM: w.tpmd.Client, Machine: w.body,
-		Health: func() []string { return nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Agent = a
+	w.become(New(Config{Mode: console.Maintenance, Reason: "PCR 0 (firmware): expected a, found b", Domain: w.desk.Domain(), TPM: w.tpmd.Client, Machine: w.body,
+		Health: func() []string { return nil }}))
 	for _, line := range []string{"key list", "log show", "logout", "access add x", "officer list", "system maintenance"} {
 		if _, o := w.try(line, "yes"); !strings.Contains(o.Error, "this box is in maintenance: PCR 0 (firmware): expected a, found b") && !strings.Contains(o.Error, "This box is in maintenance: PCR 0 (firmware): expected a, found b") {
 			t.Errorf("maintenance: %s: %+v", line, o)

@@ -163,9 +163,7 @@ func TestUnlockForgets(t *testing.T) {
 			got = &by
 			return nil
 		}}
-	if w.Agent, err = New(config); err != nil {
-		t.Fatal(err)
-	}
+	w.become(New(config))
 	fails := func(want, line string, answers ...string) {
 		t.Helper()
 		if _, o := w.try(line, answers...); !strings.Contains(o.Error, want) {

@@ -65,9 +65,7 @@ func TestSystemEvents(t *testing.T) {
 	write(eventLog(all))
 	w := &world{t: t, dir: t.TempDir(), body: &body1{rack: diskstest.New(t)}, desk: d}
 	w.tpmd = tpmtest.StartDaemon(t, tpmtest.DaemonConfig{TPM: chip, State: t.TempDir(), Domain: d.Domain(), EventLog: file})
-	if w.Agent, err = New(Config{Mode: console.Factory, Domain: d.Domain(), Version: "v1", TPM: w.tpmd.Client, Machine: w.body, Health: func() []string { return nil }, Install: w.install}); err != nil {
-		t.Fatal(err)
-	}
+	w.become(New(Config{Mode: console.Factory, Domain: d.Domain(), Version: "v1", TPM: w.tpmd.Client, Machine: w.body, Health: func() []string { return nil }, Install: w.install}))
 	w.has("system events", "4    EV_EFI_BOOT_SERVICES_APPLICATION  ", "\\EFI\\BOOT\\BOOTX64.EFI [2J…", "8    EV_IPL ", "menuentry", "7    EV_SEPARATOR ", "in all        4 events",
 		"replay        the log adds up to what the TPM has\n")
 	if err := w.tpmd.Init.Extend(t.Context(), label.Running); err != nil {

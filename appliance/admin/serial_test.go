@@ -66,7 +66,7 @@ func (p *person) asks(line, want string) string {
 	return p.expect(want)
 }
 
-// socket serves whatever w.Agent is at the moment, until after what was begun later has ended.
+// socket serves the agent of the moment, until after what was begun later has ended.
 func (w *world) socket() string {
 	w.t.Helper()
 	path := filepath.Join(w.t.TempDir(), "admin.sock")
@@ -74,13 +74,13 @@ func (w *world) socket() string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { wire.Handler(w.Agent).ServeHTTP(rw, r) })}
+	s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { wire.Handler(w.current.Load()).ServeHTTP(rw, r) })}
 	go s.Serve(l)
 	w.t.Cleanup(func() { s.Close() })
 	return path
 }
 
-// sit runs a console for whatever w.Agent is at the moment.
+// sit runs a console for the agent of the moment.
 func (w *world) sit() *person {
 	w.t.Helper()
 	path := w.socket()

@@ -49,6 +49,7 @@ type body1 struct {
 	restart func() // what a restart comes to
 	network machine.Network
 	refuse  error
+	refused int
 	rack    *diskstest.Rack
 	pulled  func() // what happens before a disk is written to
 }
@@ -56,6 +57,8 @@ type body1 struct {
 func (b *body1) did(what string) error {
 	if b.refuse == nil {
 		b.asked = append(b.asked, what)
+	} else {
+		b.refused++
 	}
 	return b.refuse
 }
@@ -112,8 +115,19 @@ type world struct {
 
 	vouched []store.Clock // what officers said of the clock
 
-	*Agent
+	*Agent                        // by become
+	current atomic.Pointer[Agent] // the same, for consoles that run beside
 	session wire.Session
+}
+
+// become makes an agent the one of this world.
+func (w *world) become(a *Agent, err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.Agent = a
+	w.current.Store(a)
 }
 
 // factory makes a world that is not in service yet.
@@ -134,16 +148,12 @@ func factory(t *testing.T) *world {
 func factoryOf(t *testing.T, d *desk.Desk) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), body: &body1{rack: diskstest.New(t)}, desk: d}
-	var err error
 	w.tpmd = tpmtest.StartDaemon(t, tpmtest.DaemonConfig{TPM: tpmtest.New(t), State: t.TempDir(), Domain: w.desk.Domain()})
 	if err := w.tpmd.Init.Extend(t.Context(), label.Running); err != nil {
 		t.Fatal(err)
 	}
-	w.Agent, err = New(Config{Mode: console.Factory, Domain: w.desk.Domain(), Version: "v1", TPM: w.tpmd.Client, Machine: w.body,
-		Health: func() []string { return nil }, Install: w.install})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.become(New(Config{Mode: console.Factory, Domain: w.desk.Domain(), Version: "v1", TPM: w.tpmd.Client, Machine: w.body,
+		Health: func() []string { return nil }, Install: w.install}))
 	return w
 }
 
@@ -290,15 +300,12 @@ func (w *world) start() {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(root)
-	w.Agent, err = New(Config{Mode: console.Enrolled, Domain: w.desk.Domain(), Version: "v1", Roots: roots, Started: time.Now(), TPM: w.fault.tpmd(),
+	w.become(New(Config{Mode: console.Enrolled, Domain: w.desk.Domain(), Version: "v1", Roots: roots, Started: time.Now(), TPM: w.fault.tpmd(),
 		Machine: w.body, Store: w.store, HSM: w.fault, Log: w.log, Book: w.book.Load, Prepare: w.prepare,
 		Try:    func(next *store.State) error { _, err := w.prepare(next); return err },
 		Clock:  func() (bool, string) { c := w.store.State().Clock(); return !c.Time.IsZero(), string(c.Source) },
 		Trust:  func(c store.Clock) { w.vouched = append(w.vouched, c) },
-		Health: func() []string { return nil }, Erase: func() error { return w.body.did("erase") }})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+		Health: func() []string { return nil }, Erase: func() error { return w.body.did("erase") }}))
 	w.session = ""
 }
 

@@ -236,8 +236,9 @@ func TestCloseRefusesWaiting(t *testing.T) {
 		time.Sleep(100 * time.Microsecond)
 	}
 	go func() {
-		time.Sleep(10 * time.Millisecond)
-		close(held)
+		defer close(held)
+		for end := time.Now().Add(time.Minute); l.Health() == nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
 	}()
 	if err := l.Close(); err != nil {
 		t.Error(err)

@@ -663,10 +663,10 @@ func pruneFull(t *testing.T) {
 	if r, err := l.Prune(exported(t, l), firsts[2]); err != nil || r.Bytes != 2<<20 {
 		t.Fatalf("Prune = %+v, %v", r, err)
 	}
-	mustAppend(t, l, Entry{Kind: receipt.Command}) // it was done
-	for l.Health() != nil {                        // looked for at once
-		if !errors.Is(l.Health(), ErrFull) {
-			t.Fatal(l.Health())
+	mustAppend(t, l, Entry{Kind: receipt.Command})        // it was done
+	for why := l.Health(); why != nil; why = l.Health() { // looked for at once
+		if !errors.Is(why, ErrFull) {
+			t.Fatal(why)
 		}
 		if _, err := l.Append(t.Context(), Entry{Kind: receipt.Boot}); err != nil {
 			t.Fatal(err)

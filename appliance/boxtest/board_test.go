@@ -3,6 +3,7 @@ package boxtest_test
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/boxtest"
+	"github.com/keyrelease/krabox/appliance/peertest"
 	"github.com/keyrelease/krabox/image/desk"
 	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
@@ -34,7 +36,7 @@ type directory struct {
 func newBoardServer(t *testing.T, b *boxtest.Box) *directory {
 	t.Helper()
 	d := &directory{t: t, box: b, dir: t.TempDir()}
-	d.start("127.0.0.1:0")
+	d.start(fmt.Sprintf("127.0.0.1:%d", peertest.Port(t, "tcp")))
 	t.Cleanup(func() { d.stop() })
 	return d
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/keyrelease/krabox/boot"
 	"github.com/keyrelease/krabox/boot/compartment"
 	"github.com/keyrelease/krabox/boot/disks/diskstest"
@@ -52,6 +54,14 @@ var programs = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(old)
+	one, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o600) // tests of other packages do the same
+	if err != nil {
+		return "", err
+	}
+	defer one.Close()
+	if err := unix.Flock(int(one.Fd()), unix.LOCK_EX); err != nil {
+		return "", err
+	}
 	_ = os.Rename(dir, filepath.Join(old, "box")) // absent the first time
 	return dir, os.Rename(fresh, dir)
 })
@@ -209,7 +219,10 @@ func (b *Box) Power() {
 		Up:      func(u boot.Up) { b.up <- u },
 		Say:     func(line string) { b.output.add("init: " + line) },
 		Output:  b.output}
-	go func() { b.ended <- boot.Run(ctx, o) }()
+	go func() {
+		defer close(b.ended) // whoever asks after the first hears that it has ended
+		b.ended <- boot.Run(ctx, o)
+	}()
 	b.Wait()
 }
 

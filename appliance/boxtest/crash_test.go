@@ -84,6 +84,8 @@ func TestHSMDKilledUnderLoad(t *testing.T) {
 	indexes := map[int64]bool{}
 	stop := make(chan struct{})
 	var all sync.WaitGroup
+	quit := sync.OnceFunc(func() { close(stop); all.Wait() })
+	defer quit()
 	for range asking {
 		all.Go(func() {
 			for {
@@ -121,8 +123,7 @@ func TestHSMDKilledUnderLoad(t *testing.T) {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}
-	close(stop)
-	all.Wait()
+	quit()
 	t.Logf("%d kills, %d keys released, %d requests failed", kills, got.Load(), failed.Load())
 	report := verifyLog(t, b)
 	if len(report.Lives) < kills {

@@ -101,7 +101,7 @@ func certificates(t *testing.T, b *boxtest.Box) map[string]certificate {
 	h, _ := header(t, agent, "x")
 	answers, err := agent.Release(t.Context(), []block.Header{h})
 	if err != nil || answers[0].Err != nil {
-		t.Fatal(err, answers[0].Err)
+		t.Fatal(err, answers)
 	}
 	var evidence struct{ Chain string }
 	if err := json.Unmarshal(answers[0].Release.Evidence.Encode(), &evidence); err != nil {

@@ -17,7 +17,7 @@ func TestTimeOverNTS(t *testing.T) {
 		t.Errorf("before: %s", got)
 	}
 	b.Do("time source add "+ntstest.Chronyd(t, a).Address, a.PEM())
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		got := b.Do("time show")
 		if strings.Contains(got, "trusted, NTS") && strings.Contains(got, "agrees") {
 			break

@@ -376,8 +376,7 @@ func TestInFlight(t *testing.T) {
 	var now, most atomic.Int32
 	gate := make(chan struct{})
 	p.before = func(http.ResponseWriter, *http.Request) bool {
-		if n := now.Add(1); n > most.Load() {
-			most.Store(n)
+		for n, m := now.Add(1), most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
 		<-gate
 		now.Add(-1)

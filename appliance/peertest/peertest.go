@@ -2,6 +2,7 @@
 package peertest
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -134,3 +136,18 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// Words are what a running program says, for messages.
+type Words struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (w *Words) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+// String returns what was said so far.
+func (w *Words) String() string { w.mu.Lock(); defer w.mu.Unlock(); return w.text.String() }

@@ -448,13 +448,13 @@ func TestPlatformNonceIsGoodOnce(t *testing.T) {
 // TestPlatformAge: a confirmation grows old, and a rule may want a younger one.
 func TestPlatformAge(t *testing.T) {
 	f := newFleet(t, "fleet.example")
-	w := newPlatformWorld(t, `platform.age < 1`, f, false)
+	w := newPlatformWorld(t, `platform.age < 4`, f, false)
 	m := f.machine("build7", x509.ExtKeyUsageClientAuth, false)
 	c := w.line(m.leaf(nil))
 	if c.confirm(m); !c.opens() {
 		t.Fatal("refused at once")
 	}
-	time.Sleep(1100 * time.Millisecond)
+	time.Sleep(4100 * time.Millisecond)
 	if c.opens() {
 		t.Error("opens with a confirmation of old")
 	}

@@ -375,10 +375,12 @@ func TestUnwrapOutlivesClient(t *testing.T) { // a client that goes away leaves 
 	}
 	time.Sleep(50 * time.Millisecond) // the server hears of it
 	close(held)
-	deadline := time.Now().Add(2 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for w.log.Head().HSM.N != 2 && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
+	w.hsm.mu.Lock()
+	defer w.hsm.mu.Unlock()
 	if n := w.log.Head().HSM.N; n != 2 || w.hsm.items != 2 {
 		t.Errorf("log has %d unwraps, the HSM %d", n, w.hsm.items)
 	}

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/inform/token"
+	"github.com/keyrelease/krabox/appliance/peertest"
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
@@ -55,12 +56,9 @@ func newOpenID(t testing.TB) *openID {
 	if out, err := fill.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	o := &openID{t: t, url: "http://" + l.Addr().String(), http: &http.Client{}}
+	port := peertest.Port(t, "tcp")
+	at := fmt.Sprintf("127.0.0.1:%d", port)
+	o := &openID{t: t, url: "http://" + at, http: &http.Client{}}
 	if o.http.Jar, err = cookiejar.New(nil); err != nil {
 		t.Fatal(err)
 	}
@@ -79,12 +77,12 @@ user_auth_scheme_module_path="/usr/lib/glewlwyd/scheme"
 plugin_module_path="/usr/lib/glewlwyd/plugin"
 hash_algorithm="SHA512"
 database = { type = "sqlite3", path = "%s/db" };
-`, l.Addr().(*net.TCPAddr).Port, o.url, dir)
+`, port, o.url, dir)
 	file := filepath.Join(dir, "conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var said bytes.Buffer
+	var said peertest.Words
 	c := exec.Command(glewlwyd, "--config-file="+file)
 	c.Stdout, c.Stderr = &said, &said
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -101,7 +99,7 @@ database = { type = "sqlite3", path = "%s/db" };
 		}
 	})
 	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		if conn, err := net.Dial("tcp", at); err == nil {
 			conn.Close()
 			return o
 		}

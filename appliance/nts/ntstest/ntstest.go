@@ -72,7 +72,7 @@ user root
 	must(t, os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o600))
 	c := exec.Command("/usr/sbin/chronyd", "-x", "-d", "-f", filepath.Join(dir, "conf"))
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var said strings.Builder
+	var said peertest.Words
 	c.Stdout, c.Stderr = &said, &said
 	must(t, c.Start())
 	ended := false
@@ -85,7 +85,7 @@ user root
 	}
 	t.Cleanup(stop)
 	out := Chrony{fmt.Sprintf("127.0.0.1:%d", ke), fmt.Sprintf("127.0.0.1:%d", udp), stop}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", out.Address)
 		if err == nil {
 			conn.Close()

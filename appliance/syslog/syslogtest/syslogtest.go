@@ -46,7 +46,7 @@ type Server struct {
 	t    testing.TB
 	dir  string
 	cmd  *exec.Cmd
-	said *bytes.Buffer
+	said *peertest.Words
 }
 
 // New starts a server on 127.0.0.1 that speaks TLS by way of a driver of rsyslog: gtls (GnuTLS) or ossl (OpenSSL).
@@ -84,7 +84,7 @@ func (s *Server) write(name string, b []byte) {
 // Start starts a stopped server and waits until it answers.
 func (s *Server) Start() {
 	s.t.Helper()
-	s.said = &bytes.Buffer{}
+	s.said = new(peertest.Words)
 	s.cmd = exec.Command(Rsyslogd, "-n", "-f", filepath.Join(s.dir, "rsyslog.conf"), "-i", filepath.Join(s.dir, "pid"))
 	s.cmd.Stdout, s.cmd.Stderr = s.said, s.said
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -103,7 +103,7 @@ func (s *Server) Start() {
 	}
 }
 
-// Stop kills the server.
+// Stop kills the server. What it has written in part is as good as not written.
 func (s *Server) Stop() {
 	s.t.Helper()
 	if s.cmd == nil {
@@ -113,6 +113,12 @@ func (s *Server) Stop() {
 	_ = s.cmd.Wait() // killed
 	_ = os.Remove(filepath.Join(s.dir, "pid"))
 	s.cmd = nil
+	out := filepath.Join(s.dir, "out")
+	if text, err := os.ReadFile(out); err == nil {
+		if err := os.Truncate(out, int64(bytes.LastIndexByte(text, '\n')+1)); err != nil {
+			s.t.Error(err)
+		}
+	}
 }
 
 // Signal sends the server a signal: SIGSTOP makes it slow without end, SIGCONT quick again.

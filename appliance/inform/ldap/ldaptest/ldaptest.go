@@ -2,7 +2,6 @@
 package ldaptest
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -62,7 +61,7 @@ type Server struct {
 	t    testing.TB
 	dir  string
 	cmd  *exec.Cmd
-	said *bytes.Buffer
+	said *peertest.Words
 }
 
 // New starts a server with the entries People and Groups.
@@ -98,7 +97,7 @@ func (s *Server) write(name string, b []byte) {
 // Start starts a stopped server and waits until it answers.
 func (s *Server) Start() {
 	s.t.Helper()
-	s.said = &bytes.Buffer{}
+	s.said = new(peertest.Words)
 	s.cmd = exec.Command(Slapd, "-d", "0", "-f", filepath.Join(s.dir, "slapd.conf"), "-h", s.URL)
 	s.cmd.Stderr = s.said
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
