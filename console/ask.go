@@ -24,8 +24,16 @@ func (t *Terminal) do(ctx context.Context, line string) (end bool, err error) {
 	}
 	r := wire.Request{Session: t.session, Line: v.agentLine(command), Columns: t.size().columns}
 	defer func() { clear(r.Answers) }()
+	defer func() {
+		if gone := t.forget(); err == nil {
+			err = gone
+		}
+	}()
 	for {
 		o, err := t.send(ctx, r, v)
+		if err == nil && o.Ask != nil && o.Ask.Kind != wire.Paste { // which may be what came behind the one before it
+			err = t.forget()
+		}
 		switch {
 		case errors.Is(err, context.Canceled) && ctx.Err() == nil:
 			t.say("^C\nStopped.\n")
@@ -53,11 +61,36 @@ func (t *Terminal) do(ctx context.Context, line string) (end bool, err error) {
 	}
 }
 
+// forget drops what came behind a paste: it is neither an answer nor a command that somebody typed, and the text may be another's.
+func (t *Terminal) forget() error {
+	if !t.in.rest.Swap(false) {
+		return nil
+	}
+	return t.drop(dropped)
+}
+
+const dropped = "%d bytes that came behind that text were not read, and nothing of them was done. Paste one text at a time.\n"
+
+// drop drops what comes until the line is quiet, and says so.
+func (t *Terminal) drop(words string) error {
+	n, err := t.in.drop()
+	if n > 0 {
+		t.say(fmt.Sprintf(words, n))
+	}
+	return err
+}
+
 func (t *Terminal) send(ctx context.Context, r wire.Request, v View) (o wire.Outcome, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out, kept := v.out(screen{t.out}, cancel)
 	t.in.while(cancel, func() { o, err = t.agent.Do(ctx, r, out) })
+	if t.in.spilled.Swap(false) {
+		if _, gone := t.in.drop(); gone != nil {
+			return o, gone
+		}
+		t.say("What came on the line while the command ran was too much to keep, and is forgotten.\n")
+	}
 	switch {
 	case kept != nil && kept.over:
 		return wire.Outcome{Error: sentence(errViewed)}, nil
@@ -117,6 +150,12 @@ func (t *Terminal) paste() (string, error) {
 	long, lines := false, 0
 	for {
 		l, err := t.in.raw(maxPasteLine, answerLimit)
+		if errors.Is(err, errCancelled) {
+			if gone := t.drop(dropped); gone != nil {
+				return "", gone
+			}
+			return "", err
+		}
 		if err != nil && !errors.Is(err, errTooLong) {
 			return "", err
 		}
@@ -132,6 +171,7 @@ func (t *Terminal) paste() (string, error) {
 			break
 		}
 	}
+	t.in.rest.Store(t.in.more())
 	if long {
 		return "", errTooLong
 	}
@@ -155,10 +195,14 @@ func (t *Terminal) straypaste(line string) (bool, error) {
 		l, err := t.in.raw(maxPasteLine, answerLimit)
 		switch {
 		case errors.Is(err, errCancelled):
-			return true, nil
+			return true, t.drop(dropped)
 		case err != nil && !errors.Is(err, errTooLong):
 			return true, err
 		case pemEnd(strings.TrimSpace(string(l))), strings.TrimSpace(string(l)) == ".":
+			t.in.rest.Store(t.in.more())
+			if err := t.forget(); err != nil {
+				return true, err
+			}
 			t.say("That is a PEM block, not a command. First type the command that asks for it, such as trust add or enrol install.\n")
 			return true, nil
 		}

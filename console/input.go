@@ -41,6 +41,8 @@ const (
 type input struct {
 	queue   chan []byte // filled by pump, closed when the line ends
 	busy    atomic.Pointer[func()]
+	spilled atomic.Bool // more came while a command ran than the queue takes, and was forgotten
+	rest    atomic.Bool // what comes follows a paste, and may be the next one
 	reports *reports
 
 	// The rest belongs to the one reader.
@@ -74,12 +76,42 @@ func (in *input) pump(r io.Reader) {
 		b := make([]byte, readSize)
 		n, err := r.Read(b)
 		if b = in.reports.strip(b[:n]); len(b) > 0 {
-			in.queue <- in.watch(b)
+			in.put(in.watch(b))
 		}
 		if err != nil {
 			if b = in.reports.rest(); len(b) > 0 {
-				in.queue <- b
+				in.put(b)
 			}
+			return
+		}
+	}
+}
+
+// fullFor is how often a full queue is looked at.
+const fullFor = 50 * time.Millisecond
+
+// put hands bytes on. While a command runs it does not wait for long, so that an interrupt is seen behind whatever else came: what the
+// queue does not take is forgotten, with what it had, unless it may be a paste.
+func (in *input) put(b []byte) {
+	for {
+		select {
+		case in.queue <- b:
+			return
+		case <-time.After(fullFor):
+		}
+		if in.busy.Load() != nil && !in.rest.Load() {
+			in.spilled.Store(true)
+			in.empty()
+			return
+		}
+	}
+}
+
+func (in *input) empty() {
+	for {
+		select {
+		case <-in.queue:
+		default:
 			return
 		}
 	}
@@ -93,13 +125,8 @@ func (in *input) watch(b []byte) []byte {
 		return b
 	}
 	(*stop)()
-	for {
-		select {
-		case <-in.queue:
-		default:
-			return b[i+1:]
-		}
-	}
+	in.empty()
+	return b[i+1:]
 }
 
 // while runs f and calls stop if an interrupt is typed meanwhile.
@@ -151,6 +178,37 @@ func (in *input) await(idle time.Duration, a aside) (byte, error) {
 	b := in.buf[0]
 	in.buf = in.buf[1:]
 	return b, nil
+}
+
+// pasteGap is how long nothing comes before what comes next was typed: what is pasted comes at once, at any speed of the line.
+const pasteGap = 200 * time.Millisecond
+
+// more looks whether what was pasted goes on with anything but white space, which is skipped.
+func (in *input) more() bool {
+	for {
+		b, err := in.byte(pasteGap)
+		if err != nil {
+			return false
+		}
+		if in.wasCR = b == '\r'; !in.wasCR && b != '\n' && b != ' ' && b != '\t' {
+			in.buf = append([]byte{b}, in.buf...)
+			return true
+		}
+	}
+}
+
+// drop forgets what comes until the line is quiet, and counts it. A line that is not quiet for long is errIdle: nobody types there.
+func (in *input) drop() (n int, err error) {
+	for until := time.Now().Add(answerLimit); ; n++ {
+		switch _, err := in.byte(pasteGap); {
+		case errors.Is(err, errIdle):
+			return n, nil
+		case err != nil:
+			return n, err
+		case time.Now().After(until):
+			return n, errIdle
+		}
+	}
 }
 
 // press returns one byte; a CR LF is one.

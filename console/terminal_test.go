@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -159,9 +160,11 @@ func TestPaste(t *testing.T) {
 	p.login()
 	p.send("trust add corp\r\n")
 	p.expect("Paste.")
-	p.send(block + "status\r\n") // typed ahead
+	p.send(block + "\r\n \r\n")
 	p.expect("Received 4 lines, 64 bytes.")
 	p.expect("did trust add corp")
+	p.expect("box1> ")
+	p.send("status\r\n")
 	p.expect("did status")
 	p.send("enrol install\n")
 	p.expect("Paste.")
@@ -191,6 +194,60 @@ func TestPaste(t *testing.T) {
 	}
 	if strings.Contains(p.text(), "BBBB") {
 		t.Error("a paste was shown")
+	}
+}
+
+// TestPasteCarriesNoCommand: what follows in a text that somebody else wrote is no answer and no command, however it gets there.
+func TestPasteCarriesNoCommand(t *testing.T) {
+	l := &listener{mode: Enrolled}
+	p, _ := sit(t, l, time.Minute)
+	p.login()
+	const rest = "approve 7\r\nyes\r\nstatus\r\n"
+	notRead := fmt.Sprintf("%d bytes that came behind that text were not read", len(rest))
+	for _, behind := range []string{block + "\r\n", "AAAA\x03", "AAAA\x00", strings.Repeat("A", 1<<20) + "\r\n.\r\n"} {
+		p.send("trust add corp\r")
+		p.expect("Paste.")
+		p.send(behind + rest)
+		p.expect(notRead)
+		p.expect("box1> ")
+	}
+	p.send("trust add surely\r") // which asks for a confirmation then
+	p.expect("Paste.")
+	p.send(block + rest)
+	p.expect(notRead)
+	p.expect("Type yes to go on: ")
+	p.send("no\r")
+	p.expect("box1> ")
+	p.send(block + rest) // with no command
+	p.expect(notRead)
+	p.expect("box1> ")
+	p.send("trust add twice\r") // the next of several texts is one
+	p.expect("Paste.")
+	p.send(block + "\r\n" + block)
+	p.expect("did trust add twice")
+	pem := strings.ReplaceAll(block, "\r", "")
+	if got, want := l.noted(), "trust add corp+"+pem+"|trust add surely+"+pem+"+no|trust add twice+"+pem+"+"+pem; got != want {
+		t.Errorf("the agent got\n%q\nwant\n%q", got, want)
+	}
+}
+
+// TestInterruptBehindMuch: an interrupt is seen behind whatever came while a command runs, and nothing of that is run.
+func TestInterruptBehindMuch(t *testing.T) {
+	l := &listener{mode: Enrolled, long: make(chan struct{})}
+	p, _ := sit(t, l, time.Minute)
+	p.login()
+	p.send("log export\r")
+	<-l.long
+	for range 3 * readAhead {
+		p.send("reboot\r") // each in a read of its own
+	}
+	p.send("\x03")
+	p.expect("Stopped.")
+	p.expect("box1> ")
+	p.send("status\r")
+	p.expect("did status")
+	if strings.Contains(l.noted(), "reboot") {
+		t.Errorf("the agent got %q", l.noted())
 	}
 }
 

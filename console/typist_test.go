@@ -82,6 +82,10 @@ func (l *listener) Do(ctx context.Context, r wire.Request, out io.Writer) wire.O
 	switch {
 	case cmd.Ask() == AskPaste && len(r.Answers) == 0:
 		return wire.Outcome{Ask: &wire.Question{Kind: wire.Paste, Prompt: "Paste."}}
+	case cmd.Ask() == AskPaste && len(r.Answers) == 1 && strings.HasSuffix(r.Line, " twice"):
+		return wire.Outcome{Ask: &wire.Question{Kind: wire.Paste, Prompt: "Paste the other."}}
+	case cmd.Ask() == AskPaste && len(r.Answers) == 1 && strings.HasSuffix(r.Line, " surely"):
+		return wire.Outcome{Ask: &wire.Question{Kind: wire.Confirm, Prompt: "Really?"}}
 	case cmd.Ask() == AskConfirm && len(r.Answers) == 0:
 		return wire.Outcome{Ask: &wire.Question{Kind: wire.Confirm, Prompt: "Really?"}}
 	case cmd.Ask() == AskSecret && len(r.Answers) == 0:
