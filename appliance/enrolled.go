@@ -163,7 +163,7 @@ func (a *agent) serveOpened(ctx context.Context, o opened, fail context.CancelCa
 		func() error { b.forward.Run(ctx); return nil },
 		func() error { keys.keep(ctx); return nil },
 		func() error { times.run(ctx); return nil },
-		func() error { a.tend(ctx, agent); return nil },
+		func() error { a.tend(ctx, agent, h); return nil },
 		func() error { return b.keepTelling(ctx, o.log) },
 		func() error { _ = first.Book.Warm(ctx); return nil },
 		func() error { return h.watch(ctx) },
@@ -295,7 +295,7 @@ func (a *agent) network(ctx context.Context, st *store.State) {
 }
 
 // tend does what time brings about for keys.
-func (a *agent) tend(ctx context.Context, agent *admin.Agent) {
+func (a *agent) tend(ctx context.Context, agent *admin.Agent, h *health) {
 	for t := time.NewTicker(tendEvery); ; {
 		select {
 		case <-ctx.Done():
@@ -307,6 +307,11 @@ func (a *agent) tend(ctx context.Context, agent *admin.Agent) {
 			}
 			if err := agent.Tend(context.WithoutCancel(ctx)); err != nil {
 				a.log.Error("tend keys", "err", err)
+			}
+			if err := agent.Certificates(); err != nil {
+				h.ends.Store(&err)
+			} else {
+				h.ends.Store(nil)
 			}
 		}
 	}
@@ -357,6 +362,7 @@ type health struct {
 	leaf  *leaf
 	times *timekeeper
 	meter *usage.Meter
+	ends  atomic.Pointer[error]    // a key's certificate that was not renewed
 	hot   atomic.Pointer[[]string] // what the machine's sensors say is wrong
 	gone  atomic.Pointer[error]    // why the token does not answer
 	full  atomic.Pointer[error]    // why the disk takes no change
@@ -401,6 +407,9 @@ func (h *health) words() (bad []string) {
 	}
 	if hot := h.hot.Load(); hot != nil { // a warning: keys are released all the same
 		bad = append(bad, *hot...)
+	}
+	if err := h.ends.Load(); err != nil { // nor does this
+		bad = append(bad, (*err).Error())
 	}
 	if err := h.gone.Load(); err != nil {
 		bad = append(bad, "token: "+(*err).Error())

@@ -197,9 +197,10 @@ type Agent struct {
 
 	shown [32]byte // of whom was asked about a disk last, and what was on it; guarded by change
 
-	minting   *minting  // an unlock secret whose shares are being written down; guarded by change
-	gathering gathering // shares of a box that waits; guarded by change
-	renewed   time.Time // when a renewal that was owed was tried last; guarded by change
+	minting   *minting     // an unlock secret whose shares are being written down; guarded by change
+	gathering gathering    // shares of a box that waits; guarded by change
+	certs     certificates // guarded by change
+	renewed   time.Time    // when a renewal that was owed was tried last; guarded by change
 
 	change sync.Mutex               // held from the preparation of a change to its end
 	failed map[store.Task]time.Time // what Tend could not do, and when it tried; guarded by change

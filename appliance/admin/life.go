@@ -233,7 +233,7 @@ func leaving(k store.Key) string {
 }
 
 // Tend does what time has brought about: requests end that waited too long, and by a trusted clock there are destructions, rotations,
-// the ends of cryptoperiods. What was done is done with the state that says so, and is not due again.
+// the ends of cryptoperiods, new certificates. What was done is done with the state that says so, and is not due again.
 func (a *Agent) Tend(ctx context.Context) (failed error) {
 	if a.full() != nil {
 		return nil // health says so, and it is made up for
@@ -241,9 +241,10 @@ func (a *Agent) Tend(ctx context.Context) (failed error) {
 	a.change.Lock()
 	a.expire(ctx)
 	a.change.Unlock()
+	failed = a.certify(ctx)
 	now, err := a.trusted()
 	if err != nil {
-		return nil
+		return failed
 	}
 	for _, d := range a.c.Store.State().Due(now) {
 		failed = errors.Join(failed, a.tend(ctx, d))
