@@ -14,7 +14,7 @@ import (
 )
 
 // unshown are the parts of records that nobody is shown.
-var unshown = []string{"hash", "password", "value", "user", "so", "pin", "secret", "sealed", "pasted", "codes"}
+var unshown = []string{"hash", "password", "value", "user", "so", "pin", "secret", "secrets", "sealed", "pasted", "codes"}
 
 // maxShown is how long a part of a record may be to be shown as it is and not by its digest.
 const maxShown = 72

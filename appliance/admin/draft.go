@@ -17,6 +17,7 @@ var errActs = errors.New("would act")
 type draft struct {
 	told    []string        // what it asks, and what it would do, in words
 	pasted  []string        // what was pasted with it
+	secrets []store.Secret  // that were typed with it, for a source
 	hash    string          // of a passphrase that was typed with it
 	changed []store.Changed // records that it would make others, if it does nothing else
 	basis   [][]byte        // what else it depends on

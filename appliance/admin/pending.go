@@ -42,7 +42,7 @@ func (s *step) ask(ctx context.Context) error {
 		return err
 	}
 	now := s.a.now()
-	r := store.Request{By: s.officer.Name, Team: s.officer.Team, Line: strings.TrimSpace(s.line), Hash: d.hash, Told: d.told, Basis: basis, Made: now, Until: now.Add(waitLimit)}
+	r := store.Request{By: s.officer.Name, Team: s.officer.Team, Line: strings.TrimSpace(s.line), Secrets: d.secrets, Hash: d.hash, Told: d.told, Basis: basis, Made: now, Until: now.Add(waitLimit)}
 	for _, p := range d.pasted {
 		r.Pasted = append(r.Pasted, store.NewSecret([]byte(p)))
 	}
@@ -119,7 +119,7 @@ func (s *step) waitingAs(ctx context.Context, number uint64) (r store.Request, a
 	if !ok || !s.sees(r) || !r.Waits(s.a.now()) {
 		return r, nil, nil, nil, fmt.Errorf("there is no request %d; what waits: pending", number)
 	}
-	as = &step{a: s.a, ctx: s.ctx, line: r.Line, approved: &r, approver: s.officer.Name, out: s.out, width: s.width}
+	as = &step{a: s.a, ctx: s.ctx, line: r.Line, approved: &r, approver: s.officer.Name, passed: r.Secrets, out: s.out, width: s.width}
 	for _, p := range r.Pasted {
 		as.answers = append(as.answers, string(p.Bytes()))
 	}
@@ -195,6 +195,9 @@ func (s *step) pendingShow(ctx context.Context, c console.PendingShow) error {
 		b := p.Bytes()
 		field(s, fmt.Sprintf("pasted %d", i+1), fmt.Sprintf("%d bytes, SHA-256 %x", len(b), sha256.Sum256(b)))
 	}
+	if n := len(r.Secrets); n > 0 {
+		field(s, "typed", count(n, "secret", "secrets")+", kept until this ends and shown to nobody")
+	}
 	if r.Hash != "" {
 		field(s, "typed", "a passphrase, of which only a hash is kept")
 	}
@@ -215,7 +218,7 @@ func (s *step) approve(ctx context.Context, c console.Approve) error {
 	case s.officer.Given:
 		return errors.New("somebody else has chosen your passphrase, and could be you; first: officer passphrase")
 	case gone != nil:
-		return fmt.Errorf("nothing was done: %w. Reject request %d, and have it asked for again", gone, r.Number)
+		return fmt.Errorf("nothing was done: %v. Reject request %d, and have it asked for again", gone, r.Number)
 	}
 	s.does.room = as.does.room // a full disk takes the end of the request, too
 	if err := s.confirm("%s asks for: %s. %s Do it?", r.By, printable(r.Line), printable(strings.Join(r.Told, " "))); err != nil {
@@ -226,12 +229,8 @@ func (s *step) approve(ctx context.Context, c console.Approve) error {
 	}
 	s.say("Request %d of %s: %s", r.Number, r.By, printable(r.Line))
 	as.out = s // text, or part of one JSON object
-	o := as.finish(ctx, as.does.run(as, ctx))
-	switch {
-	case o.Error != "":
+	if o := as.finish(ctx, as.does.run(as, ctx)); o.Error != "" {
 		return fmt.Errorf("approved, and failed: %s", o.Error)
-	case o.Ask != nil:
-		return errors.New("approved, and failed: it asks for more than was given with it")
 	}
 	return nil
 }

@@ -1,11 +1,15 @@
 package admin
 
 import (
+	"encoding/base64"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console/wire"
+	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
@@ -243,4 +247,83 @@ func TestDualControlEnds(t *testing.T) {
 	w.has("dual-control show", "not yet")
 	w.do("trust add corp", people(t, "Example People"))
 	w.do("trust remove corp", "yes")
+}
+
+// tells wants all the parts in what a second officer is shown of a request, however its lines are folded.
+func (w *world) tells(number string, parts ...string) {
+	w.t.Helper()
+	plain := func(text string) string { return strings.Join(strings.Fields(text), "") }
+	shown := w.do("pending show " + number)
+	for _, p := range parts {
+		if !strings.Contains(plain(shown), plain(p)) {
+			w.t.Errorf("pending show %s lacks %q:\n%s", number, p, shown)
+		}
+	}
+	if strings.Contains(shown, "Do that?") && !strings.Contains(shown, "would ") && !strings.Contains(shown, "NOT ANY MORE") {
+		w.t.Errorf("pending show %s says nothing of what it would do:\n%s", number, shown)
+	}
+}
+
+// TestSecretsWait: a secret that a source is to be presented waits with the request, in the state alone, and is presented afterwards. Who
+// approves is asked for none; what an earlier release let wait without one is to be asked for again.
+func TestSecretsWait(t *testing.T) {
+	w := paired(t)
+	w.do("trust add corp", people(t, "Corp CA"))
+	w.do("dual-control rules on")
+	cert, _, _ := pastes(t)
+	other, _, _ := pastes(t)
+	third, _, _ := pastes(t)
+	const add = "source add directory ldap may group of corp at ldaps://h base dc=x bind cn=kra,dc=x"
+	var shown strings.Builder
+	approve := func(number string) {
+		t.Helper()
+		w.as(paul, paulPass, func() {
+			shown.WriteString(w.do("pending") + w.do("pending show "+number) + w.do("pending show "+number+" | json"))
+			w.has("pending show "+number, "1 secret, kept until this ends and shown to nobody", "(hidden)", "as it was when this was asked")
+			_, o := w.try("approve " + number)
+			if o.Ask == nil || o.Ask.Kind != wire.Confirm {
+				t.Fatalf("approve %s asks %+v", number, o)
+			}
+			shown.WriteString(o.Ask.Prompt + w.do("approve "+number, "yes"))
+		})
+	}
+	secret := func(alias kra.Anchor) string {
+		o, _ := w.store.State().Source(alias)
+		return string(secretOf(&o).Bytes())
+	}
+	w.do(add, cert, hidden, "yes")
+	w.has("system secrets", "1: secret of a source that waits for a second officer", "request 1")
+	w.start() // and through a restart
+	w.login()
+	approve("1")
+	w.do("source add service pay at https://pay.example.com/kra reserve charge platform", cert, hiddenValue, "yes")
+	approve("2")
+	w.do("source renew ldap", other, hidden+"-2", "yes")
+	approve("3")
+	if got := []string{secret("ldap"), secret("pay")}; !slices.Equal(got, []string{hidden + "-2", hiddenValue}) {
+		t.Errorf("the sources have %q", got)
+	}
+	shown.WriteString(w.do("system secrets") + w.private())
+	for _, s := range []string{hidden, hiddenValue} {
+		if b64 := base64.StdEncoding.EncodeToString([]byte(s)); strings.Contains(shown.String(), s) || strings.Contains(shown.String(), b64) {
+			t.Errorf("%q is shown or in the log", s)
+		}
+	}
+	if strings.Contains(w.do("system secrets"), kindAsked.name) {
+		t.Error("a secret of a request is there that has ended")
+	}
+
+	w.do("source renew ldap", third, hidden, "yes") // 4
+	r, _ := w.store.State().Request(4)
+	r.Number, r.Secrets = 0, nil // as an earlier release had it
+	if _, err := w.store.Commit(t.Context(), store.RequestEnd{Number: 4}, store.RequestAdd{Request: r}); err != nil {
+		t.Fatal(err)
+	}
+	w.as(paul, paulPass, func() {
+		w.tells("5", "NOT ANY MORE", "earlier release let it wait, and did not keep its secret")
+		_, o := w.try("approve 5")
+		if o.Ask != nil || !strings.Contains(o.Error, "Reject request 5, and have it asked for again") {
+			t.Errorf("approve 5: %+v %+v", o, o.Ask)
+		}
+	})
 }

@@ -51,6 +51,8 @@ var (
 		"a secret of the TPM, under the label's policy", "nobody but this box, in a state that the domain approved for the label", "key delete; when the TPM is cleared"}
 	kindSource = secretKind{"secret of a source", "a record of the state; krad's memory", "the state's encryption; compartments",
 		"krad in the wrong hands; the source knows it", "source remove; at the source"}
+	kindAsked = secretKind{"secret of a source that waits for a second officer", "a record of the state; krad's memory", "the state's encryption; compartments",
+		"krad in the wrong hands; the source knows it", "approve, reject, or a day later"}
 	kindDerived = secretKind{"key derived from the opened state", "memory of process 1, krad, hsmd", "compartments; locked memory; never on a disk",
 		"who owns the process", "with the boot; it comes back with the state"}
 	kindUnlock = secretKind{"unlock secret", "on paper, as shares; while the box is open, memory of process 1", "so many of its holders together",
@@ -190,6 +192,9 @@ func (s *step) ofState(v *inventory) {
 	}
 	for _, o := range st.Sources() {
 		v.add("service", kindSource, o.Secrets(), string(o.Alias))
+	}
+	for _, r := range st.Requests() {
+		v.add("service", kindAsked, len(r.Secrets), fmt.Sprintf("request %d", r.Number))
 	}
 	if len(st.ReceiptKeys()) > 0 {
 		v.add("service", kindReceipt, 1, "")

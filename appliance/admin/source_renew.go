@@ -41,8 +41,11 @@ func (s *step) certificateOf(prompt string) ([]byte, error) {
 	return der, nil
 }
 
-// newSecret asks for something that opens something.
+// newSecret asks for something that opens something. What waits for a second officer waits with it.
 func (s *step) newSecret(what string) (store.Secret, error) {
+	if s.approved != nil {
+		return s.nextSecret()
+	}
 	text, err := s.next(wire.Secret, what+" (not shown):")
 	if err != nil {
 		return store.Secret{}, err
@@ -52,7 +55,21 @@ func (s *step) newSecret(what string) (store.Secret, error) {
 	}
 	b := []byte(text)
 	defer clear(b)
-	return store.NewSecret(b), nil
+	fresh := store.NewSecret(b)
+	if s.dry != nil {
+		s.dry.secrets = append(s.dry.secrets, fresh)
+	}
+	return fresh, nil
+}
+
+// nextSecret is the next of those that were typed with what is approved.
+func (s *step) nextSecret() (store.Secret, error) {
+	if len(s.passed) == 0 {
+		return store.Secret{}, errors.New("an earlier release let it wait, and did not keep its secret")
+	}
+	next := s.passed[0]
+	s.passed = s.passed[1:]
+	return next, nil
 }
 
 func (s *step) sourceSecret(ctx context.Context, c console.SourceSecret) error {

@@ -37,6 +37,7 @@ type step struct {
 	dry      *draft         // not nil: it runs up to where it would begin to act, and no further
 	approved *store.Request // not nil: the officer asked for it, and it is approved now
 	approver string
+	passed   []store.Secret // that were typed with what is approved
 
 	begun bool
 	kept  *bytes.Buffer // once it acts
@@ -59,7 +60,11 @@ func (s *step) next(kind wire.Kind, prompt string) (string, error) {
 		s.tell(prompt) // what a draft would ask; what was approved was confirmed
 		return wire.Yes, nil
 	}
-	if len(s.answers) == 0 {
+	switch {
+	case len(s.answers) > 0:
+	case s.approved != nil: // who approves is not asked what the asker was
+		return "", errors.New("it asks for more than was given with it")
+	default:
 		return "", question{kind, prompt}
 	}
 	a := s.answers[0]

@@ -12,6 +12,7 @@ const (
 	maxRequest    = 4 << 10  // bytes of a line, and of a text that is shown
 	maxTold       = 64 << 10 // bytes of all texts
 	maxPasted     = 1 << 20  // bytes of what was pasted
+	maxSecrets    = 4        // of one request
 )
 
 // A Control says which acts wait for a second officer. The zero Control: those that weaken or destroy, as soon as there is
@@ -28,16 +29,17 @@ type Counter struct {
 
 // A Request is a command of one officer that waits for another.
 type Request struct {
-	Number uint64    `json:"number"`
-	By     string    `json:"by"`
-	Team   string    `json:"team,omitempty"` // whose officer asked
-	Line   string    `json:"line"`
-	Pasted []Secret  `json:"pasted,omitempty"` // what was pasted with it
-	Hash   string    `json:"hash,omitempty"`   // argon2id, PHC form, of a passphrase that was typed with it
-	Told   []string  `json:"told"`             // what it would do, in words
-	Basis  [32]byte  `json:"basis"`            // of what it would do and of what that depends on
-	Made   time.Time `json:"made"`
-	Until  time.Time `json:"until"`
+	Number  uint64    `json:"number"`
+	By      string    `json:"by"`
+	Team    string    `json:"team,omitempty"` // whose officer asked
+	Line    string    `json:"line"`
+	Pasted  []Secret  `json:"pasted,omitempty"`  // what was pasted with it
+	Secrets []Secret  `json:"secrets,omitempty"` // what a source is to be presented, in the order in which it was typed
+	Hash    string    `json:"hash,omitempty"`    // argon2id, PHC form, of a passphrase that was typed with it
+	Told    []string  `json:"told"`              // what it would do, in words
+	Basis   [32]byte  `json:"basis"`             // of what it would do and of what that depends on
+	Made    time.Time `json:"made"`
+	Until   time.Time `json:"until"`
 }
 
 // Waits says whether the request may still be approved. A clock that was put back behind its beginning ends it too.
@@ -102,13 +104,17 @@ func (c RequestAdd) apply(d *State) error {
 	for _, p := range r.Pasted {
 		pasted += p.size()
 	}
+	secrets := len(r.Secrets) <= maxSecrets
+	for _, p := range r.Secrets {
+		secrets = secrets && p.size() > 0 && p.size() <= maxSecret
+	}
 	switch {
 	case !d.officers.has(r.By):
 		return invalid("there is no officer %.80q", r.By)
 	case d.requests.size() >= MaxRequests || of >= MaxRequestsOf:
 		return invalid("%d requests wait, %d of them of %s, and no more than %d and %d may: approve or reject some first (pending)",
 			d.requests.size(), of, r.By, MaxRequests, MaxRequestsOf)
-	case r.Line == "" || len(r.Line) > maxRequest || len(r.Told) == 0 || size > maxTold || pasted > maxPasted || r.Hash != "" && !isHash(r.Hash):
+	case r.Line == "" || len(r.Line) > maxRequest || len(r.Told) == 0 || size > maxTold || pasted > maxPasted || !secrets || r.Hash != "" && !isHash(r.Hash):
 		return invalid("the request is empty, malformed or too long")
 	case r.Number != 0 || !r.Until.After(r.Made):
 		return invalid("the request has a number, or no time")
