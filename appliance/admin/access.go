@@ -3,12 +3,14 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
+	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/block"
 	"github.com/keyrelease/krabox/kra/policy"
 )
@@ -80,16 +82,23 @@ func (s *step) accessKeys(ctx context.Context, c console.AccessKeys) error {
 		return err
 	}
 	var ids []block.KeyID
-	changes := []store.Change{nil}
+	var fresh []store.Key
 	for _, ref := range c.Keys {
 		k, err := s.key(ref)
 		if err != nil {
 			return err
 		}
 		ids = append(ids, k.ID)
-		if s.state().Certificate(c.Access, k.ID) != nil {
-			continue
+		if s.state().Certificate(c.Access, k.ID) == nil {
+			fresh = append(fresh, k)
 		}
+	}
+	changes := []store.Change{store.AccessKeys{ID: c.Access, Keys: ids}}
+	if s.dry != nil { // certificates are made when it is done, and say nothing that the keys do not
+		s.tellKeys(c.Access, ids)
+		return s.commit(ctx, changes...)
+	}
+	for _, k := range fresh {
 		if err := s.act(ctx); err != nil {
 			return err
 		}
@@ -99,11 +108,33 @@ func (s *step) accessKeys(ctx context.Context, c console.AccessKeys) error {
 		}
 		changes = append(changes, store.CertificateSet{Access: c.Access, Key: k.ID, Chain: chain})
 	}
-	changes[0] = store.AccessKeys{ID: c.Access, Keys: ids}
 	if err := s.commit(ctx, changes...); err != nil {
 		return err
 	}
 	return s.say("%s has %s now; the current one is %s.", c.Access, count(len(ids), "key", "keys"), short(ids[0]))
+}
+
+// tellKeys says what other keys for an access identifier mean: which it gets, and whose they are, and which it loses.
+func (s *step) tellKeys(id kra.AccessID, ids []block.KeyID) {
+	a, _ := s.state().Access(id)
+	s.tell(fmt.Sprintf("Give %s %s, of which %s is the current one?", id, count(len(ids), "key", "keys"), short(ids[0])))
+	for _, k := range ids {
+		if slices.Contains(a.Keys, k) {
+			continue
+		}
+		users := s.users(k)
+		s.depends(k, users)
+		if len(users) == 0 {
+			s.tell(fmt.Sprintf("Key %s is nobody's now.", short(k)))
+			continue
+		}
+		s.tell(fmt.Sprintf("Key %s is also of %s: what was encrypted to it there then opens by the rules of %s too.", short(k), some(users), id))
+	}
+	for _, k := range a.Keys {
+		if !slices.Contains(ids, k) {
+			s.tell(fmt.Sprintf("Key %s is no more one of %s: what was encrypted to it opens by the rules of %[2]s no longer.", short(k), id))
+		}
+	}
 }
 
 func (s *step) accessRemove(ctx context.Context, c console.AccessRemove) error {

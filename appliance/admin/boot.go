@@ -185,7 +185,8 @@ func (s *step) bootUnattended(ctx context.Context) error {
 	case s.a.lock() == nil:
 		return errors.New("this box opens by itself already")
 	}
-	if err := s.confirm("Have %s open by itself after a restart, also for who has carried it away?", s.state().Box().Name); err != nil {
+	if err := s.confirm("Have %s open by itself after a restart, also for who has carried it away? The shares of unlock secret %s open nothing then.",
+		s.state().Box().Name, s.a.lock().Name); err != nil {
 		return err
 	}
 	if err := s.act(ctx); err != nil {

@@ -13,6 +13,9 @@ import (
 // errActs ends a dry run where the command would begin to act.
 var errActs = errors.New("would act")
 
+// errUntold keeps from a second officer what he could not judge.
+var errUntold = errors.New("this cannot wait for a second officer: it does not say what it would do")
+
 // A draft is what a command would do, found out by a dry run: the command itself, up to where it would begin to act.
 type draft struct {
 	told    []string        // what it asks, and what it would do, in words
@@ -69,6 +72,9 @@ func (s *step) dryRun(ctx context.Context) (*draft, error) {
 		return nil, errors.New("this would change nothing")
 	case !errors.Is(err, errActs):
 		return nil, err
+	}
+	if len(run.dry.told) == 0 && len(run.dry.changed) == 0 {
+		return nil, errUntold
 	}
 	s.answers = run.answers
 	return run.dry, nil

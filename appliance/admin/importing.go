@@ -79,7 +79,7 @@ func (s *step) keyImportWrapped(ctx context.Context, c console.KeyImport, text s
 	if err != nil {
 		return fmt.Errorf("%w; nothing was imported", err)
 	}
-	s.tell(fmt.Sprintf("Make a key that was made elsewhere, and comes wrapped for this box's HSM, the current key of %s? %s", c.Access, elsewhere))
+	s.tell(fmt.Sprintf("Make a key that was made elsewhere, and comes wrapped for this box's HSM, the current key of %s%s? %s", c.Access, s.instead(c.Access), elsewhere))
 	return s.newKey(ctx, c.Access, "imported, wrapped for this box's HSM", func() (hsm.Key, hsm.Files, error) {
 		k, files, err := s.a.c.HSM.ImportWrapped(ctx, w.To(), w.Bytes(), custody(c.Custody), s.state().KeyMode())
 		if err != nil {

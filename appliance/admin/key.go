@@ -62,10 +62,19 @@ func (s *step) keyImport(ctx context.Context, c console.KeyImport) error {
 		return err
 	}
 	defer clear(der)
-	s.tell(fmt.Sprintf("Make a key that was made elsewhere the current key of %s? %s It came in the clear: so has whoever saw it on its way to here.", c.Access, elsewhere))
+	s.tell(fmt.Sprintf("Make a key that was made elsewhere the current key of %s%s? %s It came in the clear: so has whoever saw it on its way to here.", c.Access, s.instead(c.Access), elsewhere))
 	return s.newKey(ctx, c.Access, "imported in the clear", func() (hsm.Key, hsm.Files, error) {
 		return s.a.c.HSM.Import(ctx, der, custody(c.Custody), s.state().KeyMode())
 	})
+}
+
+// instead names the key that another one would take the place of.
+func (s *step) instead(id kra.AccessID) string {
+	a, _ := s.state().Access(id)
+	if len(a.Keys) == 0 {
+		return ", which has none"
+	}
+	return ", in place of " + short(a.Keys[0])
 }
 
 const elsewhere = "Who has it there opens whatever is encrypted to it, by no rule of this box."
@@ -113,6 +122,8 @@ func (s *step) newKey(ctx context.Context, id kra.AccessID, how string, create f
 	if err := s.hasAccess(id); err != nil {
 		return err
 	}
+	now, _ := s.state().Access(id)
+	s.depends(now) // where this waits, nothing else tells what it takes the place of
 	if err := s.act(ctx); err != nil {
 		return err
 	}

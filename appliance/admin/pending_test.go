@@ -1,15 +1,25 @@
 package admin
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/boot/machine"
 	"github.com/keyrelease/krabox/console/wire"
 	"github.com/keyrelease/krabox/kra"
+	"github.com/keyrelease/krabox/kra/block"
+	"github.com/keyrelease/krabox/kra/label"
 	"github.com/keyrelease/krabox/kra/receipt"
 )
 
@@ -261,6 +271,115 @@ func (w *world) tells(number string, parts ...string) {
 	}
 	if strings.Contains(shown, "Do that?") && !strings.Contains(shown, "would ") && !strings.Contains(shown, "NOT ANY MORE") {
 		w.t.Errorf("pending show %s says nothing of what it would do:\n%s", number, shown)
+	}
+}
+
+// TestApproverSeesKeys: who approves other keys of an access identifier sees which, and whose they are, and approves nothing else.
+func TestApproverSeesKeys(t *testing.T) {
+	w := paired(t)
+	for _, of := range []string{"finance", "legal"} {
+		w.do("access add " + of)
+		w.do("key generate p256 for " + of)
+	}
+	current := func(of kra.AccessID) block.KeyID { a, _ := w.store.State().Access(of); return a.Keys[0] }
+	ours, theirs := current("legal"), current("finance")
+	w.do("dual-control rules on")
+	w.do("access keys legal "+short(ours)+" "+short(theirs), "yes") // 1
+	w.do("key generate p256 for legal")
+	fresh := current("legal")
+	w.as(paul, paulPass, func() {
+		w.has("pending show 1", "NOT ANY MORE")
+		w.fail("approve 1", []string{"yes"}, "what it depends on is not what it was", "Reject request 1")
+	})
+	w.do("access keys legal "+short(fresh)+" "+short(theirs), "yes") // 2
+	w.as(paul, paulPass, func() {
+		w.tells("2", "Give legal 2 keys, of which "+short(fresh)+" is the current one?", "Key "+short(theirs)+" is also of finance",
+			"Key "+short(ours)+" is no more one of legal", fmt.Sprintf("would change access legal: keys [%s, %s] -> [%s, %s]", fresh, ours, fresh, theirs),
+			"as it was when this was asked")
+	})
+	w.do("access add board")
+	w.do("access keys board "+short(theirs), "yes") // 3
+	w.as(paul, paulPass, func() { w.do("approve 3", "yes") })
+	w.as(paul, paulPass, func() { w.fail("approve 2", []string{"yes"}, "what it depends on is not what it was") }) // the key is the board's, too
+	w.do("access keys legal "+short(fresh)+" "+short(theirs), "yes")                                               // 4
+	w.as(paul, paulPass, func() { w.do("approve 4", "yes") })
+	if a, _ := w.store.State().Access("legal"); !slices.Equal(a.Keys, []block.KeyID{fresh, theirs}) || w.store.State().Certificate("legal", theirs) == nil {
+		t.Errorf("legal has %v", a.Keys)
+	}
+}
+
+// TestRequestsSaySo: whatever waits for a second officer shows what it would change or asks about what it acts upon by name, and is not
+// done once that is another. It is tried with what does more than change records, and with some that does no more.
+func TestRequestsSaySo(t *testing.T) {
+	w := paired(t)
+	silent := &step{a: w.Agent, does: action{run: func(s *step, ctx context.Context) error { return s.act(ctx) }}}
+	if _, err := silent.dryRun(t.Context()); !errors.Is(err, errUntold) {
+		t.Errorf("what says nothing of itself may wait: %v", err)
+	}
+	w.renewals()
+	relock := func(name string) {
+		lock := &store.Lock{Name: name, Threshold: 1, Shares: []label.Digest{{1}}}
+		if err := w.c.Renew(t.Context(), machine.WithSecret, [32]byte{1}, lock); err != nil {
+			t.Fatal(err)
+		}
+	}
+	relock("aaaa-aaaa")
+	set := func(at time.Time) {
+		if _, err := w.store.Commit(t.Context(), store.ClockSet{Time: at, Source: store.Manual}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := time.Now().Truncate(time.Second)
+	set(start)
+	cert, _, _ := pastes(t)
+	other, _, _ := pastes(t)
+	w.do("trust add corp", people(t, "Corp CA"))
+	w.do("source add directory ldap may group of corp at ldaps://h base dc=x bind cn=kra,dc=x", cert, hidden)
+	w.do("access add legal")
+	w.do("access add finance")
+	w.do("key generate p256 for finance")
+	w.do("key generate p256 for legal")
+	w.do("dual-control rules on")
+	a, _ := w.store.State().Access("legal")
+	f, _ := w.store.State().Access("finance")
+	key, theirs := short(a.Keys[0]), short(f.Keys[0])
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := func(l string, answers ...string) func() { return func() { w.do(l, answers...) } }
+	for _, c := range []struct {
+		line    string
+		answers []string
+		shows   string // beside that it is as it was
+		changed func()
+	}{
+		{"access keys legal " + theirs, nil, "is also of finance", line("access title legal Law")},
+		{"key import for legal", []string{pemOf("PRIVATE KEY", der)}, "the current key of legal, in place of " + key, line("access title legal Lawyers")},
+		{"access deliver legal anyone", nil, "would change access legal: delivery", line("access title legal Law")},
+		{"access remove legal", nil, "Remove legal?", line("access title legal Lawyers")},
+		{"source renew ldap", []string{other, hidden}, "would change source ldap: directory", line("source secret ldap", hidden+"-2")},
+		{"time set " + start.Add(time.Minute).UTC().Format(time.RFC3339), nil, "Set the clock to the time that is named", func() { set(start.Add(time.Second)) }},
+		{"boot attended 2 of 3", nil, "the shares of unlock secret aaaa-aaaa", func() { relock("bbbb-bbbb") }},
+		{"boot unattended", nil, "The shares of unlock secret bbbb-bbbb open nothing then", func() { relock("cccc-cccc") }},
+		{"zeroize", nil, "finance, legal", line("access add sales")},
+		{"source remove ldap", nil, "would remove source ldap", line("source secret ldap", hidden+"-3")},
+	} {
+		w.do(c.line, append(c.answers, wire.Yes)...)
+		number := fmt.Sprint(w.store.State().LastRequest())
+		w.as(paul, paulPass, func() {
+			w.tells(number, c.shows, "as it was when this was asked")
+		})
+		c.changed()
+		w.as(paul, paulPass, func() {
+			w.tells(number, "NOT ANY MORE")
+			w.fail("approve "+number, []string{"yes"}, "Nothing was done: ", "Reject request "+number)
+			w.do("reject " + number)
+		})
 	}
 }
 

@@ -56,11 +56,17 @@ func (s *step) losses() string {
 	for _, a := range st.Accesses() {
 		of = append(of, string(a.ID))
 	}
-	named := orElse(strings.Join(of[:min(len(of), maxNamed)], ", "), "nobody")
-	if more := len(of) - maxNamed; more > 0 {
-		named += fmt.Sprintf(" and %d more", more)
-	}
+	named := orElse(some(of), "nobody")
 	return fmt.Sprintf("Destroy all that %s holds: %s, of which %d exist nowhere else, the rules, the officers and the log? What was encrypted to %s opens here no more, "+
 		"and no copy of this disk, however old, opens again. There is no way back.",
 		st.Box().Name, count(len(st.Keys()), "key", "keys"), bound, named)
+}
+
+// some names the first of many.
+func some(all []string) string {
+	named := strings.Join(all[:min(len(all), maxNamed)], ", ")
+	if more := len(all) - maxNamed; more > 0 {
+		named += fmt.Sprintf(" and %d more", more)
+	}
+	return named
 }
