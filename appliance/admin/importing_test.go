@@ -10,6 +10,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	hsm "github.com/keyrelease/krabox/hsm/wire"
 	"github.com/keyrelease/krabox/kra/block"
@@ -139,6 +140,62 @@ func TestKeyImportWrapped(t *testing.T) {
 	if s := all.String(); !strings.Contains(s, "key import-key new") || strings.Contains(s, strings.Split(text, "\n")[4]) {
 		t.Error("the log lacks a command, or has what was pasted")
 	}
+}
+
+// TestDestroyedKeyIsNotImported: what was destroyed here is not taken again, in the clear, before the HSM has it, or wrapped, after which the HSM has it no more.
+func TestDestroyedKeyIsNotImported(t *testing.T) {
+	w := enrolled(t)
+	now, trusted := time.Now(), true
+	w.at(&now, &trusted)
+	w.do("access add old-mail")
+	to := shownKey(t, w.do("key import-key"))
+	var clear, wrappedUp []string
+	for range 2 {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalECPrivateKey(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear = append(clear, string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})))
+		wrappedUp = append(wrappedUp, string(wrapFor(t, to, k).PEM()))
+	}
+	w.do("key import for old-mail", clear[0])
+	w.do("key import for old-mail", wrappedUp[1])
+	w.do("key generate p256 for old-mail")
+	for _, id := range w.keysOf("old-mail")[1:] {
+		w.do("key delete "+short(id), "yes")
+	}
+	now = now.Add(8 * 24 * time.Hour)
+	w.tend()
+	if n := len(w.store.State().Destroyed()); n != 2 || w.fault.destroyed != 2 {
+		t.Fatalf("%d keys are destroyed, %d by the HSM", n, w.fault.destroyed)
+	}
+	none := func(destroyed int) {
+		t.Helper()
+		if keys, err := w.fault.List(t.Context()); err != nil || len(keys) != 1 || len(w.vaultFiles()) != 0 {
+			t.Errorf("the HSM has %d keys and the vault %v, %v", len(keys), w.vaultFiles(), err)
+		}
+		if w.fault.destroyed != destroyed {
+			t.Errorf("the HSM destroyed %d keys, want %d", w.fault.destroyed, destroyed)
+		}
+		w.has("system secrets", "1: import key") // which also compares token and state
+	}
+	for i := range clear {
+		w.fail("key import for old-mail", []string{clear[i]}, "destroyed here, and stays so; nothing", "was imported")
+	}
+	none(2)
+	for i := range wrappedUp {
+		w.fail("key import for old-mail", []string{wrappedUp[i]}, "destroyed here, and stays so: it is not taken")
+	}
+	none(4)
+	w.do("key mode vault", "yes")
+	for i := range wrappedUp {
+		w.fail("key import bound for old-mail", []string{wrappedUp[i]}, "destroyed here, and stays so: it is not taken")
+	}
+	none(6)
 }
 
 // TestImportKeyIsStoredFirst: an import key that cannot be certified is not shown, and is not what keys come in by.

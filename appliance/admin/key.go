@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -62,6 +63,9 @@ func (s *step) keyImport(ctx context.Context, c console.KeyImport) error {
 		return err
 	}
 	defer clear(der)
+	if err := s.notDestroyed(der); err != nil {
+		return err
+	}
 	s.tell(fmt.Sprintf("Make a key that was made elsewhere the current key of %s%s? %s It came in the clear: so has whoever saw it on its way to here.", c.Access, s.instead(c.Access), elsewhere))
 	return s.newKey(ctx, c.Access, "imported in the clear", func() (hsm.Key, hsm.Files, error) {
 		return s.a.c.HSM.Import(ctx, der, custody(c.Custody), s.state().KeyMode())
@@ -77,7 +81,32 @@ func (s *step) instead(id kra.AccessID) string {
 	return ", in place of " + short(a.Keys[0])
 }
 
+// notDestroyed refuses what was destroyed here before the HSM has it. Of a wrapped key it is known only then.
+func (s *step) notDestroyed(der []byte) error {
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return errMalformed
+	}
+	private, ok := key.(crypto.Signer)
+	if !ok {
+		return errNoKind
+	}
+	id, err := block.KeyIDOf(private.Public())
+	if err != nil {
+		return errNoKind
+	}
+	if s.state().WasDestroyed(id) {
+		return fmt.Errorf("key %s was destroyed here, and stays so; nothing was imported", short(id))
+	}
+	return nil
+}
+
 const elsewhere = "Who has it there opens whatever is encrypted to it, by no rule of this box."
+
+var (
+	errMalformed = errors.New("the private key is malformed; nothing was imported") // another error might hold parts of it
+	errNoKind    = errors.New("the private key is of no kind that can be imported")
+)
 
 // pkcs8 reads the private key of a PEM block, also in its older forms.
 func pkcs8(text []byte) ([]byte, error) {
@@ -101,11 +130,11 @@ func pkcs8(text []byte) ([]byte, error) {
 	}
 	clear(b.Bytes)
 	if err != nil {
-		return nil, errors.New("the private key is malformed; nothing was imported") // err might hold parts of it
+		return nil, errMalformed
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, errors.New("the private key is of no kind that can be imported")
+		return nil, errNoKind
 	}
 	return der, nil
 }
@@ -214,6 +243,8 @@ func lifeOf(k store.Key) string {
 	switch {
 	case !k.Destroy.IsZero():
 		return fmt.Sprintf("%s, opens nothing, is destroyed %s (key keep)", k.State, stamp(k.Destroy))
+	case !k.Until.IsZero() && k.State == store.Suspended:
+		return fmt.Sprintf("%s; its end stays %s", k.State, stamp(k.Until))
 	case !k.Until.IsZero():
 		return fmt.Sprintf("%s, until %s", k.State, stamp(k.Until))
 	}
@@ -282,7 +313,11 @@ func (s *step) keyMark(ctx context.Context, c console.KeyMark) error {
 	if _, err := store.Apply(s.state(), mark); err != nil {
 		return err
 	}
-	if err := s.confirm("Mark key %s as %s? %s", short(k.ID), c.State, meaning(mark.State)); err != nil {
+	what := meaning(mark.State)
+	if now, err := s.a.trusted(); err == nil && mark.State == store.Active && !k.Until.IsZero() && !now.Before(k.Until) {
+		what = fmt.Sprintf("Its end was %s: it is deactivated then, and opens what was encrypted to it.", stamp(k.Until))
+	}
+	if err := s.confirm("Mark key %s as %s? %s", short(k.ID), c.State, what); err != nil {
 		return err
 	}
 	if err := s.commit(ctx, mark); err != nil {

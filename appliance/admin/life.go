@@ -100,6 +100,10 @@ func (s *step) keyExpire(ctx context.Context, c console.KeyExpire) error {
 	if err != nil {
 		return err
 	}
+	expire := store.KeyExpire{ID: k.ID, At: c.At}
+	if _, err := store.Apply(s.state(), expire); err != nil {
+		return err
+	}
 	if !c.At.IsZero() {
 		now, err := s.a.trusted()
 		if err != nil {
@@ -109,7 +113,7 @@ func (s *step) keyExpire(ctx context.Context, c console.KeyExpire) error {
 			return fmt.Errorf("%s has passed; deactivate the key at once with: key mark %s deactivated", stamp(c.At), short(k.ID))
 		}
 	}
-	if err := s.commit(ctx, store.KeyExpire{ID: k.ID, At: c.At}); err != nil {
+	if err := s.commit(ctx, expire); err != nil {
 		return err
 	}
 	if c.At.IsZero() {
@@ -185,7 +189,7 @@ func (s *step) keyKeep(ctx context.Context, c console.KeyKeep) error {
 		return err
 	}
 	kept, _ := s.state().Key(k.ID)
-	return s.say("Key %s stays. It is %s and opens what was encrypted to it.", short(k.ID), kept.State)
+	return s.say("Key %s stays. It is %s. %s", short(k.ID), kept.State, meaning(kept.State))
 }
 
 // keyRequest prints what certifies a key. A request of PKCS #10 is signed by the key itself, and none of ours may sign.

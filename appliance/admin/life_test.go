@@ -235,4 +235,49 @@ func TestKeyStates(t *testing.T) {
 		t.Errorf("with none suspended %v open", got)
 	}
 	w.has("key request "+short(keys[0]), "may not sign", "RFC 2986", "-----BEGIN CERTIFICATE-----")
+	suspendedPastItsEnd(t, w, keys[1])
+}
+
+// suspendedPastItsEnd: neither the clock nor whoever sets a time or keeps the key has a suspended key open; made active past its end, it is deactivated.
+func suspendedPastItsEnd(t *testing.T, w *world, id block.KeyID) {
+	t.Helper()
+	now, trusted := time.Now(), true
+	w.at(&now, &trusted)
+	end := now.Add(24 * time.Hour)
+	w.do("key expire " + short(id) + " at " + end.UTC().Format(time.RFC3339))
+	w.do("key mark "+short(id)+" suspended", "yes")
+	stays := func(when string) {
+		t.Helper()
+		if got := opening(w, "legal-team"); slices.Contains(got, id) || w.stateOf(id) != store.Suspended {
+			t.Errorf("%s: it is %s, and %v open", when, w.stateOf(id), got)
+		}
+	}
+	for _, word := range []string{"never", "at " + now.Add(time.Hour).UTC().Format(time.RFC3339), "at 2020-01-01T00:00:00Z"} {
+		e := strings.Join(strings.Fields(w.fail("key expire "+short(id)+" "+word, nil)), " ")
+		if !strings.Contains(e, "is suspended and keeps the end that it has; first: key mark "+id.String()+" active") {
+			t.Errorf("key expire %s: %q", word, e)
+		}
+	}
+	w.has("key show "+short(id), "suspended; its end stays "+stamp(end.Truncate(time.Second)))
+	now = now.Add(48 * time.Hour)
+	w.tend()
+	w.tend()
+	stays("past its end")
+	w.do("key delete "+short(id), "yes")
+	stays("to be destroyed")
+	w.tend()
+	w.fail("key mark "+short(id)+" active", nil, "keep it first")
+	if out := strings.Join(strings.Fields(w.do("key keep "+short(id))), " "); !strings.Contains(out, "is suspended. It opens nothing until it is active again") {
+		t.Errorf("kept: %q", out)
+	}
+	w.tend()
+	stays("kept")
+	if _, o := w.try("key mark " + short(id) + " active"); o.Ask == nil || !strings.Contains(o.Ask.Prompt, "Its end was") {
+		t.Errorf("that its end has come is not said: %+v", o.Ask)
+	}
+	w.do("key mark "+short(id)+" active", "yes")
+	w.tend()
+	if got := opening(w, "legal-team"); !slices.Contains(got, id) || w.stateOf(id) != store.Deactivated {
+		t.Errorf("active again past its end: %s, and %v open", w.stateOf(id), got)
+	}
 }

@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/boot/disks/diskstest"
 	"github.com/keyrelease/krabox/console"
 	"github.com/keyrelease/krabox/console/wire"
+	"github.com/keyrelease/krabox/kra/block"
 )
 
 // dutyPass is the passphrase of everybody in these tests but olga.
@@ -268,19 +270,47 @@ func protected(t *testing.T, st *store.State) string {
 	for _, o := range st.Officers() {
 		officers = append(officers, officer{o.Name, o.Group, o.Duty, o.Codes != nil})
 	}
+	type lock struct {
+		ID    block.KeyID
+		State store.KeyState
+		Opens bool
+	}
+	var locks []lock
+	for _, k := range st.Keys() {
+		locks = append(locks, lock{k.ID, k.State, k.Opens()})
+	}
 	key, _ := st.BackupKey()
 	b, err := json.Marshal([]any{key, officers, st.Anchors(), st.Platforms(), st.Sources(), st.Peers(), st.Clock(), st.TimeSources(), st.Board(), st.Syslog(), st.Control(), st.Rules(),
-		st.Roles(), st.Levels(), st.Accesses()})
+		st.Roles(), st.Levels(), st.Accesses(), locks})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(b)
 }
 
+// locked makes keys for an access identifier, of which two open nothing by the word of two officers: both are suspended, the one has an end that comes soon
+// and the other is to be destroyed in a year.
+func (w *world) locked(id string, now time.Time) []block.KeyID {
+	w.t.Helper()
+	for range 3 {
+		w.do("key generate p256 for " + id)
+	}
+	k := w.keysOf(id)[1:]
+	_, err := w.store.Commit(w.t.Context(), store.KeyExpire{ID: k[0], At: now.Add(time.Hour)}, store.KeyMark{ID: k[0], State: store.Suspended},
+		store.KeyMark{ID: k[1], State: store.Suspended}, store.KeyDoom{ID: k[1], At: now.Add(store.MaxCooling)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return k
+}
+
 // TestOnePersonAlone: whatever one person says, under an officer's account and all others but the second officer's, in whatever
-// order: nothing that takes two officers is done.
+// order, and whatever time does then: nothing that takes two officers is done.
 func TestOnePersonAlone(t *testing.T) {
 	w, sessions := staffed(t)
+	now, trusted := time.Now(), true
+	w.at(&now, &trusted)
+	keys := w.locked("legal-team", now)
 	w.do("dual-control rules on")
 	second := nobodysCodes()
 	if _, err := w.store.Commit(t.Context(), store.OfficerCodes{Name: paul, Codes: second}); err != nil {
@@ -289,15 +319,16 @@ func TestOnePersonAlone(t *testing.T) {
 	w.session = sessions[console.DutyOfficer]
 	r := rand.New(rand.NewPCG(7, 11))
 	forms := slices.DeleteFunc(console.Forms(), func(f string) bool {
-		return strings.HasPrefix(f, "access add") || strings.HasPrefix(f, "access title") || strings.HasPrefix(f, "key generate") || // one officer's, and seen in protected
+		return strings.HasPrefix(f, "access add") || strings.HasPrefix(f, "access title") || strings.HasPrefix(f, "key generate") || strings.HasPrefix(f, "key rotate") || // one officer's, and seen in protected
 			strings.HasPrefix(f, "source secret")
 	})
 	dual := []string{"approve REQUEST", "reject REQUEST", "trust remove ALIAS", "officer add OFFICER", "officer remove OFFICER", "officer duty OFFICER box", "officer totp remove OFFICER", "officer totp remove paul",
-		"dual-control off", "dual-control rules off", "time set TIME", "rule set RULE is EXPRESSION", "access lists ACCESS is LIST", "board remove", "log prune before INDEX"}
+		"dual-control off", "dual-control rules off", "time set TIME", "rule set RULE is EXPRESSION", "access lists ACCESS is LIST", "board remove", "log prune before INDEX",
+		"key mark KEY active|deactivated", "key expire KEY at TIME", "key keep KEY", "key delete KEY"}
 	answers := [][]string{nil, {"yes"}, {"yes", "yes"}, {dutyPass, dutyPass}, {dutyPass, dutyPass, "yes"}, {people(t, "Other CA")}, {people(t, "Other CA"), "yes"}}
 	duties := []console.Duty{console.DutyOfficer, console.DutyOfficer, console.DutyOfficer, console.DutyOperator, console.DutyBackup, console.DutyAuditor, console.DutyMaintainer}
 	want, asked := protected(t, w.store.State()), 0
-	for range 700 {
+	for range 1000 {
 		form := forms[r.IntN(len(forms))]
 		if r.IntN(2) == 0 {
 			form = dual[r.IntN(len(dual))]
@@ -305,6 +336,14 @@ func TestOnePersonAlone(t *testing.T) {
 		line := filled(t, form, r.IntN)
 		if n := w.store.State().LastRequest(); strings.Contains(form, "REQUEST") && n > 0 {
 			line = strings.Replace(form, "REQUEST", fmt.Sprint(n-uint64(r.IntN(int(min(n, 9))))), 1)
+		}
+		line = strings.ReplaceAll(line, fill["KEY"][0], short(keys[r.IntN(len(keys))]))
+		if strings.HasPrefix(line, "key expire") {
+			line = strings.Replace(line, fill["TIME"][0], now.Add(time.Minute).UTC().Format(time.RFC3339), 1)
+		}
+		if r.IntN(20) == 0 {
+			now = now.Add(time.Hour)
+			w.tend()
 		}
 		d, say := duties[r.IntN(len(duties))], answers[r.IntN(len(answers))]
 		if waiting := w.store.State().Requests(); r.IntN(5) == 0 && len(waiting) > 0 { // as well as it can be done

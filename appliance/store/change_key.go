@@ -63,12 +63,15 @@ func (c KeyAdd) apply(d *State) error {
 	return CertificateSet{Access: c.Access, Key: k.ID, Chain: c.Chain}.apply(d)
 }
 
-// putKey takes a key that is not there yet. Stock age can encrypt to it while there is room.
+// putKey takes a key that is not there yet, and never was destroyed here: it would open again, and copies of the state from before its
+// end with it. Stock age can encrypt to it while there is room.
 func (s *State) putKey(k Key) error {
 	id := k.ID.String()
 	switch {
 	case k.ID != block.KeyID(sha256.Sum256(k.SPKI)) || len(k.SPKI) > maxSPKI:
 		return invalid("key %s: id and public key do not belong together", id)
+	case s.WasDestroyed(k.ID):
+		return invalid("key %s was destroyed here, and stays so: it is not taken again", id)
 	case s.keys.has(id):
 		return invalid("key %s exists already", id)
 	case s.keys.size() >= MaxTotalKeys:

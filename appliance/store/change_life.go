@@ -60,7 +60,8 @@ func (c AccessRotate) apply(d *State) error {
 	return d.changeAccess(c.ID, func(a *Access) error { a.Rotation = r; return nil })
 }
 
-// KeyExpire sets when a key's cryptoperiod ends; the zero time is never. It is deactivated then, by a trusted clock.
+// KeyExpire sets when a key's cryptoperiod ends; the zero time is never. It is deactivated then, by a trusted clock. What is suspended
+// keeps the end that it has.
 type KeyExpire struct {
 	ID block.KeyID `json:"id"`
 	At time.Time   `json:"at,omitzero"`
@@ -73,7 +74,11 @@ func (c KeyExpire) apply(d *State) error {
 	if !ok {
 		return invalid("there is no key %s", c.ID)
 	}
-	if k.State != Active && k.State != Suspended {
+	switch k.State {
+	case Active:
+	case Suspended:
+		return invalid("key %s is suspended and keeps the end that it has; first: key mark %[1]s active", c.ID)
+	default:
 		return invalid("key %s is %s: nothing is encrypted to it any more", c.ID, k.State)
 	}
 	k.Until = c.At.UTC().Truncate(time.Second)
@@ -82,7 +87,7 @@ func (c KeyExpire) apply(d *State) error {
 }
 
 // KeyDoom orders the destruction of a key at a time, or with the zero time takes the order back. Nothing is released with the key in
-// between, and it is active no more.
+// between, and it is active no more. One that was suspended stays so, with its end: it is not by taking the order back that it opens.
 type KeyDoom struct {
 	ID block.KeyID `json:"id"`
 	At time.Time   `json:"at,omitzero"`
@@ -104,10 +109,13 @@ func (c KeyDoom) apply(d *State) error {
 	case !c.At.IsZero() && !k.Destroy.IsZero():
 		return invalid("key %s is to be destroyed already", c.ID)
 	}
-	if k.State != Compromised {
+	if k.State != Suspended {
+		k.Until = time.Time{}
+	}
+	if k.State == Active {
 		k.State = Deactivated
 	}
-	k.Destroy, k.Until = c.At.UTC().Truncate(time.Second), time.Time{}
+	k.Destroy = c.At.UTC().Truncate(time.Second)
 	if c.At.IsZero() {
 		k.Destroy = time.Time{}
 	}
@@ -180,7 +188,7 @@ type Task struct {
 }
 
 // Due returns what is to be done by the trusted time now: first destructions, then rotations, then what has expired. A key that
-// expires while it is current is rotated away.
+// expires while it is current is rotated away. One that is suspended expires when it is active again: deactivated, it would open.
 func (s *State) Due(now time.Time) (due []Task) {
 	current := map[block.KeyID]bool{}
 	var rotate, expire []Task
@@ -198,7 +206,7 @@ func (s *State) Due(now time.Time) (due []Task) {
 		switch {
 		case past(k.Destroy, now):
 			due = append(due, Task{Destroy: k.ID})
-		case past(k.Until, now) && !current[k.ID] && (k.State == Active || k.State == Suspended):
+		case past(k.Until, now) && !current[k.ID] && k.State == Active:
 			expire = append(expire, Task{Expire: k.ID})
 		}
 	}

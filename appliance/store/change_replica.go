@@ -107,9 +107,6 @@ func (c CopyAdd) apply(d *State) error {
 	if c.Key.Custody != hsm.Replicable {
 		return invalid("key %s is no copy: it is %s", c.Key.ID, c.Key.Custody)
 	}
-	if d.WasDestroyed(c.Key.ID) {
-		return invalid("key %s was destroyed here", c.Key.ID)
-	}
 	return d.putKey(Key{Key: c.Key, State: c.State, Made: c.Made, From: &c.From})
 }
 

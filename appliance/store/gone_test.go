@@ -9,7 +9,7 @@ import (
 	"github.com/keyrelease/krabox/kra/label"
 )
 
-// TestDestroyedKeyStaysAway: what was destroyed here is not taken as a copy again, and it can be read what it was.
+// TestDestroyedKeyStaysAway: what was destroyed here is not taken again, as a copy or as an import, and it can be read what it was.
 func TestDestroyedKeyStaysAway(t *testing.T) {
 	k, bound := testKeyNumbered(1), testKeyNumbered(2)
 	k.Custody, bound.Custody = hsm.Replicable, hsm.Bound
@@ -23,6 +23,14 @@ func TestDestroyedKeyStaysAway(t *testing.T) {
 	}
 	if _, err := Apply(s, copied); err == nil || !strings.Contains(err.Error(), "was destroyed here") {
 		t.Errorf("a destroyed key comes back: %v", err)
+	}
+	for _, o := range []hsm.Origin{hsm.Imported, hsm.Wrapped} {
+		for _, again := range []hsm.Key{k, bound} {
+			again.Origin = o
+			if _, err := Apply(s, KeyAdd{Key: again}); err == nil || !strings.Contains(err.Error(), "was destroyed here, and stays so") {
+				t.Errorf("a destroyed key is %s again: %v", o, err)
+			}
+		}
 	}
 }
 
