@@ -104,7 +104,7 @@ func (a *Agent) state() (wire.State, string, error) {
 	case !sealed && a.folder.has(zeroizedFile):
 		return wire.Inconsistent, zeroized, nil
 	case !sealed:
-		return wire.Inconsistent, "record without state: the TPM holds the record of an enrolled box, but the disk holds no sealed state", nil
+		return wire.Inconsistent, "record without state: the TPM holds the record of an enrolled box, but the disk holds no sealed state; put the box's own disk back, or clear the TPM in the firmware's set-up and enrol it anew", nil
 	}
 	return wire.Enrolled, "", nil
 }

@@ -126,5 +126,5 @@ func (s *step) boardRemove(ctx context.Context) error {
 	if err := s.commit(ctx, store.BoardRemove{}); err != nil {
 		return err
 	}
-	return s.say("The box asks no board any longer. What the domain has permitted stays in force until its end.")
+	return s.say("The box asks no board any longer. When what the domain has permitted ends, it releases nothing until newer permissions are pasted (board install): board show says when that is.")
 }

@@ -32,7 +32,7 @@ func (s *step) logHealth() error {
 	}
 	if err != nil {
 		field(s, "log", "cannot be written: "+err.Error())
-		return s.say("No key is released until that is mended. Make room on the disk or replace it, then: reboot")
+		return s.say("No key is released until that is mended. See that the disk is connected, then: reboot. On another disk nothing of this box is left but its backups")
 	}
 	if err := s.a.full(); err != nil {
 		return field(s, "log", err.Error())

@@ -117,8 +117,8 @@ func (s *step) begin(ctx context.Context) error {
 	}
 	err := s.record(ctx, receipt.Command, stageAsked, "")
 	if err != nil && !s.does.mend {
-		return fmt.Errorf("nothing was done: the log takes no record (%w). Until that is mended only status, log health, log size, "+
-			"time show, network show, system support, reboot and poweroff work", err)
+		return fmt.Errorf("nothing was done: the log takes no record (%w). Until that is mended only help, logout, status, log health, log size, "+
+			"time show, network show, board show, syslog show, system support, system maintenance, zeroize, reboot and poweroff work", err)
 	}
 	s.begun = true
 	return nil

@@ -65,7 +65,7 @@ func (c Confirmation) verify(a Asked) (Confirmed, error) {
 		}
 	}
 	if v := c.Value.Value.Version; v < a.MinEpoch {
-		return Confirmed{}, fmt.Errorf("%w: it is of epoch %d, the lowest is %d", ErrOldRelease, v, a.MinEpoch)
+		return Confirmed{}, fmt.Errorf("%w: it is of epoch %d, and at least %d is asked for", ErrOldRelease, v, a.MinEpoch)
 	}
 	return Confirmed{s.Box, c.Value.Value}, nil
 }

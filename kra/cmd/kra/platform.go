@@ -273,6 +273,9 @@ func (s shower) Show(ctx context.Context, nonce, channel []byte) (label.Showing,
 func (s settings) asPlatform(conf *client.Config) error {
 	dir := s.get(setPlatform)
 	if dir == "" {
+		if s.mutual != nil && *s.mutual {
+			return usagef("-mutual goes with -%s: a machine shows itself", setPlatform.flag)
+		}
 		return nil
 	}
 	if s.get(setCert) != "" {
