@@ -3,12 +3,10 @@ package admin
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
-	"github.com/keyrelease/krabox/kra"
 	"github.com/keyrelease/krabox/kra/policy"
 )
 
@@ -38,15 +36,20 @@ func (s *step) ruleSet(ctx context.Context, c console.RuleSet) error {
 	return s.say("Rule %s was changed. It is used by: %s.", c.Rule, s.usersOf(string(c.Rule)))
 }
 
-// usersOf are the access identifiers that use a rule, of those that the officer sees.
+// usersOf are the access identifiers that use a rule: the names of those that the officer sees, and that there are others.
 func (s *step) usersOf(rule string) string {
-	ids := slices.DeleteFunc(s.a.c.Book().UsedBy(policy.RuleName(rule)), func(id kra.AccessID) bool { _, ok := s.state().Access(id); return !ok })
-	if len(ids) == 0 {
-		return "nobody"
-	}
+	all := s.a.c.Book().UsedBy(policy.RuleName(rule))
 	var out []string
-	for _, id := range ids {
-		out = append(out, string(id))
+	for _, id := range all {
+		if _, ok := s.state().Access(id); ok {
+			out = append(out, string(id))
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return "nobody"
+	case len(out) < len(all):
+		out = append(out, "others, which you do not see")
 	}
 	return strings.Join(out, ", ")
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyrelease/krabox/appliance/store"
 	"github.com/keyrelease/krabox/console"
+	"github.com/keyrelease/krabox/kra/policy"
 )
 
 // teamLists are the lists of names that officers of a team complete words from.
@@ -41,8 +42,11 @@ func (s *step) within(changes []store.Change) ([]store.Change, error) {
 		return nil, err
 	}
 	all, err := store.Changes(real, changes...)
-	if err != nil || !slices.EqualFunc(ours, all, equalChange) || s.shared(ours) {
+	if err != nil || !slices.EqualFunc(ours, all, equalChange) || s.sharedKey(ours) {
 		return nil, errOthers
+	}
+	if err := s.sharedWord(ours); err != nil {
+		return nil, err
 	}
 	for _, c := range ours {
 		if c.Before == nil && c.After != nil && slices.Contains([]string{"access", "rule", "group"}, c.Bucket) {
@@ -64,8 +68,8 @@ func isRequest(c store.Change) bool {
 	return false
 }
 
-// shared reports whether a key that would change is also one of an access identifier that the team does not have.
-func (s *step) shared(all []store.Changed) bool {
+// sharedKey reports whether a key that would change is also one of an access identifier that the team does not have.
+func (s *step) sharedKey(all []store.Changed) bool {
 	touched := func(id string) bool {
 		return slices.ContainsFunc(all, func(c store.Changed) bool {
 			return c.Before != nil && (c.Bucket == "key" || c.Bucket == "tag") && c.Key == id
@@ -82,6 +86,57 @@ func (s *step) shared(all []store.Changed) bool {
 		}
 	}
 	return false
+}
+
+// sharedWord refuses to change a rule or a group by which is decided about what the team does not have: whoever gave it to the team, or used
+// it since, has not given that.
+func (s *step) sharedWord(all []store.Changed) error {
+	for _, c := range all {
+		t := store.Thing(c.Bucket)
+		if c.Before == nil || t != store.ThingRule && t != store.ThingGroup {
+			continue
+		}
+		if len(s.a.usersBeside(s.officer.Team, t, c.Key)) > 0 {
+			return fmt.Errorf("others use the %s %s too, and your team cannot change it: make another one, or ask an officer of the box, "+
+				"who can change it or give your team what uses it", t, c.Key)
+		}
+	}
+	return nil
+}
+
+// usersBeside are the access identifiers, rules, roles and groups that the team does not have and that depend on a thing. Roles are the box's.
+func (a *Agent) usersBeside(team string, t store.Thing, name string) (out []policy.Word) {
+	for _, w := range a.c.Book().Users(policy.Word{Kind: policy.WordKind(t), Name: name}) {
+		if w.Kind == policy.RoleWord || a.c.Store.State().TeamOf(store.Thing(w.Kind), w.Name) != team {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// maxUsers is how many of those who use something are named.
+const maxUsers = 5
+
+// othersUse says who else depends on what a team is given, or on what is taken from teams.
+func (s *step) othersUse(give store.TeamGive) string {
+	all := s.a.usersBeside(give.Team, give.Thing, give.Name)
+	if give.Team == "" {
+		all = slices.DeleteFunc(all, func(w policy.Word) bool { return w.Kind == policy.RoleWord })
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	var names []string
+	for _, w := range all[:min(len(all), maxUsers)] {
+		names = append(names, string(w.Kind)+" "+w.Name)
+	}
+	if more := len(all) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	if give.Team == "" {
+		return " It is used by what teams have: " + strings.Join(names, ", ") + "."
+	}
+	return " It is used by what the team has not: " + strings.Join(names, ", ") + ". As long as it is, only officers of the box can change it."
 }
 
 func (s *step) teamList() error {
@@ -105,11 +160,12 @@ func (s *step) teamGive(ctx context.Context, c console.TeamGive) error {
 	if _, err := store.Apply(s.state(), give); err != nil {
 		return err
 	}
-	s.tell("Give the " + c.Thing + " " + c.Name + ", which is " + teamWords(was) + ", to be " + teamWords(give.Team) + "?")
+	others := s.othersUse(give)
+	s.tell("Give the " + c.Thing + " " + c.Name + ", which is " + teamWords(was) + ", to be " + teamWords(give.Team) + "?" + others)
 	if err := s.commit(ctx, give); err != nil {
 		return err
 	}
-	s.say("The %s %s is %s now.", c.Thing, c.Name, teamWords(give.Team))
+	s.say("The %s %s is %s now.%s", c.Thing, c.Name, teamWords(give.Team), others)
 	for _, team := range []string{was, give.Team} {
 		if team == "" {
 			continue
