@@ -131,7 +131,7 @@ func (s *step) officerCodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = s.a.door.pass(ctx, func() error {
+	err = s.pass(ctx, o, func() error {
 		if !s.a.passes(o, known, pass) {
 			return errors.New("that is not your passphrase")
 		}
@@ -234,13 +234,13 @@ func (s *step) officerCodesOff(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = s.a.door.pass(ctx, func() error {
-		o, _ = s.myself() // a log-in may have used a code meanwhile
-		u, ok := s.a.counts(o, typed)
-		if !ok || o.Codes == nil {
+	err = s.pass(ctx, o, func() error {
+		now, _ := s.myself() // a log-in may have used a code meanwhile
+		u, ok := s.a.counts(now, typed)
+		if !ok || now.Codes == nil {
 			return errors.New("that is no code of yours that counts now")
 		}
-		s.a.spend(o, u)
+		s.a.spend(now, u)
 		return nil
 	})
 	if err != nil {

@@ -3,9 +3,15 @@ package admin
 import (
 	"context"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/keyrelease/krabox/appliance/account"
+	"github.com/keyrelease/krabox/appliance/store"
+	"github.com/keyrelease/krabox/console/wire"
 )
 
 var errWrong = errors.New("wrong")
@@ -94,4 +100,82 @@ func TestSessionsExpire(t *testing.T) {
 			t.Errorf("%d sessions, the oldest among them: %v", len(s.all), ok)
 		}
 	})
+}
+
+// TestNobodyElseWaitsAtTheDoor: while an officer who is logged in waits at the door, by whatever command, others change what they like. What
+// becomes of the account meanwhile is not overlooked.
+func TestNobodyElseWaitsAtTheDoor(t *testing.T) {
+	w := enrolled(t)
+	w.do("access add sales")
+	c := codesOf(w)
+	w.login()
+	w.do("officer add paul", paulPass, paulPass)
+	paul, other := w.loginAs("paul", paulPass), w.session
+	// atDoor runs a line of paul's, and meanwhile when it waits at the door.
+	atDoor := func(line string, answers []string, meanwhile func()) wire.Outcome {
+		t.Helper()
+		w.door.turn <- struct{}{}
+		ended, done := make(chan wire.Outcome, 1), make(chan struct{})
+		go func() {
+			ended <- w.Do(t.Context(), wire.Request{Session: paul, Line: line, Answers: answers}, io.Discard)
+		}()
+		for deadline := time.Now().Add(time.Minute); len(w.door.queue) == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s does not come to the door", line)
+			}
+		}
+		go func() { meanwhile(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(time.Minute):
+			t.Errorf("%s: others wait", line)
+		}
+		<-w.door.turn
+		o := <-ended
+		<-done
+		c.forgive()
+		return o
+	}
+	change := func() {
+		if _, o := w.try("access title sales x"); o.Error != "" {
+			t.Errorf("access title: %s", o.Error)
+		}
+	}
+	w.session = other
+	fresh := paulPass + "2"
+	if o := atDoor("officer passphrase", []string{"wrong", fresh, fresh}, change); !strings.Contains(o.Error, "not your present passphrase") {
+		t.Errorf("a wrong passphrase: %+v", o)
+	}
+	if o := atDoor("officer totp", []string{"wrong"}, change); !strings.Contains(o.Error, "not your passphrase") {
+		t.Errorf("a wrong passphrase: %+v", o)
+	}
+	put := func(ch store.Change) func() {
+		return func() {
+			if _, err := w.store.Commit(t.Context(), ch); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	secret := account.NewSecret()
+	_, hashes := account.NewRecovery(secret)
+	taken := store.Codes{Secret: store.NewSecret(secret), Recovery: hashes}
+	if o := atDoor("officer passphrase", []string{paulPass, fresh, fresh}, put(store.OfficerCodes{Name: "paul", Codes: taken})); !strings.Contains(o.Error, "changed meanwhile") {
+		t.Errorf("a second factor was taken meanwhile: %+v", o)
+	}
+	if o := atDoor("officer totp off", []string{"000000"}, change); !strings.Contains(o.Error, "no code of yours") {
+		t.Errorf("a wrong code: %+v", o)
+	}
+	hash := account.Hash([]byte(fresh))
+	if o := atDoor("officer passphrase", []string{paulPass, paulPass + "3", paulPass + "3"}, put(store.OfficerPassphrase{Name: "paul", Hash: hash})); !strings.Contains(o.Error, "changed meanwhile") {
+		t.Errorf("the passphrase was changed meanwhile: %+v", o)
+	}
+	if is, _ := w.store.State().Officer("paul"); is.Hash != hash {
+		t.Error("a passphrase that was changed meanwhile was changed again")
+	}
+	if o := atDoor("officer passphrase", []string{fresh, paulPass, paulPass}, func() { w.sessions.end(paul) }); !o.End || !strings.Contains(o.Error, "not logged in") {
+		t.Errorf("the session was ended meanwhile: %+v", o)
+	}
+	if is, _ := w.store.State().Officer("paul"); is.Hash != hash {
+		t.Error("who is not logged in changed a passphrase")
+	}
 }

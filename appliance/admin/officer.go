@@ -48,7 +48,7 @@ func (s *step) officerPassphrase(ctx context.Context) error {
 		return err
 	}
 	o, known := s.a.c.Store.State().Officer(s.officer.Name)
-	err = s.a.door.pass(ctx, func() error {
+	err = s.pass(ctx, o, func() error {
 		if !s.a.passes(o, known, old) {
 			return errors.New("that is not your present passphrase")
 		}

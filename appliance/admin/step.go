@@ -86,6 +86,40 @@ func (s *step) confirm(format string, a ...any) error {
 	return err
 }
 
+// pass has an officer who is logged in pass the door as o. Others are not to wait for who waits there, so that it gives up a.change meanwhile: nothing
+// has begun yet, and what was known of the account counts afterwards only if it is still so.
+func (s *step) pass(ctx context.Context, o store.Officer, try func() error) error {
+	err := func() error {
+		s.a.change.Unlock()
+		defer s.a.change.Lock()
+		return s.a.door.pass(ctx, try)
+	}()
+	is, ok := s.a.who(s.session)
+	switch {
+	case !ok:
+		s.end = true
+		return errors.New(notLoggedIn)
+	case err != nil:
+		return err
+	case s.a.inError() != nil && !s.does.mend:
+		return fmt.Errorf("nothing was done: %w", s.a.inError())
+	case is.Hash != o.Hash || !sameCodes(is.Codes, o.Codes):
+		return errors.New("your passphrase or second factor was changed meanwhile; nothing was done. Say it again")
+	}
+	return nil
+}
+
+// sameCodes reports whether two second factors have one secret, or neither is one.
+func sameCodes(x, y *store.Codes) bool {
+	if x == nil || y == nil {
+		return x == y
+	}
+	a, b := x.Secret.Bytes(), y.Secret.Bytes()
+	defer clear(a)
+	defer clear(b)
+	return secretHash(a) == secretHash(b)
+}
+
 // A commandRecord is the private part of a command's records.
 type commandRecord struct {
 	Officer string `json:"officer,omitempty"`
