@@ -98,7 +98,7 @@ func (s *step) pass(ctx context.Context, o store.Officer, try func() error) erro
 	switch {
 	case !ok:
 		s.end = true
-		return errors.New(notLoggedIn)
+		return errors.New("you are not logged in: the session has ended")
 	case err != nil:
 		return err
 	case s.a.inError() != nil && !s.does.mend:
